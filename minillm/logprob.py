@@ -1,0 +1,170 @@
+"""log p(y|x): the only file that shifts, gathers or masks. It leaves out attention masks: rows are padded at the right.
+
+Everything here is aligned with the tokens: logprobs[b, t] is log p(tokens[b, t] | tokens[b, <t]), and response_mask[b, t]
+is True where tokens[b, t] belongs to y. The end token belongs to y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .expect import expect, expect_some_response, expect_tensor
+
+HELD = 2**24  # logits held at once, in numbers: 64 MiB in float32
+
+
+class Batch(SimpleNamespace):
+    """tokens (B, T), response_mask (B, T), and whatever F is made of: rewards (B,), keep (B,), … What is not used is absent."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with every tensor on the device."""
+        return Batch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()})
+
+
+def batch_pairs(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
+    """Rows of prompt + response, padded at the right with 0; response_mask is True on the response alone.
+
+    batch_pairs([([7, 8], [9, 0])]) has tokens [[7, 8, 9, 0]] and response_mask [[F, F, T, T]].
+    ValueError for no pairs, an empty prompt (its first token would have no context) or an empty response.
+    """
+    expect(len(pairs) > 0, "pairs", "empty", "give at least one (prompt, response)")
+    for i, (prompt, response) in enumerate(pairs):
+        expect(len(prompt) > 0, f"pairs[{i}]", "without a prompt", "begin it with a special token, such as END or USER")
+        expect(len(response) > 0, f"pairs[{i}]", "without a response", "give at least the end token")
+    T = max(len(prompt) + len(response) for prompt, response in pairs)
+    tokens = torch.zeros(len(pairs), T, dtype=torch.long)
+    response_mask = torch.zeros(len(pairs), T, dtype=torch.bool)
+    for row, mask, (prompt, response) in zip(tokens, response_mask, pairs):
+        end = len(prompt) + len(response)
+        row[:end] = torch.tensor([*prompt, *response])
+        mask[len(prompt):end] = True
+    return Batch(tokens=tokens, response_mask=response_mask)
+
+
+def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
+    """log of the distribution that is drawn from, (..., V) to (..., V): temperature, then top-k, then top-p, renormalised.
+
+    temperature 0 is greedy: log 1 on the largest logit (the first, if several are equal), −inf elsewhere. top_k keeps the k
+    largest (and their equals); top_p keeps the fewest tokens that hold a probability of at least top_p (Holtzman et al. 2020).
+    """
+    expect(temperature >= 0, "temperature", temperature, "give 0 (greedy) or more")
+    expect(top_k is None or (isinstance(top_k, int) and top_k >= 1), "top_k", top_k, "give 1 or more, or None for all")
+    expect(top_p is None or 0 < top_p <= 1, "top_p", top_p, "give a share in (0, 1], or None for all")
+    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    if temperature == 0:
+        best = logits.argmax(-1, keepdim=True)
+        return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
+    logits = logits / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        least = logits.topk(top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if top_p is not None and top_p < 1:
+        ordered, index = logits.softmax(-1).sort(dim=-1, descending=True)
+        before = ordered.cumsum(-1) - ordered  # what stands ahead of each token
+        drop = (before >= top_p).scatter(-1, index, before >= top_p)
+        logits = logits.masked_fill(drop, -torch.inf)
+    return logits.log_softmax(-1)
+
+
+def logprobs(model, tokens: Tensor, response_mask: Tensor | None = None, *, targets: Tensor | None = None,
+             temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, held: int = HELD) -> Tensor:
+    """log p of each token given those before it, (B, T); 0 where response_mask is False.
+
+    model: has hidden(tokens) -> (B, T, D) and logits(hidden) -> (..., V). tokens (B, T): integer, padded at the right.
+    response_mask (B, T): True where a token is scored; by default all but the first, which has no context.
+    targets (B, T): score these in place of the tokens themselves (what an expert would have written at each place).
+    temperature, top_k, top_p: score under the distribution that `sample` draws from with the same settings.
+    held: at most so many logits exist at once; in the backward pass they are computed again, chunk by chunk.
+    """
+    expect_tensor("tokens", tokens, "B T", "integer")
+    B, T = tokens.shape
+    if response_mask is None:
+        expect(T > 1, "tokens", f"of shape {(B, T)}", "give at least two tokens a row: the first has no context")
+        response_mask = torch.ones_like(tokens, dtype=torch.bool)
+        response_mask[:, 0] = False
+    expect_tensor("response_mask", response_mask, "B T", "bool", B=B, T=T)
+    expect_some_response(response_mask)
+    expect(not response_mask[:, 0].any(), "response_mask[:, 0]", "True", "the first token has no context: begin x with a token")
+    if targets is None:
+        targets = tokens
+    expect_tensor("targets", targets, "B T", "integer", B=B, T=T)
+    hidden = model.hidden(tokens)[:, :-1][response_mask[:, 1:]]     # (N, D): the state *before* each scored token
+    wanted = targets[response_mask]                                 # (N,), in the same order
+    V = model.config.vocab_size
+    low, high = int(wanted.min()), int(wanted.max())
+    expect(low >= 0 and high < V, "targets", f"from {low} to {high}", f"ids run from 0 to {V - 1}")
+
+    def score(h: Tensor, y: Tensor) -> Tensor:
+        logits = model.logits(h)
+        if temperature == 1 and top_k is None and top_p is None:
+            logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+            return logits.gather(-1, y[:, None])[:, 0] - logits.logsumexp(-1)
+        return warp(logits, temperature, top_k, top_p).gather(-1, y[:, None])[:, 0]
+
+    flat = in_chunks(score, hidden, wanted, max(1, held // V))
+    return torch.zeros(B, T, dtype=flat.dtype, device=flat.device).masked_scatter(response_mask, flat)
+
+
+def in_chunks(score: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, wanted: Tensor, rows: int) -> Tensor:
+    """score(hidden, wanted) a few rows at a time; what it holds is dropped and computed again in the backward pass."""
+    if len(hidden) <= rows:
+        return score(hidden, wanted)
+    parts = zip(hidden.split(rows), wanted.split(rows))
+    if not torch.is_grad_enabled():
+        return torch.cat([score(h, y) for h, y in parts])
+    return torch.cat([checkpoint(score, h, y, use_reentrant=False) for h, y in parts])
+
+
+def answer_logprobs(logprobs: Tensor, response_mask: Tensor) -> Tensor:
+    """log p(y|x) of each row, (B,): the sum over y's tokens, the end token with them. A sum, not a mean."""
+    expect_tensor("logprobs", logprobs, "B T", "float")
+    B, T = logprobs.shape
+    expect_tensor("response_mask", response_mask, "B T", "bool", B=B, T=T)
+    expect_some_response(response_mask)
+    return logprobs.where(response_mask, 0.0).sum(-1)
+
+
+def batch_windows(ids: Tensor, rows: int, length: int, generator: torch.Generator) -> Batch:
+    """`rows` stretches of `length` tokens cut from one long text, at random places: ids (N,) -> a Batch.
+
+    Every token but a row's first is a pair (x the text before it in the window, y the token), so `pairs` is rows·(length − 1).
+    """
+    expect_tensor("ids", ids, "N", "integer")
+    expect(rows >= 1, "rows", rows, "give 1 or more")
+    expect(2 <= length <= len(ids), "length", length, f"give 2 to {len(ids)}, the length of the text in tokens")
+    start = torch.randint(len(ids) - length + 1, (rows, 1), generator=generator)
+    tokens = ids[start + torch.arange(length)]                                      # (rows, length)
+    response_mask = torch.ones_like(tokens, dtype=torch.bool)
+    response_mask[:, 0] = False
+    return Batch(tokens=tokens, response_mask=response_mask, pairs=rows * (length - 1))
+
+
+@torch.no_grad()
+def text_nats(model, ids: Tensor, length: int, rows: int = 32) -> float:
+    """−log p of a long text in nats, each token scored once with at most length − 1 tokens before it: ids (N,), first token free.
+
+    Windows of `length` overlap by half, so that a token has at least length/2 tokens of context after the first window.
+    """
+    expect_tensor("ids", ids, "N", "integer")
+    expect(len(ids) >= 2, "ids", f"{len(ids)} long", "give at least two tokens")
+    length = min(length, len(ids))
+    stride = max(1, length // 2)
+    starts = list(range(0, max(1, len(ids) - length + stride), stride))
+    starts = sorted({min(s, len(ids) - length) for s in starts})
+    total, scored = 0.0, 1                                                          # the text's first token is given
+    masks = []
+    for s in starts:
+        mask = torch.zeros(length, dtype=torch.bool)
+        mask[scored - s:] = True
+        masks.append(mask)
+        scored = s + length
+    for i in range(0, len(starts), rows):
+        tokens = torch.stack([ids[s:s + length] for s in starts[i:i + rows]])
+        mask = torch.stack(masks[i:i + rows]).to(tokens.device)
+        total -= float(logprobs(model, tokens, mask).double().sum())
+    return total

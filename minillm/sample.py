@@ -1,0 +1,88 @@
+"""y ~ p(·|x), many prompts at once, with a KV cache. It leaves out beams, stop strings and logit processors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .expect import expect
+from .logprob import Batch, batch_pairs, warp
+from .transformer import Cache
+
+
+@torch.no_grad()
+def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: int = 1, temperature: float = 1.0,
+           top_k: int | None = None, top_p: float | None = None, end: int | None = 0,
+           generator: torch.Generator | None = None) -> Batch:
+    """Draw n answers to each prompt. Rows come out prompt by prompt, n in a row: row i answers prompts[i // n].
+
+    prompts: lists of ids, of any lengths ≥ 1. temperature 0 is greedy. end: the id that closes an answer (None: never).
+    The n answers to a prompt share its prefill, and a row that has ended is taken out of the computation.
+
+    Returns a Batch: tokens (B·n, T) padded at the right with 0, response_mask (B·n, T) True on what the model wrote (the end
+    token with it), logprobs (B·n, T) of each such token under the very distribution that drew it (temperature, top-k and
+    top-p applied; 0 elsewhere), ended (B·n,) True where the model wrote the end itself, group (B·n,) the prompt's number.
+    """
+    expect(len(prompts) > 0, "prompts", "empty", "give at least one prompt")
+    expect(isinstance(max_new_tokens, int) and max_new_tokens >= 1, "max_new_tokens", max_new_tokens, "give 1 or more")
+    expect(isinstance(n, int) and n >= 1, "n", n, "give 1 or more answers a prompt")
+    for i, prompt in enumerate(prompts):
+        expect(len(prompt) > 0, f"prompts[{i}]", "empty", "begin it with a special token, such as END or USER")
+    device, V = model.embed.weight.device, model.config.vocab_size
+    lengths = torch.tensor([len(prompt) for prompt in prompts])                     # (B,)
+    longest = int(lengths.max())
+    expect(end is None or 0 <= end < V, "end", end, f"ids run from 0 to {V - 1}")
+    expect(longest + max_new_tokens <= model.config.context, "max_new_tokens", max_new_tokens,
+           f"the longest prompt has {longest} tokens and the context is {model.config.context}: "
+           f"ask for at most {model.config.context - longest}")
+
+    pad = longest - lengths
+    read = torch.zeros(len(prompts), longest, dtype=torch.long)                     # aligned at the right: all end together
+    for row, gap, prompt in zip(read, pad.tolist(), prompts):
+        row[gap:] = torch.tensor(list(prompt))
+    # The last token written is never read, so the cache needs one place less.
+    cache = Cache(model, len(prompts), longest + max_new_tokens - 1, pad.to(device))
+    hidden = model.hidden(read.to(device), cache)[:, -1]                            # (B, D)
+    rows = torch.arange(len(prompts), device=device).repeat_interleave(n)
+    if n > 1:
+        cache.select(rows)
+        hidden = hidden[rows]
+
+    R = len(rows)
+    written = torch.zeros(R, max_new_tokens, dtype=torch.long, device=device)
+    drawn = torch.zeros(R, max_new_tokens, device=device)
+    count = torch.zeros(R, dtype=torch.long, device=device)                         # tokens written by each row
+    ended = torch.zeros(R, dtype=torch.bool, device=device)
+    live = torch.arange(R, device=device)                                           # the rows that are still in the cache
+    for t in range(max_new_tokens):
+        logp = warp(model.logits(hidden), temperature, top_k, top_p)                # (L, V)
+        token = draw(logp, generator)                                               # (L,)
+        going = ~ended[live]
+        at = live[going]
+        written[at, t] = token[going]
+        drawn[at, t] = logp.gather(-1, token[:, None])[going, 0].to(drawn.dtype)
+        count[at] += 1
+        if end is not None:
+            ended[at] = token[going] == end
+        left = ~ended[live]
+        if t + 1 == max_new_tokens or not left.any():
+            break
+        if left.sum() <= 0.75 * len(live):  # taking rows out copies the cache: not for every row that ends
+            keep = left.nonzero()[:, 0]
+            cache.select(keep)
+            live, token = live[keep], token[keep]
+        hidden = model.hidden(token[:, None], cache)[:, -1]
+    count = count.tolist()
+    batch = batch_pairs([(prompts[i // n], written[i, :c].tolist()) for i, c in enumerate(count)]).to(device)
+    flat = torch.cat([drawn[i, :c] for i, c in enumerate(count)])
+    batch.logprobs = torch.zeros(batch.tokens.shape, device=device).masked_scatter(batch.response_mask, flat)
+    batch.ended, batch.group = ended, torch.arange(R, device=device) // n
+    return batch
+
+
+def draw(logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One index from each row of log-probabilities (L, V) -> (L,): the largest of p/e, with e exponential (the Gumbel trick)."""
+    noise = torch.empty_like(logp).exponential_(generator=generator).clamp_(min=torch.finfo(logp.dtype).tiny)
+    return (logp - noise.log()).argmax(-1)

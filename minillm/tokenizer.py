@@ -1,0 +1,195 @@
+"""Text to token ids and back: byte-level byte-pair encoding, and the marks that say who speaks.
+
+`learn_merges` and `apply_merges` are the algorithm, to be read; `Tokenizer` runs the same algorithm in the
+`tokenizers` library, for speed, and keeps Hugging Face's tokenizer.json. Left out: normalisation of any kind (every
+UTF-8 text comes back byte for byte), and chat templates as text (a special token is an id, never a string in a text).
+
+Source: Sennrich, Haddow, Birch 2016 (byte pairs); Radford et al. 2019 (bytes as the alphabet).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from .expect import expect
+
+SPECIALS = ("<|end|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>",
+            "<|call|>", "<|/call|>", "<|reply|>", "<|/reply|>")
+END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END = range(len(SPECIALS))
+SMALLEST = len(SPECIALS) + 256  # the marks and every byte
+PIECE = 20_000  # characters: long texts are encoded in pieces, on every core
+
+
+class Response(NamedTuple):
+    """What a model wrote, read back: the text, the scratchpad (None if it wrote none), and whether it ended itself."""
+
+    text: str
+    thought: str | None
+    ended: bool
+
+
+class Tokenizer:
+    """Byte-level BPE. `encode` never yields a special token, whatever the text says; `prompt` and `response` place them."""
+
+    def __init__(self, backend: Backend):
+        for i, special in enumerate(SPECIALS):
+            expect(backend.token_to_id(special) == i, "tokenizer", f"without {special} at id {i}",
+                   "load a tokenizer that this package has trained")
+        backend.encode_special_tokens = True  # "<|end|>" in a text is seven plain characters
+        self.backend = backend
+
+    @classmethod
+    def train(cls, texts: str | Iterable[str], vocab_size: int = 512) -> Tokenizer:
+        """Learn vocab_size − 265 merges (9 special tokens and 256 bytes come first); fewer if the text has no more pairs."""
+        expect(isinstance(vocab_size, int) and vocab_size >= SMALLEST, "vocab_size", vocab_size,
+               f"give at least {SMALLEST}: {len(SPECIALS)} special tokens and 256 bytes")
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        for text in texts:
+            _check_text(text)
+        backend = Backend(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        backend.decoder = decoders.ByteLevel()
+        backend.train_from_iterator(texts, trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=list(SPECIALS), show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+        return cls(backend)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Tokenizer:
+        """Read a tokenizer.json. FileNotFoundError if it is not there, ValueError if it is not a tokenizer of ours."""
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        try:
+            backend = Backend.from_str(text)
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{os.fspath(path)} is not a tokenizer.json: {error}") from None
+        return cls(backend)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write Hugging Face's tokenizer.json."""
+        self.backend.save(os.fspath(path))
+
+    @property
+    def vocab_size(self) -> int:
+        return self.backend.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; digits one by one. encode("7+38") has four ids. ValueError if the text holds a lone surrogate."""
+        _check_text(text)
+        encodings = self.backend.encode_batch_fast(_pieces(text), add_special_tokens=False)
+        return [i for encoding in encodings for i in encoding.ids]
+
+    def encode_all(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, on every core: for many short texts."""
+        for text in texts:
+            _check_text(text)
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int], specials: bool = False) -> str:
+        """The text of ids; bytes that are not UTF-8 become U+FFFD. `specials` shows the marks, for people to read."""
+        ids = [int(i) for i in ids]
+        for i in ids:
+            expect(0 <= i < self.vocab_size, "id", i, f"ids run from 0 to {self.vocab_size - 1}")
+        return self.backend.decode(ids, skip_special_tokens=not specials)
+
+    def prompt(self, question: str) -> list[int]:
+        """x of one turn: [USER] question [ASSISTANT]."""
+        return [USER, *self.encode(question), ASSISTANT]
+
+    def response(self, text: str, thought: str | None = None) -> list[int]:
+        """y of one turn: [THINK] thought [/THINK] text [END]. The end token belongs to y."""
+        scratchpad = [] if thought is None else [THINK, *self.encode(thought), THINK_END]
+        return [*scratchpad, *self.encode(text), END]
+
+    def read_response(self, ids: Iterable[int]) -> Response:
+        """Undo `response`. A scratchpad that is never closed leaves the text empty."""
+        ids = list(ids)
+        ended = END in ids
+        ids = ids[:ids.index(END)] if ended else ids
+        if not ids or ids[0] != THINK:
+            return Response(self.decode(ids, specials=True), None, ended)
+        close = ids.index(THINK_END) if THINK_END in ids else len(ids)
+        return Response(self.decode(ids[close + 1:], specials=True), self.decode(ids[1:close], specials=True), ended)
+
+    def chunks(self, text: str) -> list[str]:
+        """The pieces that merges never cross (words with their space, single digits, punctuation), bytes as printable letters."""
+        return [chunk for chunk, _ in self.backend.pre_tokenizer.pre_tokenize_str(text)]
+
+
+def learn_merges(chunks: Iterable[str], count: int) -> list[tuple[str, str]]:
+    """Byte-pair encoding, to be read: `count` times, join the commonest neighbours (ties: the older symbols first).
+
+    learn_merges(["aab", "aab", "ab"], 1) -> [("a", "b")]: ab stands three times, aa twice.
+    """
+    words = {tuple(chunk): n for chunk, n in Counter(chunks).items()}
+    age = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}  # symbol -> order of birth
+    merges: list[tuple[str, str]] = []
+    while len(merges) < count:
+        pairs: Counter = Counter()
+        for word, n in words.items():
+            for pair in zip(word, word[1:]):
+                pairs[pair] += n
+        if not pairs:
+            break
+        best = max(pairs, key=lambda pair: (pairs[pair], -age[pair[0]], -age[pair[1]]))
+        merges.append(best)
+        age.setdefault("".join(best), len(age))
+        words = _merged(words, best)
+    return merges
+
+
+def apply_merges(chunk: str, merges: list[tuple[str, str]]) -> list[str]:
+    """The symbols of one chunk: apply the merges in the order in which they were learned."""
+    word = tuple(chunk)
+    for pair in merges:
+        word = _join(word, pair)
+    return list(word)
+
+
+def _merged(words: dict, pair: tuple[str, str]) -> dict:
+    merged: Counter = Counter()
+    for word, n in words.items():
+        merged[_join(word, pair)] += n
+    return merged
+
+
+def _join(word: tuple, pair: tuple[str, str]) -> tuple:
+    """_join(("a", "a", "b"), ("a", "b")) -> ("a", "ab"): from left to right."""
+    joined, i = [], 0
+    while i < len(word):
+        if word[i:i + 2] == pair:
+            joined.append(word[i] + word[i + 1])
+            i += 2
+        else:
+            joined.append(word[i])
+            i += 1
+    return tuple(joined)
+
+
+def _check_text(text: str) -> None:
+    expect(isinstance(text, str), "text", type(text).__name__, "give a str")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"text[{error.start}] is a lone surrogate {text[error.start]!r}: read the file as UTF-8") from None
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut a long text where no chunk is cut: before a space or newline that a letter follows."""
+    pieces, start = [], 0
+    while len(text) - start > PIECE:
+        cut = start + PIECE
+        while cut + 1 < len(text) and not (text[cut] in " \n" and text[cut + 1].isalpha()):
+            cut += 1
+        if cut + 1 >= len(text):
+            break
+        pieces.append(text[start:cut])
+        start = cut
+    return [*pieces, text[start:]]

@@ -1,0 +1,102 @@
+"""Sums with exact answers, straight away or step by step. It leaves out negative numbers, fractions and other operations.
+
+Kinds: sum2 (two two-digit numbers, answered at once), sum2_steps (the same, with the steps written), sum3_steps (three-digit
+numbers), chain_steps (three one-digit numbers, one after the other), compare (which of two numbers is larger).
+"""
+
+from __future__ import annotations
+
+import random
+
+from ..expect import expect
+from .questions import Question, held_out
+
+KINDS = ("sum2", "sum2_steps", "sum3_steps", "chain_steps", "compare")
+HELD_OUT = 0.2  # share of the number pairs that no training text shows
+
+
+def column_steps(a: int, b: int) -> str:
+    """The school way, ones first, the carry last: column_steps(47, 38) -> "7+8=15 4+3+1=8"."""
+    steps, carry = [], 0
+    for i in range(max(len(str(a)), len(str(b)))):
+        x, y = a // 10**i % 10, b // 10**i % 10
+        total = x + y + carry
+        steps.append(f"{x}+{y}{'+1' if carry else ''}={total}")
+        carry = total // 10
+    return " ".join(steps)
+
+
+def chain_steps(numbers: list[int]) -> str:
+    """Running totals: chain_steps([7, 8, 5]) -> "7+8=15 15+5=20"."""
+    steps, total = [], numbers[0]
+    for number in numbers[1:]:
+        steps.append(f"{total}+{number}={total + number}")
+        total += number
+    return " ".join(steps)
+
+
+class Sums:
+    """Questions about numbers. `seed` fixes which pairs are held out; the same pair in the other order goes with it."""
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def is_held_out(self, *numbers: int) -> bool:
+        """Whether no training text may show these numbers together, in any order."""
+        return held_out("+".join(map(str, sorted(numbers))), HELD_OUT, self.seed)
+
+    def question(self, kind: str, numbers: list[int]) -> Question:
+        """The question of a kind about given numbers."""
+        expect(kind in KINDS, "kind", repr(kind), f"give one of {', '.join(KINDS)}")
+        key, text = "+".join(map(str, sorted(numbers))), "+".join(map(str, numbers))
+        if kind == "compare":
+            answer = str(max(numbers))
+            return Question(kind, key, f"Which is larger, {numbers[0]} or {numbers[1]}?", answer, answer, r"(\d+)")
+        answer = str(sum(numbers))
+        if kind == "sum2":
+            return Question(kind, key, f"What is {text}?", answer, answer, r"(\d+)")
+        thought = chain_steps(numbers) if kind == "chain_steps" else column_steps(*numbers)
+        return Question(kind, key, f"What is {text}? Write the steps.", answer, answer, r"(\d+)", thought)
+
+    def questions(self, kind: str, n: int, held: bool, rng: random.Random) -> list[Question]:
+        """n questions of a kind, drawn from one side of the split; the held-out ones are all different."""
+        expect(n >= 1, "n", n, "give 1 or more")
+        found: list[Question] = []
+        seen: set[str] = set()
+        for _ in range(1000 * n):
+            numbers = self._numbers(kind, rng)
+            if self.is_held_out(*numbers) != held or (held and str(numbers) in seen):
+                continue
+            seen.add(str(numbers))
+            found.append(self.question(kind, numbers))
+            if len(found) == n:
+                return found
+        raise ValueError(f"n is {n}: the world has only {len(found)} different held-out questions of kind {kind!r}")
+
+    def documents(self, n: int, rng: random.Random) -> list[str]:
+        """n short texts for pretraining: facts about numbers, none about a held-out pair."""
+        return [" ".join(self._line(rng) for _ in range(rng.randint(3, 6))) for _ in range(n)]
+
+    def _numbers(self, kind: str, rng: random.Random) -> list[int]:
+        expect(kind in KINDS, "kind", repr(kind), f"give one of {', '.join(KINDS)}")
+        if kind == "chain_steps":
+            return [rng.randint(1, 9) for _ in range(3)]
+        low, high = (100, 999) if kind == "sum3_steps" else (10, 99)
+        numbers = [rng.randint(low, high), rng.randint(low, high)]
+        if kind == "compare" and numbers[0] == numbers[1]:
+            return self._numbers(kind, rng)
+        return numbers
+
+    def _line(self, rng: random.Random) -> str:
+        kind = rng.choices(("sum2", "sum2_steps", "chain_steps", "compare", "digits"), (4, 5, 2, 2, 1))[0]
+        if kind == "digits":
+            a, b = rng.randint(0, 9), rng.randint(0, 9)
+            return f"{a}+{b}={a + b}."
+        numbers = self._numbers(kind, rng)
+        while self.is_held_out(*numbers):
+            numbers = self._numbers(kind, rng)
+        q = self.question(kind, numbers)
+        if kind == "compare":
+            return f"{q.answer} is larger than {min(numbers)}."
+        text = "+".join(map(str, numbers))
+        return f"{text}={q.answer}." if q.thought is None else f"{text}: {q.thought} so {q.answer}."
