@@ -57,26 +57,33 @@ def load(folder: str | os.PathLike = "base", device: torch.device | str = "cpu")
         written = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path / 'config.json'} is not JSON: {error}") from None
-    for key, wanted in (("model_type", "llama"), ("tie_word_embeddings", True)):
+    expect(isinstance(written, dict), str(path / "config.json"), type(written).__name__, "give an object, as `save` writes it")
+    written = {"hidden_act": "silu", "rope_scaling": None} | written
+    for key, wanted in (("model_type", "llama"), ("tie_word_embeddings", True), ("hidden_act", "silu"), ("rope_scaling", None)):
         expect(written.get(key) == wanted, f"{path / 'config.json'}: {key}", written.get(key), f"this package reads {wanted}")
     missing = [key for key in CONFIG if key not in written]
     expect(not missing, str(path / "config.json"), f"without {', '.join(missing)}", "give a complete configuration")
-    model = Transformer(Config(**{ours: written[theirs] for theirs, ours in CONFIG.items()}))
+    try:
+        model = Transformer(Config(**{ours: written[theirs] for theirs, ours in CONFIG.items()}))
+    except ValueError as error:
+        raise ValueError(f"{path / 'config.json'}: {error}") from None
     tokenizer = Tokenizer.load(path / "tokenizer.json")
-    expect(tokenizer.vocab_size == model.config.vocab_size, "tokenizer.json", f"of {tokenizer.vocab_size} tokens",
+    expect(tokenizer.vocab_size == model.config.vocab_size, str(path / "tokenizer.json"), f"of {tokenizer.vocab_size} tokens",
            f"config.json says {model.config.vocab_size}")
+    weights = path / "model.safetensors"
     own = {their_name(name): p for name, p in model.named_parameters()}
     try:
-        with safe_open(path / "model.safetensors", "pt") as file:
+        with safe_open(weights, "pt") as file:
             names = set(file.keys())
-            expect(names == set(own), "model.safetensors", f"with other tensors: {sorted(names ^ set(own))[:4]}", "give the weights of this configuration")
+            expect(names == set(own), str(weights), f"with other tensors: {sorted(names ^ set(own))[:4]}", "give the weights of this configuration")
             for name, p in own.items():
                 tensor = file.get_tensor(name)
-                expect(tensor.shape == p.shape, f"model.safetensors: {name}", f"of shape {tuple(tensor.shape)}", f"the configuration asks for {tuple(p.shape)}")
+                expect(tensor.is_floating_point() and bool(tensor.isfinite().all()), f"{weights}: {name}", "not made of finite numbers", "give weights that were trained without a NaN")
+                expect(tensor.shape == p.shape, f"{weights}: {name}", f"of shape {tuple(tensor.shape)}", f"the configuration asks for {tuple(p.shape)}")
                 with torch.no_grad():
                     p.copy_(tensor)
     except SafetensorError as error:
-        raise ValueError(f"{path / 'model.safetensors'} is damaged: {error}") from None
+        raise ValueError(f"{weights} is damaged: {error}") from None
     return model.to(device).eval(), tokenizer
 
 

@@ -38,10 +38,11 @@ def surrogate(coefficient: Tensor, logprobs: Tensor, response_mask: Tensor, pair
         expect_tensor("coefficient", coefficient, "B T", "float", B=B, T=T)
     expect(not coefficient.requires_grad, "coefficient", "part of the graph", "detach it: the gradient is F · ∇ log p, not ∇ (F · log p)")
     expect(pairs is None or pairs >= 1, "pairs", pairs, "give how many pairs (x, y) the batch holds")
-    weighted = (coefficient * logprobs).where(response_mask, 0.0)                   # (B, T)
-    expect_finite("coefficient", coefficient.expand(B, T).where(response_mask, 0.0))
-    expect_finite("logprobs", logprobs.detach().where(response_mask, 0.0))
-    return weighted.sum() / (B if pairs is None else pairs)
+    coefficient = coefficient.expand(B, T).where(response_mask, 0.0)                # (B, T); masked before they meet: 0 · NaN is NaN
+    logprobs = logprobs.where(response_mask, 0.0)                                   # (B, T)
+    expect_finite("coefficient", coefficient)
+    expect_finite("logprobs", logprobs.detach())
+    return (coefficient * logprobs).sum() / (B if pairs is None else pairs)
 
 
 def every_answer(vocab_size: int, longest: int, end: int = 0) -> list[list[int]]:
@@ -51,7 +52,7 @@ def every_answer(vocab_size: int, longest: int, end: int = 0) -> list[list[int]]
     """
     expect(isinstance(vocab_size, int) and vocab_size >= 2, "vocab_size", vocab_size, "give at least 2: the end and one more")
     expect(isinstance(longest, int) and longest >= 1, "longest", longest, "give at least one token")
-    expect(0 <= end < vocab_size, "end", end, f"ids run from 0 to {vocab_size - 1}")
+    expect(isinstance(end, int) and 0 <= end < vocab_size, "end", end, f"ids run from 0 to {vocab_size - 1}")
     total = sum((vocab_size - 1) ** n for n in range(longest)) + (vocab_size - 1) ** longest
     expect(total <= 1_000_000, "vocab_size, longest", (vocab_size, longest), f"that lists {total:,} answers: take fewer or shorter ones")
     words = [i for i in range(vocab_size) if i != end]
@@ -62,31 +63,50 @@ def every_answer(vocab_size: int, longest: int, end: int = 0) -> list[list[int]]
 def expectation(logp: Tensor, value: Tensor) -> Tensor:
     """E over y of value(y), exactly: Σ p(y)·value(y), with every y listed. logp (..., N), value (..., N) -> (...)."""
     _expect_listing(logp)
-    expect(value.shape[-1] == logp.shape[-1], "value", f"of shape {tuple(value.shape)}", f"give one for each of the {logp.shape[-1]} answers")
-    return (logp.exp() * value).sum(-1)
+    expect(isinstance(value, Tensor), "value", type(value).__name__, "give a tensor with one value for each answer")
+    expect(value.shape[-1:] == logp.shape[-1:], "value", f"of shape {tuple(value.shape)}", f"give one for each of the {logp.shape[-1]} answers")
+    p = logp.exp()
+    return (p * value.where(p > 0, 0.0)).sum(-1)  # an answer that is never drawn adds nothing, even where its value is −inf
 
 
-def exact_gradient(logp: Tensor, coefficient: Tensor, parameters: Iterable[Tensor], q: Tensor | None = None) -> list[Tensor]:
-    """Σ over y of q(y)·F(y)·∇ log p(y|x), with every y listed: what `surrogate` estimates from samples.
+def exact_gradient(logp: Tensor, coefficient: Tensor, parameters: Iterable[Tensor], q: Tensor | None = None,
+                   d: Tensor | None = None) -> list[Tensor]:
+    """Σ over x of d(x) Σ over y of q(y|x)·F(x, y)·∇ log p(y|x), with every y listed: what `surrogate` estimates from samples.
 
-    logp (N,) or (X, N): log p of every answer, with gradient; over X prompts the mean is taken. coefficient: of the same shape.
-    q: who makes y, of the same shape (data, a filter, an older model); by default the policy itself. Returns one gradient for
-    each parameter, zeros where it does not matter.
+    logp (N,) or (X, N): log p of every answer to one prompt or to X of them, with gradient. coefficient: F, of the same shape.
+    q: who makes y, of the same shape (data, an expert, an older model); by default the policy itself. d (X,): who makes x, by
+    default each prompt alike. Returns one gradient for each parameter, zeros where it does not matter.
     """
     _expect_listing(logp)
     expect(logp.requires_grad, "logp", "without a gradient", "compute it from parameters that require one")
-    expect(coefficient.shape == logp.shape, "coefficient", f"of shape {tuple(coefficient.shape)}", f"give {tuple(logp.shape)}, as logp")
+    q = logp.detach().exp() if q is None else q
+    for name, tensor in (("coefficient", coefficient), ("q", q)):
+        expect(isinstance(tensor, Tensor), name, type(tensor).__name__, f"give a tensor {tuple(logp.shape)}, as logp")
+        expect(tensor.shape == logp.shape, name, f"of shape {tuple(tensor.shape)}", f"give {tuple(logp.shape)}, as logp")
     expect(not coefficient.requires_grad, "coefficient", "part of the graph", "detach it: F carries no gradient")
-    expect(q is None or q.shape == logp.shape, "q", f"of shape {tuple(q.shape) if q is not None else None}", f"give {tuple(logp.shape)}, as logp")
-    q = logp.detach().exp() if q is None else q.detach()
-    total = (q * coefficient).where(q > 0, 0.0)  # an answer that is never drawn adds nothing, even where log p is −inf
-    value = (total * logp.where(q > 0, 0.0)).sum(-1).mean()
+    expect_finite("q", q)
+    expect(bool((q >= 0).all()), "q", f"as low as {q.min().item()}", "give probabilities, or weights of 0 and more")
+    expect(not isinstance(parameters, Tensor), "parameters", "one tensor", "give a list: [theta]")
+    coefficient = coefficient.where(q > 0, 0.0)  # an answer that is never drawn adds nothing, even where log p is −inf
+    expect_finite("coefficient", coefficient)
+    value = (q.detach() * coefficient * logp.where(q > 0, 0.0)).sum(-1)             # one prompt's, or (X,)
+    if d is None:
+        value = value.mean()
+    else:
+        expect_tensor("d", d, "X", "float", X=len(logp) if logp.ndim == 2 else 0)
+        expect_finite("d", d)
+        expect(bool((d >= 0).all()), "d", f"as low as {d.min().item()}", "give probabilities, or weights of 0 and more")
+        value = (d.detach() * value).sum()
     parameters = list(parameters)
+    expect(all(p.requires_grad for p in parameters), "parameters", "without a gradient", "give those that logp was computed from")
     grads = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads)]
 
 
 def _expect_listing(logp: Tensor) -> None:
+    expect(isinstance(logp, Tensor) and logp.is_floating_point() and logp.ndim > 0, "logp",
+           f"of dtype {logp.dtype} and shape {tuple(logp.shape)}" if isinstance(logp, Tensor) else type(logp).__name__,
+           "give log p of every answer, (..., N)")
     total = logp.detach().exp().sum(-1)
     wrong = (total - 1).abs() > 1e-4  # float32 over a few thousand answers; a missing end token misses by far more
     expect(not bool(wrong.any()) and not bool(total.isnan().any()), "logp", f"a listing whose probabilities sum to {total.flatten()[wrong.flatten() | total.flatten().isnan()].tolist()[:3]}",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .expect import expect, expect_some_response, expect_tensor
+from .expect import expect, expect_finite, expect_some_response, expect_tensor
 
 HELD = 2**24  # logits held at once, in numbers: 64 MiB in float32
 
@@ -41,7 +41,9 @@ def batch_pairs(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
     response_mask = torch.zeros(len(pairs), T, dtype=torch.bool)
     for row, mask, (prompt, response) in zip(tokens, response_mask, pairs):
         end = len(prompt) + len(response)
-        row[:end] = torch.tensor([*prompt, *response])
+        ids = torch.tensor([*prompt, *response])
+        expect(not ids.is_floating_point(), "pairs", f"with the token {ids.tolist()[0]}", "give ids: whole numbers")
+        row[:end] = ids
         mask[len(prompt):end] = True
     return Batch(tokens=tokens, response_mask=response_mask)
 
@@ -55,11 +57,15 @@ def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top
     expect(temperature >= 0, "temperature", temperature, "give 0 (greedy) or more")
     expect(top_k is None or (isinstance(top_k, int) and top_k >= 1), "top_k", top_k, "give 1 or more, or None for all")
     expect(top_p is None or 0 < top_p <= 1, "top_p", top_p, "give a share in (0, 1], or None for all")
+    expect(isinstance(logits, Tensor) and logits.is_floating_point() and logits.numel() > 0, "logits",
+           tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__, "give a float tensor (..., V)")
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    expect_finite("logits.amax(-1)", logits.detach().amax(-1))  # −inf forbids a token; a NaN, or −inf in a whole row, would be drawn
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
     logits = logits / temperature
+    expect_finite("(logits / temperature).amax(-1)", logits.detach().amax(-1))
     if top_k is not None and top_k < logits.shape[-1]:
         least = logits.topk(top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
@@ -135,8 +141,8 @@ def batch_windows(ids: Tensor, rows: int, length: int, generator: torch.Generato
     Every token but a row's first is a pair (x the text before it in the window, y the token), so `pairs` is rows·(length − 1).
     """
     expect_tensor("ids", ids, "N", "integer")
-    expect(rows >= 1, "rows", rows, "give 1 or more")
-    expect(2 <= length <= len(ids), "length", length, f"give 2 to {len(ids)}, the length of the text in tokens")
+    expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
+    expect(isinstance(length, int) and 2 <= length <= len(ids), "length", length, f"give 2 to {len(ids)}, the length of the text in tokens")
     start = torch.randint(len(ids) - length + 1, (rows, 1), generator=generator)
     tokens = ids[start + torch.arange(length)]                                      # (rows, length)
     response_mask = torch.ones_like(tokens, dtype=torch.bool)
@@ -152,6 +158,8 @@ def text_nats(model, ids: Tensor, length: int, rows: int = 32) -> float:
     """
     expect_tensor("ids", ids, "N", "integer")
     expect(len(ids) >= 2, "ids", f"{len(ids)} long", "give at least two tokens")
+    expect(isinstance(length, int) and length >= 2, "length", length, "give 2 or more: a token and what stands before it")
+    expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
     length = min(length, len(ids))
     stride = max(1, length // 2)
     starts = list(range(0, max(1, len(ids) - length + stride), stride))

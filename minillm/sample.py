@@ -11,6 +11,8 @@ from .expect import expect
 from .logprob import Batch, batch_pairs, warp
 from .transformer import Cache
 
+ROWS = 256  # questions asked at once
+
 
 @torch.no_grad()
 def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: int = 1, temperature: float = 1.0,
@@ -86,3 +88,19 @@ def draw(logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """One index from each row of log-probabilities (L, V) -> (L,): the largest of p/e, with e exponential (the Gumbel trick)."""
     noise = torch.empty_like(logp).exponential_(generator=generator).clamp_(min=torch.finfo(logp.dtype).tiny)
     return (logp - noise.log()).argmax(-1)
+
+
+def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *, temperature: float = 0.0, n: int = 1,
+        generator: torch.Generator | None = None) -> list:
+    """The model's answers to questions in words, as the tokenizer's Response (text, thought, ended): n to each, greedy by default.
+
+    Answers stop at max_new_tokens, or where the context ends.
+    """
+    responses = []
+    for i in range(0, len(questions), ROWS):
+        prompts = [tokenizer.prompt(question) for question in questions[i:i + ROWS]]
+        room = model.config.context - max(map(len, prompts))
+        expect(room >= 1, "questions", f"up to {max(map(len, prompts))} tokens long", f"the context is {model.config.context}: ask shorter ones")
+        batch = sample(model, prompts, min(max_new_tokens, room), n=n, temperature=temperature, generator=generator)
+        responses += [tokenizer.read_response(row[mask].tolist()) for row, mask in zip(batch.tokens, batch.response_mask)]
+    return responses

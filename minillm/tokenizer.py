@@ -9,6 +9,7 @@ Source: Sennrich, Haddow, Birch 2016 (byte pairs); Radford et al. 2019 (bytes as
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -64,13 +65,12 @@ class Tokenizer:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Tokenizer:
         """Read a tokenizer.json. FileNotFoundError if it is not there, ValueError if it is not a tokenizer of ours."""
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        with open(path, "rb") as file:
+            data = file.read()
         try:
-            backend = Backend.from_str(text)
+            return cls(Backend.from_str(data.decode("utf-8")))
         except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{os.fspath(path)} is not a tokenizer.json: {error}") from None
-        return cls(backend)
+            raise ValueError(f"{os.fspath(path)} is not a tokenizer.json of this package: {error}") from None
 
     def save(self, path: str | os.PathLike) -> None:
         """Write Hugging Face's tokenizer.json."""
@@ -94,9 +94,13 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], specials: bool = False) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD. `specials` shows the marks, for people to read."""
-        ids = [int(i) for i in ids]
+        try:
+            ids = [operator.index(i) for i in ids]
+        except TypeError as error:
+            raise ValueError(f"ids hold what is no id ({error}): give whole numbers") from None
+        V = self.vocab_size
         for i in ids:
-            expect(0 <= i < self.vocab_size, "id", i, f"ids run from 0 to {self.vocab_size - 1}")
+            expect(0 <= i < V, "id", i, f"ids run from 0 to {V - 1}")
         return self.backend.decode(ids, skip_special_tokens=not specials)
 
     def prompt(self, question: str) -> list[int]:

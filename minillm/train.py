@@ -70,7 +70,7 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
     A batch may hold `targets` (see logprobs) and `pairs` (see surrogate). scoring: temperature, top_k, top_p that y was drawn
     with. folder: metrics.jsonl and state.safetensors are kept there, and a run stopped half-way goes on from them.
 
-    A row holds: step, nll (mean −log p of a response token, nats), F (its mean), grad_norm (before clipping), rate, tokens
+    A row holds: step, nll (mean −log p of a response token, nats), F (its mean, over response tokens where it is (B, T)), grad_norm (before clipping), rate, tokens
     and seconds since the start. Raises NonFinite, with the step, the batch and the likely cause.
     """
     device = next(model.parameters()).device
@@ -83,6 +83,7 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
     begun, tokens = time.perf_counter() - (rows[-1]["seconds"] if rows else 0), rows[-1]["tokens"] if rows else 0
     bar = tqdm(range(len(rows), settings.steps), initial=len(rows), total=settings.steps, desc=label, disable=not progress, mininterval=0.5)
     model.train()
+    whole = True  # False while weights, optimisers and rows belong to different steps
     try:
         for step in bar:
             batch = draw(step).to(device)
@@ -93,22 +94,28 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
             (-objective).backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
             _expect_finite(step, batch, rows, gradient=norm)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * settings.rate(step)
-                optimizer.step()
-                optimizer.zero_grad()
             scored = int(batch.response_mask.sum())
             tokens += batch.tokens.numel()
-            rows.append({"step": step, "nll": -float(logp.detach().sum()) / scored, "F": float(weight.mean()), "grad_norm": float(norm),
-                         "rate": settings.rate(step), "tokens": tokens, "seconds": round(time.perf_counter() - begun, 3)})
+            F = weight[batch.response_mask] if weight.ndim == 2 else weight
+            row = {"step": step, "nll": -float(logp.detach().sum()) / scored, "F": float(F.mean()), "grad_norm": float(norm),
+                   "rate": settings.rate(step), "tokens": tokens}
+            whole = False
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * row["rate"]
+                optimizer.step()
+                optimizer.zero_grad()
+            rows.append(row | {"seconds": round(time.perf_counter() - begun, 3)})
+            whole = True
             bar.set_postfix_str(f"{rows[-1]['nll']:.3f} nats/token", refresh=False)
             if folder is not None and (step + 1) % settings.save_every == 0:
                 _save(folder, model, optimizers, settings, rows)
     except KeyboardInterrupt:
         if folder is not None:
-            _save(folder, model, optimizers, settings, rows)
-            print(f"\nStopped after {len(rows)} of {settings.steps} steps; kept in {folder}. Run the same command again to go on.")
+            if whole:
+                _save(folder, model, optimizers, settings, rows)
+            kept = f"kept in {folder}" if whole else f"in the middle of one, so {folder} keeps its last checkpoint"
+            print(f"\nStopped after {len(rows)} of {settings.steps} steps; {kept}. Run the same command again to go on.")
         raise
     finally:
         bar.close()
@@ -177,11 +184,14 @@ def _resume(folder: Path, model, optimizers: list[torch.optim.Optimizer], settin
         return []
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError) as error:
+        kept, rows = json.loads(metadata["settings"]), json.loads(metadata["metrics"])
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): delete it to begin again") from None
-    expect(json.loads(metadata["settings"]) == asdict(settings), "folder", str(folder),
+    except KeyError as error:
+        raise ValueError(f"{path} has no {error}, so it is not a state of `train`: name a new folder, or delete it") from None
+    expect(kept == asdict(settings), "folder", str(folder),
            "it keeps a run with other settings: name a new folder, or delete this one")
     own = dict(model.named_parameters())
     expect({f"model.{name}": tuple(p.shape) for name, p in own.items()} ==
@@ -197,4 +207,4 @@ def _resume(folder: Path, model, optimizers: list[torch.optim.Optimizer], settin
             if parts[0] == "optimizer" and int(parts[1]) == o:
                 state.setdefault(int(parts[2]), {})[parts[3]] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return json.loads(metadata["metrics"])
+    return rows

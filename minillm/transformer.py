@@ -22,7 +22,7 @@ from .expect import expect, expect_tensor
 
 @dataclass(frozen=True)
 class Config:
-    """The shape of a model. The defaults are the course's model: 0.84 M parameters."""
+    """The shape of a model. The defaults are the course's model: 0.80 M parameters."""
 
     vocab_size: int = 512   # V
     d_model: int = 128      # D
@@ -38,6 +38,9 @@ class Config:
         for name in ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "context"):
             value = getattr(self, name)
             expect(isinstance(value, int) and value > 0, name, value, "give a positive integer")
+        for name in ("rope_theta", "norm_eps"):
+            value = getattr(self, name)
+            expect(isinstance(value, (int, float)) and 0 < value < math.inf, name, value, "give a positive number")
         expect(self.d_model % self.n_heads == 0 and self.d_head % 2 == 0, "n_heads", self.n_heads,
                f"d_model = {self.d_model} must split into heads of equal, even width")
         expect(self.n_heads % self.n_kv_heads == 0, "n_kv_heads", self.n_kv_heads, f"it must divide n_heads = {self.n_heads}")
@@ -54,6 +57,7 @@ class Cache:
     """
 
     def __init__(self, model: Transformer, rows: int, capacity: int, pad: Tensor):
+        expect_tensor("pad", pad, "B", "integer", B=rows)
         c, like = model.config, model.embed.weight
         shape = (rows, c.n_kv_heads, capacity, c.d_head)
         self.k = [like.new_empty(shape) for _ in range(c.n_layers)]
@@ -137,13 +141,12 @@ class Transformer(nn.Module):
 
     def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """The residual stream after the last norm, (B, T, D). With a cache, `tokens` continue what it holds."""
-        c = self.config
-        expect_tensor("tokens", tokens, "B T", "integer")
         start = cache.length if cache is not None else 0
+        _expect_tokens(tokens, self.config, start)
         end = start + tokens.shape[1]
-        expect(end <= c.context, "tokens", f"{end} long", f"the model's context is {c.context}: give fewer tokens")
-        low, high = int(tokens.min()), int(tokens.max())
-        expect(low >= 0 and high < c.vocab_size, "tokens", f"from {low} to {high}", f"ids run from 0 to {c.vocab_size - 1}")
+        if cache is not None:
+            rows, _, room, _ = cache.k[0].shape
+            expect(len(tokens) == rows and end <= room, "tokens", f"{len(tokens)} rows up to place {end}", f"the cache has {rows} rows of {room}")
         cos, sin, mask = self.cos[start:end], self.sin[start:end], None
         if cache is not None and cache.padded:
             columns = torch.arange(end, device=tokens.device)
@@ -174,6 +177,14 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
+def _expect_tokens(tokens: Tensor, config: Config, start: int = 0) -> None:
+    expect_tensor("tokens", tokens, "B T", "integer")
+    end, V = start + tokens.shape[1], config.vocab_size
+    expect(end <= config.context, "tokens", f"{end} long", f"the model's context is {config.context}: give fewer tokens")
+    low, high = int(tokens.min()), int(tokens.max())
+    expect(low >= 0 and high < V, "tokens", f"from {low} to {high}", f"ids run from 0 to {V - 1}")
+
+
 def rotations(config: Config) -> tuple[Tensor, Tensor]:
     """cos and sin of position · frequency, each (context, E/2): pair i turns by theta^(−2i/E) a token."""
     frequency = config.rope_theta ** (-torch.arange(0, config.d_head, 2, dtype=torch.float64) / config.d_head)
@@ -189,6 +200,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def readable_logits(model: Transformer, tokens: Tensor) -> Tensor:
     """The same function with every contraction as an einsum and nothing fused: (B, T) to (B, T, V)."""
+    _expect_tokens(tokens, model.config)
     c, T = model.config, tokens.shape[1]
     H, K, E, G = c.n_heads, c.n_kv_heads, c.d_head, c.n_heads // c.n_kv_heads
     past = torch.ones(T, T, dtype=torch.bool, device=tokens.device).tril()                     # True where key s <= query t
@@ -216,6 +228,8 @@ def readable_logits(model: Transformer, tokens: Tensor) -> Tensor:
 
 def device_and_dtype(device: str | None = None, dtype: torch.dtype = torch.float32) -> tuple[torch.device, torch.dtype]:
     """Where and in what precision to compute, chosen once: the CUDA card if there is one, else Apple's, else the CPU."""
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    here = [name for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)) if there]
+    device = here[0] if device is None else device
+    expect(str(device).split(":")[0] in here, "device", repr(device), f"this machine has {', '.join(here)}")
+    expect(dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16), "dtype", dtype, "give a float type, such as torch.float32")
     return torch.device(device), dtype

@@ -5,6 +5,8 @@ Source: Williams 1992, "Simple statistical gradient-following algorithms", eq. 4
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ..expect import expect, expect_finite, expect_tensor
@@ -13,11 +15,7 @@ from ..logprob import answer_logprobs
 
 def coefficient(rewards: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
     """F(x, y) = R(x, y) − b(x): rewards (B,) -> (B,). The baseline, a number or (B,), may depend on x but not on this y."""
-    expect_tensor("rewards", rewards, "B", "float")
-    expect_finite("rewards", rewards)
-    if isinstance(baseline, Tensor) and baseline.ndim > 0:
-        expect_tensor("baseline", baseline, "B", "float", B=len(rewards))
-        expect_finite("baseline", baseline)
+    _expect(rewards, baseline)
     return (rewards - baseline).detach()
 
 
@@ -37,5 +35,16 @@ def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
 
 def loss(logprobs: Tensor, response_mask: Tensor, rewards: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
     """−(R − b) · log p(y|x), (B,): the form whose gradient is Williams' rule, for y drawn from the policy itself."""
+    _expect(rewards, baseline)
     expect_tensor("rewards", rewards, "B", "float", B=len(logprobs))
     return -(rewards - baseline) * answer_logprobs(logprobs, response_mask)
+
+
+def _expect(rewards: Tensor, baseline: Tensor | float) -> None:
+    expect_tensor("rewards", rewards, "B", "float")
+    expect_finite("rewards", rewards)
+    if isinstance(baseline, Tensor) and baseline.ndim > 0:
+        expect_tensor("baseline", baseline, "B", "float", B=len(rewards))
+        expect_finite("baseline", baseline)
+    else:
+        expect(math.isfinite(baseline), "baseline", baseline, "give a number, or one for each answer")

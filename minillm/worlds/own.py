@@ -46,6 +46,8 @@ def read_questions(path: str | os.PathLike) -> list[tuple[str, str]]:
             continue
         try:
             row = json.loads(line)
+        except json.JSONDecodeError as error:  # its own "line 1" would be the line's, not the file's
+            raise BadFile(f"{name}: line {number} is not JSON ({error.msg}, at column {error.colno}); write one object a line") from None
         except (ValueError, RecursionError) as error:
             raise BadFile(f"{name}: line {number} is not JSON ({error}); write one object a line") from None
         if not isinstance(row, dict):

@@ -1,22 +1,25 @@
 """Sums with exact answers, straight away or step by step. It leaves out negative numbers, fractions and other operations.
 
 Kinds: sum2 (two two-digit numbers, answered at once), sum2_steps (the same, with the steps written), sum3_steps (three-digit
-numbers), chain_steps (three one-digit numbers, one after the other), compare (which of two numbers is larger).
+numbers), chain_steps (three numbers from 2 to 9, one after the other), compare (which of two numbers is larger).
 """
 
 from __future__ import annotations
 
 import random
+import re
 
 from ..expect import expect
 from .questions import Question, held_out
 
 KINDS = ("sum2", "sum2_steps", "sum3_steps", "chain_steps", "compare")
+NAMES = "Ada Bea Cleo Dora Abel Ben Carl Dan".split()  # who speak in the dialogues
 HELD_OUT = 0.2  # share of the number pairs that no training text shows
 
 
 def column_steps(a: int, b: int) -> str:
     """The school way, ones first, the carry last: column_steps(47, 38) -> "7+8=15 4+3+1=8"."""
+    expect(isinstance(a, int) and isinstance(b, int) and a >= 0 and b >= 0, "a, b", (a, b), "give whole numbers, 0 or more")
     steps, carry = [], 0
     for i in range(max(len(str(a)), len(str(b)))):
         x, y = a // 10**i % 10, b // 10**i % 10
@@ -28,6 +31,7 @@ def column_steps(a: int, b: int) -> str:
 
 def chain_steps(numbers: list[int]) -> str:
     """Running totals: chain_steps([7, 8, 5]) -> "7+8=15 15+5=20"."""
+    expect(len(numbers) >= 2, "numbers", numbers, "give two or more")
     steps, total = [], numbers[0]
     for number in numbers[1:]:
         steps.append(f"{total}+{number}={total + number}")
@@ -48,6 +52,10 @@ class Sums:
     def question(self, kind: str, numbers: list[int]) -> Question:
         """The question of a kind about given numbers."""
         expect(kind in KINDS, "kind", repr(kind), f"give one of {', '.join(KINDS)}")
+        wanted = 3 if kind == "chain_steps" else 2
+        expect(len(numbers) == wanted and all(isinstance(n, int) and n >= 0 for n in numbers), "numbers", numbers,
+               f"give {wanted} whole numbers, 0 or more")
+        expect(kind != "compare" or numbers[0] != numbers[1], "numbers", numbers, "give two that differ: one must be larger")
         key, text = "+".join(map(str, sorted(numbers))), "+".join(map(str, numbers))
         if kind == "compare":
             answer = str(max(numbers))
@@ -74,29 +82,46 @@ class Sums:
         raise ValueError(f"n is {n}: the world has only {len(found)} different held-out questions of kind {kind!r}")
 
     def documents(self, n: int, rng: random.Random) -> list[str]:
-        """n short texts for pretraining: facts about numbers, none about a held-out pair."""
-        return [" ".join(self._line(rng) for _ in range(rng.randint(3, 6))) for _ in range(n)]
+        """n short texts for pretraining, half of them dialogues: facts about numbers, none about a held-out pair."""
+        texts = []
+        for _ in range(n):
+            lines = rng.randint(2, 5)
+            if rng.random() < 0.5:
+                texts.append(" ".join(self._fact(rng) for _ in range(lines)))
+            else:
+                a, b = rng.sample(NAMES, 2)
+                texts.append("\n".join(f"{a}: {asked}\n{b}: {answered}" for asked, answered in (self._exchange(rng) for _ in range(lines))))
+        return texts
 
     def _numbers(self, kind: str, rng: random.Random) -> list[int]:
         expect(kind in KINDS, "kind", repr(kind), f"give one of {', '.join(KINDS)}")
-        if kind == "chain_steps":
-            return [rng.randint(1, 9) for _ in range(3)]
+        if kind == "chain_steps":  # from 2: the carry in column_steps, "4+3+1=8", would show a held-out 3+4+1
+            return [rng.randint(2, 9) for _ in range(3)]
         low, high = (100, 999) if kind == "sum3_steps" else (10, 99)
         numbers = [rng.randint(low, high), rng.randint(low, high)]
         if kind == "compare" and numbers[0] == numbers[1]:
             return self._numbers(kind, rng)
         return numbers
 
-    def _line(self, rng: random.Random) -> str:
-        kind = rng.choices(("sum2", "sum2_steps", "chain_steps", "compare", "digits"), (4, 5, 2, 2, 1))[0]
-        if kind == "digits":
-            a, b = rng.randint(0, 9), rng.randint(0, 9)
-            return f"{a}+{b}={a + b}."
+    def _drawn(self, rng: random.Random) -> Question:
+        """A question that may be shown, of the kinds that the texts hold."""
+        kind = rng.choices(("sum2", "sum2_steps", "chain_steps", "compare"), (4, 5, 2, 2))[0]
         numbers = self._numbers(kind, rng)
         while self.is_held_out(*numbers):
             numbers = self._numbers(kind, rng)
-        q = self.question(kind, numbers)
-        if kind == "compare":
-            return f"{q.answer} is larger than {min(numbers)}."
-        text = "+".join(map(str, numbers))
-        return f"{text}={q.answer}." if q.thought is None else f"{text}: {q.thought} so {q.answer}."
+        return self.question(kind, numbers)
+
+    def _fact(self, rng: random.Random) -> str:
+        """"47+38: 7+8=15 4+3+1=8 so 85." or the like."""
+        if rng.random() < 0.1:
+            a, b = rng.randint(0, 9), rng.randint(0, 9)
+            return f"{a}+{b}={a + b}."
+        q = self._drawn(rng)
+        numbers = re.findall(r"\d+", q.prompt)
+        if q.kind == "compare":
+            return f"{q.answer} is larger than {min(map(int, numbers))}."
+        return f"{'+'.join(numbers)}={q.answer}." if q.thought is None else f"{'+'.join(numbers)}: {q.thought} so {q.answer}."
+
+    def _exchange(self, rng: random.Random) -> tuple[str, str]:
+        q = self._drawn(rng)
+        return q.prompt, f"{q.answer}." if q.thought is None else f"{q.thought} so {q.answer}."

@@ -97,7 +97,7 @@ class Town:
     """All facts of one town. Another seed is another town with the same words."""
 
     def __init__(self, seed: int = 0, people: int = PEOPLE):
-        expect(1 <= people <= 150, "people", people, "give 1 to 150 of each fame: names are drawn without repeats")
+        expect(isinstance(people, int) and 1 <= people <= 150, "people", people, "give 1 to 150 of each fame: names are drawn without repeats")
         self.seed, rng = seed, random.Random(f"town/{seed}")
         names = rng.sample([f"{first} {last}" for first in SHE + HE for last in LAST], 4 * people)
         self.fame = {name: fame for i, fame in enumerate(FAME) for name in names[i * people:(i + 1) * people]}
@@ -127,6 +127,7 @@ class Town:
         times = {**FAME, "other": OTHER, **(times or {})}
         unknown = set(times) - {*FAME, "other"}
         expect(not unknown, "times", sorted(unknown), f"its keys are {', '.join([*FAME, 'other'])}")
+        expect(all(isinstance(n, int) and n >= 0 for n in times.values()), "times", times, "give whole numbers, 0 or more")
         documents: list[str] = []
         told: Counter = Counter()
         by_subject: dict[str, list[Fact]] = {}
@@ -138,7 +139,7 @@ class Town:
                 while rest:
                     size = rng.randint(1, 4)
                     some, rest = rest[:size], rest[size:]
-                    documents.append(self._dialogue(some, rng) if rng.random() < 0.25 else self._story(some, rng))
+                    documents.append(self._dialogue(some, rng) if rng.random() < 0.4 else self._story(some, rng))
                     told.update(fact.key for fact in some)
         rng.shuffle(documents)
         return Corpus(documents, told)
@@ -154,6 +155,7 @@ class Town:
     def questions(self, held: bool, rng: random.Random, fames: tuple[str, ...] = ("famous", "other"), wordings: int = 1) -> list[Question]:
         """Questions about every fact of these fames on one side of the split, shuffled, each in `wordings` wordings or fewer."""
         expect(set(fames) <= {*FAME, "other"}, "fames", fames, f"give some of {', '.join([*FAME, 'other'])}")
+        expect(isinstance(wordings, int) and wordings >= 1, "wordings", wordings, "give 1 or more")
         facts = [fact for fact in self.facts if fact.fame in fames and self.is_held_out(fact) == held]
         questions = []
         for fact in facts:

@@ -1,0 +1,46 @@
+# Two commands: `make journey` trains one model from random weights; `make test` proves that it is right.
+# Every target sets up .venv first, once. Without make: see "Without make" in README.md.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; exit; }; done; echo python3)
+RUN := .venv/bin/python
+SEED ?= 0
+SCALE ?= cpu
+export TEXT QA FROM SEED SCALE
+export PYTHONUTF8 := 1
+
+.PHONY: help setup journey test lab notebooks checkpoints bench clean
+
+help:
+	@echo 'make journey      one model from random weights to answers (SEED=0 SCALE=cpu|gpu FROM=base|FOLDER)'
+	@echo '                  on your own text: TEXT=FILE, and your own questions: QA=FILE.jsonl'
+	@echo 'make lab          open chapter 1 in JupyterLab'
+	@echo 'make test         unit tests, laws, equivalences, every notebook'
+	@echo 'make notebooks    rebuild and run the notebooks whose text changed (ALL=1: every one)'
+	@echo 'make checkpoints  train the shipped base model again'
+	@echo 'make setup        only set up .venv'
+	@echo 'make clean        remove build/ (never .venv)'
+
+setup:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo 'setup: no Python found; install Python 3.11 or newer, or name it: make PYTHON=/path/to/python' >&2; exit 2; }
+	@"$(PYTHON)" setup_venv.py
+
+# Make turns a recipe's exit code into its own (always 2); the command's own codes are in its --help.
+journey: setup
+	@$(RUN) -m minillm.journey --seed "$$SEED" --scale "$$SCALE" $${FROM:+--from "$$FROM"} $${TEXT:+--text "$$TEXT"} $${QA:+--qa "$$QA"}
+
+test: setup
+	@$(RUN) -m pytest tests
+	@$(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 chapters solutions
+
+lab: setup
+	@$(RUN) -m jupyterlab chapters/01_one_gradient.ipynb
+
+notebooks: setup
+	@$(RUN) chapters/build.py $(if $(ALL),--all)
+
+checkpoints: setup
+	@$(RUN) -m minillm.checkpoints
+
+clean:
+	rm -rf build

@@ -1,0 +1,111 @@
+"""Calls a learner's function on one input and turns what comes back into arrays. It leaves out judging: it knows no answer.
+
+What an exercise gives its function beyond plain tensors (a gradient to follow, code to test) is a driver of its own, beside its check.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import random
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What came in place of a result: a name for it, and a sentence for the learner."""
+
+    name: str
+    sentence: str
+
+
+class Unfit(Exception):
+    """Raised by a driver when what came back cannot be judged: Unfit(name, sentence)."""
+
+
+def respond(driver: Callable[..., Arrays], function: Callable, signature: str, arguments: tuple[str, ...], inputs: Arrays) -> Arrays | Complaint:
+    """Call the function on one input. Whatever it raises becomes a complaint; random numbers are the same on every call."""
+    try:
+        with same_random_numbers():
+            return driver(function, arguments, inputs)
+    except Unfit as unfit:
+        return Complaint(*unfit.args)
+    except NotImplementedError as error:
+        if error.args in ((), ("your turn",)):  # PyTorch raises this kind too, with other words
+            return Complaint("stub", "not written yet. Put your code in the place of the line that raises NotImplementedError.")
+        return Complaint("raised", describe(error, function, signature))
+    except (Exception, SystemExit) as error:
+        return Complaint("raised", describe(error, function, signature))
+
+
+def call(function: Callable, arguments: tuple[str, ...], inputs: Arrays) -> Arrays:
+    """The driver of most exercises: tensors in, one tensor out, and the inputs as they are after the call."""
+    given = {name: torch.from_numpy(inputs[name].copy()) for name in arguments}
+    result = as_array(function(*given.values()))
+    return {"result": result, **{f"after_{name}": tensor.detach().numpy() for name, tensor in given.items()}}
+
+
+def call_by_hand(function: Callable, arguments: tuple[str, ...], inputs: Arrays) -> Arrays:
+    """As `call`, with autograd switched off: for what is to be derived by hand."""
+    with torch.no_grad():
+        try:
+            return call(function, arguments, inputs)
+        except RuntimeError as error:
+            if "does not require grad" in str(error):
+                raise Unfit("autograd", "It asks autograd for the gradient. This one is by hand, and runs with autograd off.") from None
+            raise
+
+
+def as_array(result) -> np.ndarray:
+    """A plain array of a result, or Unfit. Subclasses and their operators are left behind."""
+    if result is None:
+        raise Unfit("None", "It returns None. Does it end with a `return`?")
+    if isinstance(result, Tensor):
+        if result.dtype in (torch.float16, torch.bfloat16):
+            raise Unfit("dtype", f"It returns {str(result.dtype).removeprefix('torch.')}, which keeps two or three digits: compute in float32.")
+        try:
+            result = result.detach().cpu().resolve_conj().resolve_neg().numpy()
+        except (RuntimeError, TypeError, AttributeError):
+            raise Unfit("type", "It returns a tensor of a kind that cannot be read as plain numbers: return a dense tensor.") from None
+    if not isinstance(result, np.ndarray) or result.dtype.kind not in "biuf":
+        kind = f"an array of {result.dtype}" if isinstance(result, np.ndarray) else a(type(result).__name__)
+        raise Unfit("type", f"It returns {kind}; wanted is a tensor of numbers.")
+    return np.array(result)
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """The same seed for every call; the learner's own random numbers go on afterwards where they stood."""
+    torch_state, numpy_state, python_state = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.random.default_generator.manual_seed(0), np.random.seed(0), random.seed(0)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        torch.random.set_rng_state(torch_state), np.random.set_state(numpy_state), random.setstate(python_state)
+
+
+def describe(error: BaseException, function: Callable, signature: str) -> str:
+    """What was raised and in which line of the learner's own code."""
+    said = " ".join(str(error).split())
+    said = said if len(said) <= 300 else said[:300] + " …"
+    text = f"It raises {type(error).__name__}" + (f": {said}" if said else "")
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
+    if frames:
+        line = (frames[-1].line or linecache.getline(frames[-1].filename, frames[-1].lineno or 0)).strip()
+        text += f"\nat line {frames[-1].lineno}: {line}" if line else ""
+    return f"{text}\nIt is called as {signature}."
+
+
+def a(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

@@ -1,0 +1,104 @@
+"""Train the shipped base model again, tune copies of it on questions, and write down what they reach: `make checkpoints`.
+
+The recipe is the journey's pretraining, longer and on three tellings of the same town. It leaves out picking a seed: the base model
+is seed 0's, whatever comes of it; the tuned copies, one for each of three seeds, are measured and thrown away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import random
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .. import hub
+from ..journey.quiz import TOWN, Quiz, town_data
+from ..journey.stages import SCALES, Journey
+from ..logprob import batch_windows
+from ..methods import supervised
+from ..sample import ask
+from ..tokenizer import END, Tokenizer
+from ..train import Settings, train
+from ..transformer import Transformer
+from ..worlds.questions import score
+from ..worlds.sums import Sums
+from ..worlds.town import PERSONAL, Town
+
+TELLINGS = 3
+STEPS = 3_000
+SETTINGS = Settings(STEPS, lr=1e-2, muon_lr=0.02)
+GOALS = {"famous facts": 0.95, "sums with steps": 0.90, "form": 0.99}  # what later chapters stand on
+
+
+def measure(journey: Journey) -> dict[str, float]:
+    """Shares right on held-out questions, answered greedily, by a model that has been tuned on questions."""
+    rng = random.Random("measure")
+    facts = [q for q in Town(TOWN).questions(True, rng, fames=("famous",), wordings=3) if q.kind in PERSONAL]
+    groups = {"famous facts": facts, "other facts": Town(TOWN).questions(True, rng, fames=("other",), wordings=3)}
+    for name, kind, n in (("sums with steps", "sum2_steps", 300), ("sums at once", "sum2", 300), ("chains with steps", "chain_steps", 100),
+                          ("comparisons", "compare", 200)):
+        groups[name] = Sums(TOWN).questions(kind, n, True, rng)
+    found, questions, responses = {}, [], []
+    for name, group in groups.items():
+        answers = ask(journey.model, journey.tokenizer, [q.prompt for q in group], 48)
+        found[name] = score(group, answers)["all"]["right"]
+        questions, responses = questions + group, responses + answers
+    found["form"] = score(questions, responses)["all"]["form"]
+    return {name: round(value, 4) for name, value in found.items()} | {"questions": len(questions)}
+
+
+def tuned(model: Transformer, tokenizer: Tokenizer, quiz: Quiz, seed: int, progress: bool = False) -> Journey:
+    """A copy of the model after the journey's instruction tuning."""
+    journey = Journey(SCALES["cpu"], seed, progress)
+    journey.model, journey.tokenizer = copy.deepcopy(model).to(journey.device), tokenizer
+    journey.tune(quiz)
+    return journey
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m minillm.checkpoints", description="Train the shipped base model again (about 10 minutes on two cores).")
+    parser.add_argument("--out", type=Path, default=hub.BASE, metavar="FOLDER", help="where the model goes (default: the package's own)")
+    parser.add_argument("--work", type=Path, default=Path("build/checkpoints"), metavar="FOLDER", help="where a stopped run is kept, to go on from")
+    parser.add_argument("--measure", action="store_true", help="only measure the model that is there")
+    args = parser.parse_args()
+    scale, config = SCALES["cpu"], SCALES["cpu"].config
+    documents, _, quiz = town_data(scale.sums * TELLINGS, scale.questions, random.Random("base"), TELLINGS)
+    if args.measure:
+        model, tokenizer = hub.load(args.out)
+        record = json.loads((args.out / "scores.json").read_text(encoding="utf-8"))
+    else:
+        tokenizer = Tokenizer.train(documents, config.vocab_size)
+        ids = torch.tensor([i for d in tokenizer.encode_all(documents) for i in (*d, END)])
+        journey = Journey(scale, seed=0)
+        model = Transformer(config, seed=0).to(journey.device)
+        rows = train(model, lambda step: batch_windows(ids, scale.rows, config.context, torch.Generator().manual_seed(step)),
+                     lambda batch, _: supervised.coefficient(batch.response_mask), SETTINGS, label="base model", folder=args.work)
+        hub.save(model, tokenizer, args.out)
+        record = {"what": "pretraining on the town and its sums", "parameters": model.count_parameters(), "config": asdict(config),
+                  "settings": asdict(SETTINGS), "corpus_tokens": len(ids), "tokens_read": rows[-1]["tokens"], "seconds": round(rows[-1]["seconds"]),
+                  "last_loss_nats_per_token": round(sum(r["nll"] for r in rows[-50:]) / 50, 4),
+                  "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads", "torch": torch.__version__}
+    seeds = {}
+    for seed in range(3):
+        begun = time.perf_counter()
+        seeds[str(seed)] = measure(tuned(model, tokenizer, quiz, seed, progress=True)) | {"seconds": round(time.perf_counter() - begun)}
+        print(f"after instruction tuning, seed {seed}: {seeds[str(seed)]}", flush=True)
+    record["after_instruction_tuning"] = {"steps": scale.tuning_steps, "questions": len(quiz.training), "held_out": seeds}
+    beside = args.out / "scores.json.part"
+    beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(beside, args.out / "scores.json")
+    missed = [(name, seed) for name, goal in GOALS.items() for seed, found in seeds.items() if found[name] < goal]
+    print(f"Kept in {args.out}." + (f" Goals missed: {missed}" if missed else " Every goal is reached by every seed."))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

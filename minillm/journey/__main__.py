@@ -1,0 +1,92 @@
+"""The command `python -m minillm.journey`: reads its arguments, runs the stages, writes the page. It leaves out what a stage does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from .. import hub
+from ..train import NonFinite
+from ..worlds.own import BadFile, read_questions, read_text
+from .stages import SCALES, Journey, travel_own, travel_town
+
+
+def write_page(journey: Journey, path: Path, subtitle: str, stopped: str = "") -> None:
+    """One self-contained HTML page with every stage's scores, curve and samples."""
+    from jinja2 import Environment, FileSystemLoader
+
+    from ..show.figures import line, smooth, svg
+    for stage in journey.stages:
+        if stage.curve:
+            x, y, xlabel, ylabel = stage.curve
+            y = smooth(y) if len(y) > 20 else y
+            stage.figure = svg(line(x, y, xlabel, ylabel), f"{ylabel} against {xlabel}: from {y[0]:.3g} at the start to {y[-1]:.3g} at the end")
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parents[1] / "show"), autoescape=True)
+    footer = (f"Seed {journey.seed}; {journey.device}; PyTorch {torch.__version__}; Python {platform.python_version()}; {platform.machine()}, "
+              f"{os.cpu_count()} cores; {sum(s.seconds for s in journey.stages):.0f} seconds in all.")
+    html = environment.get_template("journey.html").render(stages=journey.stages, subtitle=subtitle, stopped=stopped, footer=footer)
+    beside = path.with_suffix(".part")
+    beside.write_text(html, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Returns 0; 2 for input that cannot be used; 130 after Ctrl-C, with what was learned kept; 1 if training broke."""
+    parser = argparse.ArgumentParser(prog="journey", description="One small model from random weights through every stage that the package has.")
+    parser.add_argument("--seed", type=int, default=0, help="draws of weights, batches and answers (default 0); the town stays the same")
+    parser.add_argument("--scale", choices=sorted(SCALES), default="cpu", help="cpu: minutes on two cores; gpu: a larger model, longer")
+    parser.add_argument("--from", dest="start", metavar="base|FOLDER", help="start from the shipped model, or from a folder that a journey kept")
+    parser.add_argument("--text", metavar="FILE", help="your own text, UTF-8, in place of the town")
+    parser.add_argument("--qa", metavar="FILE.jsonl", help='your own questions: {"question": …, "answer": …} a line')
+    parser.add_argument("--out", type=Path, default=Path("build"), metavar="FOLDER", help="where the page and the model go (default build)")
+    parser.add_argument("--steps", type=int, help="pretraining steps, in place of the scale's")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    args = parser.parse_args(argv)
+    scale = SCALES[args.scale]
+    if args.steps is not None:
+        scale = replace(scale, steps=args.steps, tuning_steps=min(scale.tuning_steps, args.steps))
+    model_folder, page = args.out / "journey", args.out / "journey.html"
+    journey = Journey(scale, args.seed, progress=not args.quiet)
+    names = {key: os.path.basename(path) for key, path in (("text", args.text), ("qa", args.qa)) if path}
+    subtitle = f"On {' and '.join(names.values()) or 'the town'}, " + (f"starting from {args.start}." if args.start else "from random weights.")
+
+    def keep(stopped: str = "") -> None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        if journey.model is not None:
+            hub.save(journey.model, journey.tokenizer, model_folder)
+        write_page(journey, page, subtitle, stopped)
+
+    try:
+        if args.steps is not None and args.steps < 1:
+            raise BadFile(f"--steps is {args.steps}: give 1 or more")
+        text = read_text(args.text) if args.text else None
+        rows = read_questions(args.qa) if args.qa else None
+        if text is None and rows is None:
+            travel_town(journey, args.start)
+        else:
+            travel_own(journey, text, rows, args.start, names)
+        keep()
+    except (BadFile, FileNotFoundError, PermissionError, ValueError) as error:
+        print(f"journey: {error}", file=sys.stderr)
+        return 2
+    except NonFinite as error:
+        print(f"journey: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        done = f"Stopped after {len(journey.stages)} finished stages."
+        if journey.model is not None:
+            keep(done)
+            print(f"\n{done} The model as it is: {model_folder}; the page: {page}. Go on with FROM={model_folder}", file=sys.stderr)
+        return 130
+    print(f"\nThe page: {page}   The model: {model_folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""The stages: tokens, pretraining, instruction tuning, self-training; on the town or on the learner's own files.
+
+Left out, until their chapters are written: preferences, thinking, tools.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from .. import hub
+from ..logprob import Batch, batch_pairs, batch_windows, text_nats
+from ..methods import self_training, supervised
+from ..sample import sample
+from ..tokenizer import END, Tokenizer
+from ..train import Settings, train
+from ..transformer import Config, Transformer, device_and_dtype
+from ..worlds.own import BadFile
+from ..worlds.questions import Question
+from ..worlds.sums import Sums
+from .quiz import TOWN, Quiz, Sample, Score, one_line, town_data
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything."""
+
+    config: Config
+    rows: int                 # of a pretraining batch
+    steps: int                # of pretraining
+    sums: int                 # short texts about numbers in the corpus
+    questions: int            # of each kind of sum, for instruction tuning
+    tuning_steps: int
+    rounds: int               # of self-training
+
+
+SCALES = {
+    "cpu": Scale(Config(), rows=8, steps=1_000, sums=15_000, questions=1_000, tuning_steps=160, rounds=4),
+    "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000, sums=60_000,
+                 questions=4_000, tuning_steps=400, rounds=8),
+}
+
+
+@dataclass
+class Stage:
+    """What one stage did, for the terminal and for the page."""
+
+    name: str
+    x: str
+    y: str
+    F: str
+    scores: list[Score] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    curve: tuple[list, list, str, str] | None = None  # x, y, and their axes' names
+    caption: str = ""
+    figure: str = ""
+    seconds: float = 0.0
+
+
+class Journey:
+    """The model on its way, and what has been seen of it. Each method below is one stage."""
+
+    def __init__(self, scale: Scale, seed: int, progress: bool = True):
+        self.scale, self.seed, self.progress = scale, seed, progress
+        self.device, _ = device_and_dtype()
+        self.rng = random.Random(f"journey/{seed}")
+        self.stages: list[Stage] = []
+        self.model: Transformer | None = None
+        self.tokenizer: Tokenizer | None = None
+
+    def begin(self, stage: Stage) -> Stage:
+        """Announce a stage: who makes x, who makes y, F."""
+        print(f"\n{len(self.stages) + 1}. {stage.name}\n   x: {stage.x}\n   y: {stage.y}\n   F: {stage.F}", flush=True)
+        stage.seconds = -time.perf_counter()
+        return stage
+
+    def finish(self, stage: Stage) -> None:
+        """Say what came of it."""
+        stage.seconds += time.perf_counter()
+        width = max((len(s.name) for s in stage.scores), default=0)
+        for s in stage.scores:
+            print(f"   {s.name:<{width}}  {s.shown(s.before)} → {s.shown(s.after)}")
+        for note in stage.notes:
+            print(f"   {note}")
+        for s in stage.samples:
+            print(f"   · {one_line(s.asked)}  ⟶  {one_line(s.answered)}  {s.verdict}")
+        print(f"   ({stage.seconds:.0f} s)", flush=True)
+        self.stages.append(stage)
+
+    def load(self, folder: str) -> None:
+        """Start from a model that exists."""
+        self.model, self.tokenizer = hub.load(folder, self.device)
+        print(f"Starting from {folder}: {self.model.count_parameters():,} parameters, {self.tokenizer.vocab_size} tokens.")
+
+    def tokens(self, documents: list[str], vocab_size: int) -> None:
+        """Learn the byte pairs and draw random weights."""
+        stage = self.begin(Stage("byte-pair tokens", "the corpus", "–", "no gradient here: the commonest neighbours are joined"))
+        self.tokenizer = Tokenizer.train(documents, vocab_size)
+        config = replace(self.scale.config, vocab_size=self.tokenizer.vocab_size)
+        self.model = Transformer(config, self.seed).to(self.device)
+        some = documents[:2000]
+        n_bytes = sum(len(d.encode()) for d in some)
+        stage.scores = [Score("length of the corpus", 1.0, sum(map(len, self.tokenizer.encode_all(some))) / n_bytes, "tokens per byte")]
+        example = next(line for line in documents[0].splitlines() if line.strip())[:60]
+        pieces = "|".join(self.tokenizer.decode([i]) for i in self.tokenizer.encode(example))
+        stage.notes = [f"{self.tokenizer.vocab_size} tokens; a model of {self.model.count_parameters():,} random weights. Read as: {pieces}"]
+        self.finish(stage)
+
+    def pretrain(self, documents: list[str], held: str, about: str, length: int, quiz: Quiz | None, steps: int) -> None:
+        """F = 1 on every next token. Scored in bits per byte of a text that was held out."""
+        stage = self.begin(Stage("pretraining", f"the text so far ({about})", f"the next token ({about})", "1"))
+        ids = torch.tensor([i for d in self.tokenizer.encode_all(documents) for i in (*d, END)])
+        held_ids = torch.tensor([END, *self.tokenizer.encode(held)])
+        bits = lambda: text_nats(self.model, held_ids.to(self.device), length) / math.log(2) / len(held.encode())  # noqa: E731
+        before, asked = bits(), quiz.ask(self) if quiz else None
+        rows = train(self.model, lambda step: batch_windows(ids, self.scale.rows * self.scale.config.context // length, length, self._generator("text", step)),
+                     lambda batch, _: supervised.coefficient(batch.response_mask), Settings(steps, lr=1e-2), label="   pretraining", progress=self.progress)
+        stage.scores = [Score("bits per byte of held-out text", before, bits(), "bits/byte")]
+        stage.curve = ([r["tokens"] / 1e6 for r in rows], [r["nll"] for r in rows], "tokens read (millions)", "loss (nats per token)")
+        stage.caption = "The loss, −log p of the next token, falls as tokens are read."
+        if quiz:
+            stage.scores += [quiz.cloze(self), *quiz.scores(asked, quiz.ask(self))]
+            stage.notes = ["The facts are in the weights, but a question does not bring them out yet: that is the next stage."]
+        starts = ["\n"] * 3 if quiz is None else ["", "", ""]
+        batch = sample(self.model, [[END, *self.tokenizer.encode(s)] for s in starts], min(100, length - 2), temperature=0.8, top_p=0.95,
+                       generator=self._generator("samples", 0, self.device))
+        stage.samples = [Sample("(writes on from nothing)", self.tokenizer.decode(row[mask].tolist()).strip(), "")
+                         for row, mask in zip(batch.tokens, batch.response_mask)]
+        self.finish(stage)
+
+    def instruct(self, quiz: Quiz) -> None:
+        """F = 1 on the answers that somebody wrote; the question is x and teaches nothing by itself."""
+        stage = self.begin(Stage("instruction tuning", "questions (data)", "their answers (data)", "1"))
+        before, bits = quiz.ask(self), quiz.bits(self)
+        rows = self.tune(quiz)
+        responses = quiz.ask(self)
+        stage.scores = [*quiz.scores(before, responses), Score("bits per byte of the right answers", bits, quiz.bits(self), "bits/byte")]
+        stage.samples = quiz.samples(responses)
+        stage.curve = (list(range(1, len(rows) + 1)), [r["nll"] for r in rows], "step", "loss (nats per answer token)")
+        stage.caption = f"The loss on answers alone, over {len(self.pairs):,} questions; the questions' own tokens are masked."
+        self.finish(stage)
+
+    def self_train(self, quiz: Quiz, sums: Sums, kind: str = "sum2_steps") -> None:
+        """F = 1 if the checker keeps the model's own answer, else 0; new answers every round."""
+        stage = self.begin(Stage("self-training on sums", "questions (data)", "the model's own answers", "1 if the exact checker keeps it, else 0"))
+        before = quiz.ask(self)
+        kept_share, right = [], [quiz.right(before, kind)]
+        for r in range(self.scale.rounds):
+            rng = random.Random(f"self-training/{self.seed}/{r}")
+            asked = sums.questions(kind, 200, False, rng)
+            judge = lambda i, y: asked[i].check(self.tokenizer.read_response(y)).right  # noqa: E731
+            batch = self_training.expert_iteration(self.model, [self.tokenizer.prompt(q.prompt) for q in asked], judge, 48, n=4,
+                                                   generator=self._generator("answers", r, self.device))
+            kept_share.append(float(batch.keep.float().mean()))
+            if not batch.keep.any():
+                stage.notes.append(f"round {r + 1}: the checker kept nothing, so F was 0 everywhere and there was nothing to learn")
+                break
+            answers = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
+            drawn = [(self.tokenizer.prompt(asked[g].prompt), y, keep) for g, y, keep in zip(batch.group.tolist(), answers, batch.keep.tolist())]
+            self._fit_filtered(drawn, r)
+            right.append(quiz.right(quiz.ask(self), kind))
+        stage.scores = quiz.scores(before, responses := quiz.ask(self))
+        stage.samples = [s for s in quiz.samples(responses) if s.asked.startswith("What is")]
+        stage.notes.append(f"kept by the checker, round by round: {', '.join(f'{100 * k:.0f} %' for k in kept_share)}")
+        stage.curve = (list(range(len(right))), [100 * x for x in right], "round", "held-out sums right (%)")
+        stage.caption = "Held-out sums with steps, answered greedily, after each round of sampling and filtering."
+        self.finish(stage)
+
+    def tune(self, quiz: Quiz) -> list[dict]:
+        """The instruction tuning itself: batches of 64 questions with their answers."""
+        self.pairs = [q.pair(self.tokenizer) for q in quiz.training]
+        return train(self.model, lambda step: batch_pairs(random.Random(f"tune/{self.seed}/{step}").choices(self.pairs, k=64)),
+                     lambda batch, _: supervised.coefficient(batch.response_mask),
+                     Settings(self.scale.tuning_steps, lr=2e-3, muon_lr=0.005, decay=0.9), label="   instruction tuning", progress=self.progress)
+
+    def _fit_filtered(self, drawn: list[tuple], r: int) -> None:
+        """A few steps on a round's answers, F = keep; a quarter of each batch is from the stage before, so that it is not forgotten."""
+        known = [(x, y, True) for x, y in self.pairs]
+
+        def draw(step: int) -> Batch:
+            rng = random.Random(f"filtered/{self.seed}/{r}/{step}")
+            rows = rng.choices(drawn, k=48) + rng.choices(known, k=16)
+            batch = batch_pairs([(x, y) for x, y, _ in rows])
+            batch.keep = torch.tensor([keep for *_, keep in rows])
+            return batch
+        train(self.model, draw, lambda batch, _: self_training.coefficient(batch.keep), Settings(25, lr=5e-4, muon_lr=0.002, decay=0.9),
+              label=f"   round {r + 1}", progress=self.progress)
+
+    def _generator(self, purpose: str, step: int, device="cpu") -> torch.Generator:
+        return torch.Generator(device).manual_seed(random.Random(f"{purpose}/{self.seed}/{step}").getrandbits(62))
+
+
+def travel_town(journey: Journey, start: str | None) -> None:
+    """Every stage on the town; from a model that exists, the first two are left out."""
+    documents, held, quiz = town_data(journey.scale.sums, journey.scale.questions, journey.rng)
+    if start:
+        journey.load(start)
+    else:
+        journey.tokens(documents, journey.scale.config.vocab_size)
+        journey.pretrain(documents, held, "the town", journey.scale.config.context, quiz, journey.scale.steps)
+    journey.instruct(quiz)
+    journey.self_train(quiz, Sums(TOWN))
+
+
+def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] | None, start: str | None, names: dict[str, str]) -> None:
+    """The learner's own text, then the learner's own questions. The last tenth of the text and a tenth of the questions are held out."""
+    length = 128
+    training, asked = [], []
+    if rows is not None:
+        if len(rows) < 2:
+            raise BadFile(f"{names['qa']}: {len(rows)} question; give at least two, since some are held out")
+        order = list(range(len(rows)))
+        journey.rng.shuffle(order)
+        n = max(1, len(rows) // 10)
+        own = [(i, Question("own", f"row {i + 1}", q, a, a, r"(?s)(.*)")) for i, (q, a) in enumerate(rows)]
+        training, asked = [own[i] for i in order[n:]], [own[i] for i in order[:n]]
+        if text is None:  # the questions are all the text there is
+            text = "\n".join(f"{q.prompt}\n{q.response}\n" for _, q in training)
+        journey.scale = replace(journey.scale, config=replace(journey.scale.config, context=512))
+    if start:
+        journey.load(start)
+    cut = len(text) * 9 // 10
+    known, held = text[:cut], text[cut:]
+    if not start:
+        _expect_long(Tokenizer.train(known, journey.scale.config.vocab_size), known, length, names)
+        journey.tokens([known], journey.scale.config.vocab_size)
+    else:
+        _expect_long(journey.tokenizer, known, length, names)
+    journey.pretrain([known], held, names.get("text", names.get("qa", "")), length, None, journey.scale.steps)
+    if rows is not None:
+        context = journey.model.config.context
+        fits = lambda q: sum(map(len, q.pair(journey.tokenizer))) <= context  # noqa: E731
+        long = sorted(i + 1 for i, q in training + asked if not fits(q))
+        training, asked = [q for _, q in training if fits(q)], [q for _, q in asked if fits(q)]
+        if not training or not asked:
+            raise BadFile(f"{names['qa']}: only {len(training) + len(asked)} questions fit a context of {context} tokens; give shorter ones")
+        if long:
+            print(f"\n   {len(long)} of {len(rows)} questions are longer than the context of {context} tokens and are left out: rows {_numbers(long)}")
+        journey.instruct(Quiz(training, asked[:64], max_new_tokens=200))
+
+
+def _expect_long(tokenizer: Tokenizer, known: str, length: int, names: dict[str, str]) -> None:
+    n = len(tokenizer.encode(known))
+    if n < length:
+        raise BadFile(f"{names.get('text') or names.get('qa')}: nine tenths of it are {n} tokens and one context is {length}; give a longer text, "
+                      f"of about {max(1, len(known) * length // max(1, n)) * 10 // 9 + 1:,} characters or more")
+
+
+def _numbers(numbers: list[int], most: int = 12) -> str:
+    return ", ".join(map(str, numbers[:most])) + (f" and {len(numbers) - most} more" if len(numbers) > most else "")
