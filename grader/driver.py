@@ -1,6 +1,7 @@
 """Calls a learner's function on one input and turns what comes back into arrays. It leaves out judging: it knows no answer.
 
-What an exercise gives its function beyond plain tensors (a gradient to follow, code to test) is a driver of its own, beside its check.
+respond(driver, function, …) calls function through a driver: `call` for tensors in and a tensor out, others where the exercise is
+judged by something else (a gradient here, code to test in planted.py).
 """
 
 from __future__ import annotations
@@ -65,6 +66,38 @@ def call_by_hand(function: Callable, arguments: tuple[str, ...], inputs: Arrays)
             raise
 
 
+def follow_gradient(function, arguments, inputs):
+    """For a surrogate: the gradient of the returned number in logprobs, and in F where it was computed from them (slope is not 0)."""
+    theta = torch.from_numpy(inputs["logprobs"].copy()).requires_grad_()
+    logprobs = theta * 1                                                   # as a model gives them: not a leaf
+    response_mask = torch.from_numpy(inputs["response_mask"].copy())
+    coefficient = torch.from_numpy(inputs["coefficient"].copy())
+    if inputs["slope"].any():                                              # the same numbers, now with a gradient
+        answer = theta.where(response_mask, 0.0).sum(1)
+        coefficient = coefficient + torch.from_numpy(inputs["slope"]) * (answer - answer.detach())
+    after = {"after_coefficient": coefficient, "after_logprobs": logprobs, "after_response_mask": response_mask}
+    value = function(coefficient, logprobs, response_mask)
+    number = as_array(value)
+    if not isinstance(value, torch.Tensor) or not value.requires_grad:
+        raise Unfit("no gradient", "The number that it returns carries no gradient, so nothing could be learned from it. detach(), "
+                    "item(), no_grad() and torch.tensor() cut the graph: keep logprobs out of them.")
+    if value.shape != ():
+        raise Unfit("shape", f"It returns shape {tuple(value.shape)}; wanted is a single number, of shape ().")
+    if not np.isfinite(number):
+        raise Unfit("not finite", "The number that it returns is NaN or infinite. What is left out should count as 0.")
+    sources = [theta, coefficient] if coefficient.requires_grad else [theta]
+    try:
+        gradient, *through_F = torch.autograd.grad(value, sources, allow_unused=True)
+    except RuntimeError as error:
+        if "second time" in str(error):
+            raise Unfit("backward called", "It calls backward() itself. Return the number; whoever calls it takes the gradient.") from None
+        raise
+    if gradient is None:
+        raise Unfit("no gradient", "The number that it returns does not depend on logprobs, so nothing could be learned from it.")
+    return {"result": as_array(gradient), "through_F": as_array(through_F[0]) if through_F and through_F[0] is not None else np.zeros(1),
+            **{name: tensor.detach().numpy() for name, tensor in after.items()}}
+
+
 def as_array(result) -> np.ndarray:
     """A plain array of a result, or Unfit. Subclasses and their operators are left behind."""
     if result is None:
@@ -103,7 +136,7 @@ def describe(error: BaseException, function: Callable, signature: str) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
     if frames:
         line = (frames[-1].line or linecache.getline(frames[-1].filename, frames[-1].lineno or 0)).strip()
-        text += f"\nat line {frames[-1].lineno}: {line}" if line else ""
+        text += f"\nat line {frames[-1].lineno}:\n    {line}" if line else ""
     return f"{text}\nIt is called as {signature}."
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from textwrap import fill
 
-from .check import Check, judge, plan
 from .checks import CHAPTERS
 from .driver import a, respond
+from .judge import Check, judge, plan
 
 ALL = {check.name: check for checks in CHAPTERS.values() for check in checks}
 _state: dict[str, str] = {}     # name -> "tried" or "done"
@@ -20,10 +20,11 @@ _told: set[str] = set()         # what is said once
 
 
 def check(name: str, function: Callable) -> None:
-    """Try a function on fresh inputs and print what was seen: check("surrogate", surrogate)."""
+    """Try a function on small inputs, the same each time, and print what was seen: check("surrogate", surrogate)."""
     wanted = find(name)
     if not callable(function):
-        print(fill(f"{name}: check takes the function itself, check(\"{name}\", {wanted.function}), not what it returns. This is {a(type(function).__name__)}.", 96))
+        given = a(type(function).__name__)
+        print(fill(f'{name}: check takes the function itself, check("{name}", {wanted.function}), not what it returns. This is {given}.', 96))
         return
     signature = f"{wanted.function}({', '.join(wanted.arguments)})"
     trials = plan(wanted)
@@ -38,7 +39,7 @@ def check(name: str, function: Callable) -> None:
     if not verdict.passed:
         left = len(wanted.hints) - _opened.get(name, 0)
         if left:
-            print(f"hint(\"{name}\") opens a hint; {left} left.")
+            print(f'hint("{name}") opens a hint; {left} left.')
 
 
 def hint(name: str) -> None:
@@ -65,7 +66,7 @@ def status(chapter: int | None = None) -> None:
     print(f"{'chapter':<9}{'exercise':<20}{'minutes':>8}   {'difficulty':<12}{'hints':<9}state")
     checks = [(n, c) for n in chapters for c in CHAPTERS[n]]
     for n, c in checks:
-        stars = "*" * c.difficulty
+        stars = "★" * c.difficulty + "☆" * (3 - c.difficulty)
         print(f"{n:<9}{c.name:<20}{c.minutes:>8}   {stars:<12}{f'{_opened.get(c.name, 0)} of {len(c.hints)}':<9}{_state.get(c.name, 'open')}")
     done = sum(_state.get(c.name) == "done" for _, c in checks)
     print(f"{done} of {len(checks)} done in this session. Nothing is saved: a new kernel starts with all of them open.")

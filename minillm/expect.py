@@ -41,6 +41,11 @@ def expect_finite(argument: str, tensor: torch.Tensor) -> None:
         raise ValueError(f"{argument}{list(place)} is {tensor[place].item()}: find what made it non-finite before you use it")
 
 
+def expect_numbers(argument: str, tensor: torch.Tensor) -> None:
+    """Raise ValueError where a value is NaN, naming the first place. −inf, the log of 0, may stand."""
+    expect_finite(argument, tensor.where(~tensor.isinf(), 0.0))
+
+
 def expect_some_response(response_mask: torch.Tensor) -> None:
     """Raise ValueError for a row in which no token is True: it would count in the mean and teach nothing."""
     empty = (~response_mask.any(dim=1)).nonzero().flatten()

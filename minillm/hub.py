@@ -29,6 +29,7 @@ NAMES = {"norm1": "input_layernorm", "norm2": "post_attention_layernorm", "atten
 
 def save(model: Transformer, tokenizer: Tokenizer, folder: str | os.PathLike) -> None:
     """Write config.json, model.safetensors (float32) and tokenizer.json; `transformers` reads them as a Llama."""
+    expect(tokenizer.vocab_size == model.config.vocab_size, "tokenizer", f"of {tokenizer.vocab_size} tokens", f"the model has {model.config.vocab_size}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {theirs: getattr(model.config, ours) for theirs, ours in CONFIG.items()}
@@ -41,6 +42,7 @@ def save(model: Transformer, tokenizer: Tokenizer, folder: str | os.PathLike) ->
                         ("tokenizer.json", tokenizer.save)):
         beside = folder / f"{name}.part"
         write(beside)
+        beside.chmod(0o644)  # the writer of safetensors leaves files that only their owner can read
         os.replace(beside, folder / name)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .expect import expect, expect_finite, expect_some_response, expect_tensor
+from .expect import expect, expect_finite, expect_numbers, expect_some_response, expect_tensor
 
 HELD = 2**24  # logits held at once, in numbers: 64 MiB in float32
 
@@ -34,6 +34,7 @@ def batch_pairs(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
     """
     expect(len(pairs) > 0, "pairs", "empty", "give at least one (prompt, response)")
     for i, (prompt, response) in enumerate(pairs):
+        expect(hasattr(prompt, "__len__") and hasattr(response, "__len__"), f"pairs[{i}]", (prompt, response), "give two lists of ids")
         expect(len(prompt) > 0, f"pairs[{i}]", "without a prompt", "begin it with a special token, such as END or USER")
         expect(len(response) > 0, f"pairs[{i}]", "without a response", "give at least the end token")
     T = max(len(prompt) + len(response) for prompt, response in pairs)
@@ -60,12 +61,11 @@ def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top
     expect(isinstance(logits, Tensor) and logits.is_floating_point() and logits.numel() > 0, "logits",
            tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__, "give a float tensor (..., V)")
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-    expect_finite("logits.amax(-1)", logits.detach().amax(-1))  # −inf forbids a token; a NaN, or −inf in a whole row, would be drawn
+    logits = logits / temperature if temperature else logits
+    expect_finite("(logits / temperature).amax(-1)", logits.detach().amax(-1))  # −inf forbids a token; a NaN would be drawn
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
-    logits = logits / temperature
-    expect_finite("(logits / temperature).amax(-1)", logits.detach().amax(-1))
     if top_k is not None and top_k < logits.shape[-1]:
         least = logits.topk(top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
@@ -132,7 +132,9 @@ def answer_logprobs(logprobs: Tensor, response_mask: Tensor) -> Tensor:
     B, T = logprobs.shape
     expect_tensor("response_mask", response_mask, "B T", "bool", B=B, T=T)
     expect_some_response(response_mask)
-    return logprobs.where(response_mask, 0.0).sum(-1)
+    logprobs = logprobs.where(response_mask, 0.0)
+    expect_numbers("logprobs", logprobs.detach())
+    return logprobs.sum(-1)
 
 
 def batch_windows(ids: Tensor, rows: int, length: int, generator: torch.Generator) -> Batch:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .expect import expect
+from .expect import expect, expect_finite, expect_tensor
 from .logprob import Batch, batch_pairs, warp
 from .transformer import Cache
 
@@ -31,19 +31,24 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
     expect(isinstance(max_new_tokens, int) and max_new_tokens >= 1, "max_new_tokens", max_new_tokens, "give 1 or more")
     expect(isinstance(n, int) and n >= 1, "n", n, "give 1 or more answers a prompt")
     for i, prompt in enumerate(prompts):
+        expect(hasattr(prompt, "__len__"), f"prompts[{i}]", prompt, "give a list of ids")
         expect(len(prompt) > 0, f"prompts[{i}]", "empty", "begin it with a special token, such as END or USER")
     device, V = model.embed.weight.device, model.config.vocab_size
+    expect(generator is None or generator.device.type == device.type, "generator", f"on {generator.device if generator else None}",
+           f"the model is on {device}: make torch.Generator({device.type!r})")
     lengths = torch.tensor([len(prompt) for prompt in prompts])                     # (B,)
     longest = int(lengths.max())
-    expect(end is None or 0 <= end < V, "end", end, f"ids run from 0 to {V - 1}")
+    expect(end is None or isinstance(end, int) and 0 <= end < V, "end", end, f"ids run from 0 to {V - 1}")
     expect(longest + max_new_tokens <= model.config.context, "max_new_tokens", max_new_tokens,
            f"the longest prompt has {longest} tokens and the context is {model.config.context}: "
            f"ask for at most {model.config.context - longest}")
 
     pad = longest - lengths
     read = torch.zeros(len(prompts), longest, dtype=torch.long)                     # aligned at the right: all end together
-    for row, gap, prompt in zip(read, pad.tolist(), prompts):
-        row[gap:] = torch.tensor(list(prompt))
+    for i, (row, gap, prompt) in enumerate(zip(read, pad.tolist(), prompts)):
+        ids = torch.tensor(list(prompt))
+        expect(not ids.is_floating_point(), f"prompts[{i}]", prompt, "give ids: whole numbers")
+        row[gap:] = ids
     # The last token written is never read, so the cache needs one place less.
     cache = Cache(model, len(prompts), longest + max_new_tokens - 1, pad.to(device))
     hidden = model.hidden(read.to(device), cache)[:, -1]                            # (B, D)
@@ -54,7 +59,7 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
 
     R = len(rows)
     written = torch.zeros(R, max_new_tokens, dtype=torch.long, device=device)
-    drawn = torch.zeros(R, max_new_tokens, device=device)
+    drawn = torch.zeros(R, max_new_tokens, dtype=torch.promote_types(hidden.dtype, torch.float32), device=device)
     count = torch.zeros(R, dtype=torch.long, device=device)                         # tokens written by each row
     ended = torch.zeros(R, dtype=torch.bool, device=device)
     live = torch.arange(R, device=device)                                           # the rows that are still in the cache
@@ -79,13 +84,15 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
     count = count.tolist()
     batch = batch_pairs([(prompts[i // n], written[i, :c].tolist()) for i, c in enumerate(count)]).to(device)
     flat = torch.cat([drawn[i, :c] for i, c in enumerate(count)])
-    batch.logprobs = torch.zeros(batch.tokens.shape, device=device).masked_scatter(batch.response_mask, flat)
+    batch.logprobs = torch.zeros(batch.tokens.shape, dtype=drawn.dtype, device=device).masked_scatter(batch.response_mask, flat)
     batch.ended, batch.group = ended, torch.arange(R, device=device) // n
     return batch
 
 
 def draw(logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """One index from each row of log-probabilities (L, V) -> (L,): the largest of p/e, with e exponential (the Gumbel trick)."""
+    expect_tensor("logp", logp, "L V", "float")
+    expect_finite("logp.amax(-1)", logp.amax(-1))  # argmax would take a NaN for the largest
     noise = torch.empty_like(logp).exponential_(generator=generator).clamp_(min=torch.finfo(logp.dtype).tiny)
     return (logp - noise.log()).argmax(-1)
 

@@ -88,6 +88,7 @@ class Tokenizer:
 
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         """Ids of each text, on every core: for many short texts."""
+        expect(not isinstance(texts, str), "texts", "one text", "give a list, or use encode")
         for text in texts:
             _check_text(text)
         return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
@@ -132,8 +133,11 @@ def learn_merges(chunks: Iterable[str], count: int) -> list[tuple[str, str]]:
 
     learn_merges(["aab", "aab", "ab"], 1) -> [("a", "b")]: ab stands three times, aa twice.
     """
+    expect(isinstance(count, int) and count >= 0, "count", count, "give 0 or more")
     words = {tuple(chunk): n for chunk, n in Counter(chunks).items()}
     age = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}  # symbol -> order of birth
+    strange = sorted({letter for word in words for letter in word} - set(age))
+    expect(not strange, "chunks", f"with {strange[:3]}", "give bytes as printable letters, as Tokenizer.chunks does")
     merges: list[tuple[str, str]] = []
     while len(merges) < count:
         pairs: Counter = Counter()

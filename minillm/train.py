@@ -42,6 +42,7 @@ class Settings:
         expect(isinstance(self.steps, int) and self.steps >= 1, "steps", self.steps, "give 1 or more")
         expect(self.lr > 0, "lr", self.lr, "give a positive rate")
         expect(self.muon_lr >= 0, "muon_lr", self.muon_lr, "give a positive rate, or 0 for AdamW alone")
+        expect(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
         expect(self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1, "warmup, decay", (self.warmup, self.decay),
                "give shares of the run that sum to at most 1")
         expect(self.clip > 0, "clip", self.clip, "give a positive norm")
@@ -89,6 +90,7 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
             batch = draw(step).to(device)
             logp = logprobs(model, batch.tokens, batch.response_mask, targets=getattr(batch, "targets", None), **(scoring or {}))
             weight = coefficient(batch, logp.detach())
+            expect(isinstance(weight, Tensor), "coefficient", type(weight).__name__, "return a tensor (B,) or (B, T)")
             _expect_finite(step, batch, rows, coefficient=weight, logprobs=logp.detach())
             objective = surrogate(weight, logp, batch.response_mask, getattr(batch, "pairs", None))
             (-objective).backward()
@@ -130,6 +132,7 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
 def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings and norms; AdamW for all when muon_lr is 0."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    expect(len(named) > 0, "model", "frozen whole", "leave some parameter with requires_grad")
     inner = [p for name, p in named if settings.muon_lr and p.ndim == 2 and name.startswith("blocks.")]
     taken = {id(p) for p in inner}
     rest = [p for _, p in named if id(p) not in taken]

@@ -124,7 +124,8 @@ def test_an_answer_that_is_never_drawn_may_have_any_f_and_probability_zero():
     """q = (1, 0), log p = (0, −∞), F = (1, NaN): the second adds nothing and spoils nothing."""
     theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     logp = (theta + torch.tensor([0.0, -math.inf], dtype=torch.float64)).log_softmax(-1)
-    (grad,) = exact_gradient(logp, torch.tensor([1.0, math.nan], dtype=torch.float64), [theta], q=torch.tensor([1.0, 0.0], dtype=torch.float64))
+    F, q = torch.tensor([[1.0, math.nan], [1.0, 0.0]], dtype=torch.float64)
+    (grad,) = exact_gradient(logp, F, [theta], q=q)
     assert grad.tolist() == [0, 0]
 
 

@@ -99,7 +99,7 @@ def test_without_the_end_token_they_do_not_and_the_listing_is_refused(policy):
     batch.response_mask[closed, last[closed]] = False
     logp = logprobs(policy, batch.tokens[1:N], batch.response_mask[1:N]).sum(-1)  # row 0 is the end alone: nothing is left of it
     logp = torch.cat([torch.zeros(1, dtype=torch.float64), logp])                 # log 1
-    assert float(logp.exp().sum()) > 1.5
+    assert logp.exp().sum().item() > 1.5
     with pytest.raises(ValueError, match="each with its end token"):
         exact_gradient(logp, torch.ones(N, dtype=torch.float64), policy.parameters())
 
@@ -112,7 +112,7 @@ def test_the_packages_log_p_is_the_slow_one(policy):
 def test_expectation_is_the_sum_over_the_listing(policy):
     """Of the length of y: Σ p(y)·|y|, added up in plain Python."""
     lengths = torch.tensor([float(len(y)) for y in ANSWERS], dtype=torch.float64)
-    slow = slow_logp(policy, PROMPTS, ANSWERS).exp()
+    slow = slow_logp(policy, PROMPTS, ANSWERS).detach().exp()
     by_hand = [sum(float(slow[x, i]) * len(y) for i, y in enumerate(ANSWERS)) for x in range(X)]
     assert torch.allclose(expectation(listed_logp(policy), lengths), torch.tensor(by_hand, dtype=torch.float64), atol=ROUNDING)
 
@@ -246,6 +246,16 @@ def test_reinforce_climbs_the_expected_reward_whatever_the_baseline(policy, base
     assert difference(through_loss(policy, lambda l, m: reinforce.loss(l, m, R.flatten(), baseline), q), by_F) < ROUNDING
     objective = numeric_gradient(lambda: (slow_logp(policy, PROMPTS, ANSWERS).exp() * R).sum() / X, policy.parameters())
     assert relative_error(by_F, objective) < FINITE
+
+
+def test_who_makes_x_weighs_the_prompts(policy):
+    """Prompts drawn with d = (0.3, 0.7): the objective is Σ d(x) E_p[R(x, y)], and with d even it is the plain one."""
+    R, d = rewards(), torch.tensor([0.3, 0.7], dtype=torch.float64)
+    by_F = exact_gradient(listed_logp(policy), R, policy.parameters(), d=d)
+    objective = numeric_gradient(lambda: (d * (slow_logp(policy, PROMPTS, ANSWERS).exp() * R).sum(1)).sum(), policy.parameters())
+    assert relative_error(by_F, objective) < FINITE
+    even = exact_gradient(listed_logp(policy), R, policy.parameters(), d=torch.full((X,), 1 / X, dtype=torch.float64))
+    assert difference(even, exact_gradient(listed_logp(policy), R, policy.parameters())) < ROUNDING
 
 
 @pytest.mark.parametrize("n", [2, 3])

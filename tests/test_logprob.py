@@ -214,6 +214,12 @@ def test_equal_logits():
     assert warp(logits, top_k=1).exp().tolist() == pytest.approx([0, 0.5, 0.5, 0])
 
 
+def test_a_share_that_is_met_exactly_is_enough():
+    """Four equal logits are 1/4 each, exactly: at top_p = 1/4 one of them holds it, at 1/2 two, at 3/4 three."""
+    for kept in (1, 2, 3):
+        assert (warp(torch.zeros(4), top_p=kept / 4).exp() > 0).sum() == kept
+
+
 def test_the_order_of_the_vocabulary_does_not_matter():
     """Shuffle the logits, warp, shuffle back: the same distribution (top-p sorts, and must put back)."""
     logits = torch.randn(5, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -223,7 +229,8 @@ def test_the_order_of_the_vocabulary_does_not_matter():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.floats(-20, 20), min_size=1, max_size=12), st.floats(0.05, 5), st.none() | st.integers(1, 14), st.none() | st.floats(0.01, 1))
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=12), st.floats(0.05, 5),
+       st.none() | st.integers(1, 14), st.none() | st.floats(0.01, 1))
 def test_warp_is_always_a_distribution_on_the_likeliest_tokens(logits, temperature, top_k, top_p):
     """It sums to one, keeps the order, keeps at least top_p of what top-k left, and not one token more than it must."""
     logits = torch.tensor(logits, dtype=torch.float64)
@@ -331,7 +338,8 @@ def test_each_token_is_scored_once_with_enough_before_it(size, length):
 def test_a_long_text_costs_what_its_transitions_cost():
     """A walk needs one token of context, so any window length gives the same sum: that of −log p of all 199 transitions."""
     ids = torch.randint(3, (200,), generator=torch.Generator().manual_seed(0))
-    by_hand = -sum(math.log([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75], [0.25, 0.5, 0.25]][a][b]) for a, b in zip(ids.tolist(), ids.tolist()[1:]))
+    p = [[0.5, 0.25, 0.25], [0.125, 0.125, 0.75], [0.25, 0.5, 0.25]]
+    by_hand = -sum(math.log(p[a][b]) for a, b in zip(ids.tolist(), ids.tolist()[1:]))
     for length, rows in ((2, 32), (7, 1), (64, 2), (200, 32), (500, 32)):
         assert text_nats(WALK, ids, length, rows) == pytest.approx(by_hand, rel=1e-12)
 

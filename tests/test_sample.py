@@ -7,7 +7,7 @@ import torch
 
 from conftest import Tiny, slow_logp
 from minillm.identity import every_answer
-from minillm.logprob import logprobs
+from minillm.logprob import batch_pairs, logprobs
 from minillm.sample import ask, draw, sample
 from minillm.tokenizer import Tokenizer
 from minillm.transformer import Config, Transformer, readable_logits
@@ -118,7 +118,8 @@ def test_one_token_and_the_whole_context():
 # --- under the very distribution that drew it -----------------------------------------------------------------------------------
 
 
-SETTINGS = [{}, {"temperature": 0.6}, {"temperature": 1.7}, {"top_k": 3}, {"top_p": 0.7}, {"temperature": 1.3, "top_k": 5, "top_p": 0.9}, {"temperature": 0}]
+SETTINGS = [{}, {"temperature": 0.6}, {"temperature": 1.7}, {"top_k": 3}, {"top_p": 0.7},
+            {"temperature": 1.3, "top_k": 5, "top_p": 0.9}, {"temperature": 0}]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -156,8 +157,8 @@ def test_answers_come_as_often_as_their_listed_probabilities_say(settings):
     for g, y in zip(batch.group.tolist(), answers_of(batch)):
         counts[g, place[tuple(y)]] += 1
     if settings:
-        rows = [logprobs(model, torch.tensor([[*x, *y]]), torch.tensor([[False] * len(x) + [True] * len(y)]), **settings).sum() for x in prompts for y in answers]
-        p = torch.stack(rows).detach().exp().view(2, -1)
+        listed = batch_pairs([(x, y) for x in prompts for y in answers])
+        p = logprobs(model, listed.tokens, listed.response_mask, **settings).detach().sum(1).exp().view(2, -1)
     else:
         p = slow_logp(model, prompts, answers).detach().exp()
     assert torch.allclose(p.sum(1), torch.ones(2, dtype=torch.float64))

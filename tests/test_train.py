@@ -231,9 +231,12 @@ class Interrupted:
         return draw_pairs(step)
 
 
-@pytest.mark.parametrize("settings", [Settings(9, save_every=2), adamw(9, save_every=2, weight_decay=0.1, decay=0.5)], ids=["muon", "adamw"])
-@pytest.mark.parametrize("at, error, from_step", [(5, Stop(), 4), (5, KeyboardInterrupt(), 5), (0, KeyboardInterrupt(), 0), (1, Stop(), 0), (8, KeyboardInterrupt(), 8)],
-                         ids=["error", "ctrl-c", "ctrl-c at once", "error before the first checkpoint", "ctrl-c in the last step"])
+@pytest.mark.parametrize("settings", [Settings(9, save_every=2), adamw(9, save_every=2, weight_decay=0.1, decay=0.5)],
+                         ids=["muon", "adamw"])
+@pytest.mark.parametrize("at, error, from_step", [
+    pytest.param(5, Stop(), 4, id="error"), pytest.param(5, KeyboardInterrupt(), 5, id="ctrl-c"),
+    pytest.param(0, KeyboardInterrupt(), 0, id="ctrl-c at once"), pytest.param(1, Stop(), 0, id="error before the first checkpoint"),
+    pytest.param(8, KeyboardInterrupt(), 8, id="ctrl-c in the last step")])
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, capsys, settings, at, error, from_step):
     """Ctrl-C keeps the step that was done last; any other error leaves the last checkpoint. The new process is a new model object."""
     unbroken = Tiny(seed=1, dtype=torch.float32)
@@ -344,7 +347,8 @@ def spoil(path, how):
         save_file({"theta": torch.zeros(2)}, path, {"settings": "{", "metrics": "["})
 
 
-@pytest.mark.parametrize("how", ["empty", "cut", "cut by one byte", "garbage", "a folder", "foreign", "foreign, with metadata", "metadata that is no JSON"])
+@pytest.mark.parametrize("how", ["empty", "cut", "cut by one byte", "garbage", "a folder", "foreign", "foreign, with metadata",
+                                 "metadata that is no JSON"])
 def test_a_damaged_or_foreign_state_is_named(tmp_path, how):
     """A ValueError of one line that names the file and says what to do; the model is as it was."""
     run(table(), draw_pairs, one, adamw(2), folder=tmp_path)

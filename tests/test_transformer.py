@@ -48,7 +48,8 @@ def test_the_readable_path_gives_the_same_gradients(model):
 
 def test_the_two_paths_agree_in_float32():
     """2e-5 of the largest logit: float32 keeps 7 digits, and three layers add some thousand products."""
-    model, tokens = Tiny(vocab_size=11, d_model=16, n_layers=3, context=24, n_heads=4, n_kv_heads=2, dtype=torch.float32), some_tokens(3, 24)
+    model = Tiny(vocab_size=11, d_model=16, n_layers=3, context=24, n_heads=4, n_kv_heads=2, dtype=torch.float32)
+    tokens = some_tokens(3, 24)
     assert close(model(tokens), readable_logits(model, tokens), 2e-5)
 
 
@@ -101,8 +102,8 @@ def test_grouped_heads_are_full_attention_with_copied_keys():
 
 
 def test_the_first_pair_turns_by_one_radian_a_token():
-    """E = 4, theta = 100: the pairs are (0, 2) and (1, 3), turning by 1 and by 100^(−1/2) = 0.1 a token."""
-    cos, sin = rotations(Config(d_model=4, n_heads=1, n_kv_heads=1, context=4, rope_theta=100.0))
+    """Heads of width E = 4, theta = 100: the pairs are (0, 2) and (1, 3), turning by 1 and by 100^(−1/2) = 0.1 a token."""
+    cos, sin = rotations(Config(d_model=8, n_heads=2, n_kv_heads=1, context=4, rope_theta=100.0))
     x = torch.tensor([1.0, 0.0, 0.0, 2.0]).expand(1, 1, 4, 4)
     turned = rotate(x, cos, sin)[0, 0]
     for t in range(4):

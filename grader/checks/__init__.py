@@ -1,4 +1,4 @@
-"""The checks, one module for each chapter. It leaves out how they are run: see grader/check.py and grader/notebook.py."""
+"""The checks, one module for each chapter. It leaves out how they are run: see grader/judge.py and grader/notebook.py."""
 
 from . import chapter01
 

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     args = parser.parse_args(argv)
     scale = SCALES[args.scale]
-    if args.steps is not None:
+    if args.steps is not None and args.steps >= 1:
         scale = replace(scale, steps=args.steps, tuning_steps=min(scale.tuning_steps, args.steps))
     model_folder, page = args.out / "journey", args.out / "journey.html"
     journey = Journey(scale, args.seed, progress=not args.quiet)
@@ -65,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.steps is not None and args.steps < 1:
             raise BadFile(f"--steps is {args.steps}: give 1 or more")
+        above = next(folder for folder in (args.out, *args.out.resolve().parents) if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise BadFile(f"--out: {above} is not a folder that you may write; name another")
         text = read_text(args.text) if args.text else None
         rows = read_questions(args.qa) if args.qa else None
         if text is None and rows is None:
@@ -72,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             travel_own(journey, text, rows, args.start, names)
         keep()
-    except (BadFile, FileNotFoundError, PermissionError, ValueError) as error:
+    except (BadFile, OSError) as error:
         print(f"journey: {error}", file=sys.stderr)
         return 2
     except NonFinite as error:

@@ -37,6 +37,8 @@ class Score:
 
 @dataclass
 class Sample:
+    """A question, what was answered, and the checker's word on it."""
+
     asked: str
     answered: str
     verdict: str
@@ -52,6 +54,7 @@ class Quiz:
         self.training, self.held, self.max_new_tokens = training, held, max_new_tokens
 
     def ask(self, journey) -> list:
+        """Greedy responses to every held-out question."""
         return ask(journey.model, journey.tokenizer, [q.prompt for q in self.held], self.max_new_tokens)
 
     def right(self, responses: list, *kinds: str) -> float:
@@ -60,6 +63,7 @@ class Quiz:
         return score(*zip(*some))["all"]["right"]
 
     def scores(self, before: list, after: list) -> list[Score]:
+        """Shares right, group by group, before and after; and the share that kept the asked form."""
         counts = {group: sum(q.kind in kinds for q in self.held) for group, kinds in self.GROUPS.items()}
         rows = [Score(f"{group} ({counts[group]} questions)", self.right(before, *kinds), self.right(after, *kinds), "%")
                 for group, kinds in self.GROUPS.items() if counts[group]]
@@ -108,7 +112,7 @@ def town_data(n_documents: int, n_questions: int, rng: random.Random, tellings: 
     known = set(documents)
     more = town.corpus(rng, {"famous": 2, "known": 0, "once": 0, "other": 1}).documents + sums.documents(60, rng)
     held = "\n".join(d for d in more if d not in known)
-    training = town.questions(False, rng, wordings=3)
+    training = town.questions(False, rng, ("famous", "known", "other"), wordings=3)
     for kind, n in (("sum2", n_questions), ("sum2_steps", n_questions), ("chain_steps", n_questions // 4), ("compare", n_questions // 4)):
         training += sums.questions(kind, n, False, rng)
     fixed = random.Random("held out")  # the same held-out questions whatever the seed

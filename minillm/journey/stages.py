@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +23,7 @@ from ..transformer import Config, Transformer, device_and_dtype
 from ..worlds.own import BadFile
 from ..worlds.questions import Question
 from ..worlds.sums import Sums
+from ..worlds.town import PERSONAL
 from .quiz import TOWN, Quiz, Sample, Score, one_line, town_data
 
 
@@ -39,8 +41,8 @@ class Scale:
 
 
 SCALES = {
-    "cpu": Scale(Config(), rows=8, steps=1_000, sums=15_000, questions=1_000, tuning_steps=160, rounds=4),
-    "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000, sums=60_000,
+    "cpu": Scale(Config(), rows=8, steps=1_000, sums=8_000, questions=1_000, tuning_steps=240, rounds=4),
+    "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000, sums=24_000,
                  questions=4_000, tuning_steps=400, rounds=8),
 }
 
@@ -94,7 +96,10 @@ class Journey:
 
     def load(self, folder: str) -> None:
         """Start from a model that exists."""
-        self.model, self.tokenizer = hub.load(folder, self.device)
+        try:
+            self.model, self.tokenizer = hub.load(folder, self.device)
+        except (FileNotFoundError, ValueError) as error:
+            raise BadFile(f"FROM: {error}") from None
         print(f"Starting from {folder}: {self.model.count_parameters():,} parameters, {self.tokenizer.vocab_size} tokens.")
 
     def tokens(self, documents: list[str], vocab_size: int) -> None:
@@ -124,8 +129,10 @@ class Journey:
         stage.curve = ([r["tokens"] / 1e6 for r in rows], [r["nll"] for r in rows], "tokens read (millions)", "loss (nats per token)")
         stage.caption = "The loss, −log p of the next token, falls as tokens are read."
         if quiz:
-            stage.scores += [quiz.cloze(self), *quiz.scores(asked, quiz.ask(self))]
-            stage.notes = ["The facts are in the weights, but a question does not bring them out yet: that is the next stage."]
+            answered = quiz.ask(self)
+            stage.scores += [quiz.cloze(self), *quiz.scores(asked, answered)]
+            if stage.scores[1].after > 0.5 > quiz.right(answered, *PERSONAL):
+                stage.notes = ["Most facts are in the weights, and a question does not bring them out yet: that is the next stage."]
         starts = ["\n"] * 3 if quiz is None else ["", "", ""]
         batch = sample(self.model, [[END, *self.tokenizer.encode(s)] for s in starts], min(100, length - 2), temperature=0.8, top_p=0.95,
                        generator=self._generator("samples", 0, self.device))
@@ -145,14 +152,14 @@ class Journey:
         stage.caption = f"The loss on answers alone, over {len(self.pairs):,} questions; the questions' own tokens are masked."
         self.finish(stage)
 
-    def self_train(self, quiz: Quiz, sums: Sums, kind: str = "sum2_steps") -> None:
+    def self_train(self, quiz: Quiz, sums: Sums, kinds: tuple[str, ...] = ("sum2_steps", "chain_steps", "compare")) -> None:
         """F = 1 if the checker keeps the model's own answer, else 0; new answers every round."""
         stage = self.begin(Stage("self-training on sums", "questions (data)", "the model's own answers", "1 if the exact checker keeps it, else 0"))
         before = quiz.ask(self)
-        kept_share, right = [], [quiz.right(before, kind)]
+        kept_share, right = [], [quiz.right(before, *kinds)]
         for r in range(self.scale.rounds):
             rng = random.Random(f"self-training/{self.seed}/{r}")
-            asked = sums.questions(kind, 200, False, rng)
+            asked = [q for kind in kinds for q in sums.questions(kind, 80, False, rng)]
             judge = lambda i, y: asked[i].check(self.tokenizer.read_response(y)).right  # noqa: E731
             batch = self_training.expert_iteration(self.model, [self.tokenizer.prompt(q.prompt) for q in asked], judge, 48, n=4,
                                                    generator=self._generator("answers", r, self.device))
@@ -163,20 +170,22 @@ class Journey:
             answers = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
             drawn = [(self.tokenizer.prompt(asked[g].prompt), y, keep) for g, y, keep in zip(batch.group.tolist(), answers, batch.keep.tolist())]
             self._fit_filtered(drawn, r)
-            right.append(quiz.right(quiz.ask(self), kind))
+            right.append(quiz.right(quiz.ask(self), *kinds))
         stage.scores = quiz.scores(before, responses := quiz.ask(self))
-        stage.samples = [s for s in quiz.samples(responses) if s.asked.startswith("What is")]
+        stage.samples = [s for s in quiz.samples(responses) if re.search(r"\d", s.asked)]
         stage.notes.append(f"kept by the checker, round by round: {', '.join(f'{100 * k:.0f} %' for k in kept_share)}")
         stage.curve = (list(range(len(right))), [100 * x for x in right], "round", "held-out sums right (%)")
-        stage.caption = "Held-out sums with steps, answered greedily, after each round of sampling and filtering."
+        stage.caption = "Held-out sums with steps, chains and comparisons, answered greedily, after each round of sampling and filtering."
         self.finish(stage)
 
     def tune(self, quiz: Quiz) -> list[dict]:
-        """The instruction tuning itself: batches of 64 questions with their answers."""
+        """The instruction tuning itself: batches of 64 questions with their answers, fewer where they are long."""
         self.pairs = [q.pair(self.tokenizer) for q in quiz.training]
-        return train(self.model, lambda step: batch_pairs(random.Random(f"tune/{self.seed}/{step}").choices(self.pairs, k=64)),
+        length = sum(len(x) + len(y) for x, y in self.pairs) // len(self.pairs)
+        rows = min(64, max(4, 4096 // length))
+        return train(self.model, lambda step: batch_pairs(random.Random(f"tune/{self.seed}/{step}").choices(self.pairs, k=rows)),
                      lambda batch, _: supervised.coefficient(batch.response_mask),
-                     Settings(self.scale.tuning_steps, lr=2e-3, muon_lr=0.005, decay=0.9), label="   instruction tuning", progress=self.progress)
+                     Settings(self.scale.tuning_steps, lr=3e-3, muon_lr=0.0075, decay=0.9), label="   instruction tuning", progress=self.progress)
 
     def _fit_filtered(self, drawn: list[tuple], r: int) -> None:
         """A few steps on a round's answers, F = keep; a quarter of each batch is from the stage before, so that it is not forgotten."""
@@ -208,47 +217,63 @@ def travel_town(journey: Journey, start: str | None) -> None:
 
 
 def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] | None, start: str | None, names: dict[str, str]) -> None:
-    """The learner's own text, then the learner's own questions. The last tenth of the text and a tenth of the questions are held out."""
+    """The learner's own text, then the learner's own questions. The last tenth of the text and a tenth of the questions are held out.
+
+    All that can be wrong with the files is found before anything is trained.
+    """
     length = 128
-    training, asked = [], []
+    training: list[Question] = []
+    asked: list[Question] = []
     if rows is not None:
-        if len(rows) < 2:
-            raise BadFile(f"{names['qa']}: {len(rows)} question; give at least two, since some are held out")
-        order = list(range(len(rows)))
-        journey.rng.shuffle(order)
-        n = max(1, len(rows) // 10)
-        own = [(i, Question("own", f"row {i + 1}", q, a, a, r"(?s)(.*)")) for i, (q, a) in enumerate(rows)]
-        training, asked = [own[i] for i in order[n:]], [own[i] for i in order[:n]]
-        if text is None:  # the questions are all the text there is
-            text = "\n".join(f"{q.prompt}\n{q.response}\n" for _, q in training)
+        training, asked = _split(rows, journey.rng, names["qa"])
         journey.scale = replace(journey.scale, config=replace(journey.scale.config, context=512))
+        if text is None:  # the questions are all the text there is
+            text = "\n".join(f"{q.prompt}\n{q.response}\n" for q in training)
+    cut = len(text) * 9 // 10
+    known, held = text[:cut], text[cut:cut + 200_000]  # of a long text, enough is held out to score on
+    vocab_size = journey.scale.config.vocab_size
     if start:
         journey.load(start)
-    cut = len(text) * 9 // 10
-    known, held = text[:cut], text[cut:]
-    if not start:
-        _expect_long(Tokenizer.train(known, journey.scale.config.vocab_size), known, length, names)
-        journey.tokens([known], journey.scale.config.vocab_size)
-    else:
-        _expect_long(journey.tokenizer, known, length, names)
-    journey.pretrain([known], held, names.get("text", names.get("qa", "")), length, None, journey.scale.steps)
+    tokenizer = journey.tokenizer if start else Tokenizer.train(known, vocab_size)
+    context = journey.model.config.context if start else journey.scale.config.context
+    n = len(tokenizer.encode(known))
+    if n < length:
+        raise BadFile(f"{names.get('text') or names['qa']}: nine tenths of it are {n} tokens and one context is {length}; give a longer text, "
+                      f"of about {max(1, len(known) * length // max(1, n)) * 10 // 9 + 1:,} characters or more")
     if rows is not None:
-        context = journey.model.config.context
-        fits = lambda q: sum(map(len, q.pair(journey.tokenizer))) <= context  # noqa: E731
-        long = sorted(i + 1 for i, q in training + asked if not fits(q))
-        training, asked = [q for _, q in training if fits(q)], [q for _, q in asked if fits(q)]
-        if not training or not asked:
-            raise BadFile(f"{names['qa']}: only {len(training) + len(asked)} questions fit a context of {context} tokens; give shorter ones")
-        if long:
-            print(f"\n   {len(long)} of {len(rows)} questions are longer than the context of {context} tokens and are left out: rows {_numbers(long)}")
+        training, asked = _fitting(training, asked, tokenizer, context, names["qa"])
+    if not start:
+        journey.tokens([known], vocab_size)
+    journey.pretrain([known], held, names.get("text") or names["qa"], length, None, journey.scale.steps)
+    if rows is not None:
         journey.instruct(Quiz(training, asked[:64], max_new_tokens=200))
 
 
-def _expect_long(tokenizer: Tokenizer, known: str, length: int, names: dict[str, str]) -> None:
-    n = len(tokenizer.encode(known))
-    if n < length:
-        raise BadFile(f"{names.get('text') or names.get('qa')}: nine tenths of it are {n} tokens and one context is {length}; give a longer text, "
-                      f"of about {max(1, len(known) * length // max(1, n)) * 10 // 9 + 1:,} characters or more")
+def _split(rows: list[tuple[str, str]], rng: random.Random, name: str) -> tuple[list[Question], list[Question]]:
+    """(training, held out): a tenth is held out, and never a question that is also in training."""
+    by_question: dict[str, list[Question]] = {}
+    for i, (question, answer) in enumerate(rows):
+        by_question.setdefault(question, []).append(Question("own", f"row {i + 1}", question, answer, answer, r"(?s).*"))
+    if len(by_question) < 2:
+        raise BadFile(f"{name}: {len(by_question)} different question; give at least two, since some are held out")
+    groups = list(by_question.values())
+    rng.shuffle(groups)
+    n = max(1, len(groups) // 10)
+    return [q for group in groups[n:] for q in group], [q for group in groups[:n] for q in group]
+
+
+def _fitting(training: list[Question], asked: list[Question], tokenizer: Tokenizer, context: int, name: str) -> tuple[list[Question], list[Question]]:
+    """Those that fit the context; the rows of the others are named."""
+    long = [q for q in training + asked if sum(map(len, q.pair(tokenizer))) > context]
+    training, asked = [q for q in training if q not in long], [q for q in asked if q not in long]
+    if not training or not asked:
+        raise BadFile(f"{name}: of its questions with their answers {len(training)} to learn from and {len(asked)} held out fit a context of {context} tokens; "
+                      "give more short ones")
+    if long:
+        rows = sorted(int(q.key.removeprefix("row ")) for q in long)
+        print(f"{len(long)} of {len(training) + len(asked) + len(long)} questions are longer, with their answer, than the context of {context} tokens "
+              f"and are left out: rows {_numbers(rows)}")
+    return training, asked
 
 
 def _numbers(numbers: list[int], most: int = 12) -> str:

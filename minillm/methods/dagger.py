@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..expect import expect, expect_tensor
+from ..expect import expect, expect_numbers, expect_tensor
 from ..logprob import Batch
 from ..sample import sample
 
@@ -27,7 +27,9 @@ def loss(logprobs: Tensor, response_mask: Tensor) -> Tensor:
     expect_tensor("logprobs", logprobs, "B T", "float")
     B, T = logprobs.shape
     expect_tensor("response_mask", response_mask, "B T", "bool", B=B, T=T)
-    return -logprobs.where(response_mask, 0.0)
+    logprobs = logprobs.where(response_mask, 0.0)
+    expect_numbers("logprobs", logprobs.detach())
+    return -logprobs
 
 
 def visit(model, prompts: list[list[int]], expert: Callable[[list[int]], int], max_new_tokens: int, *,
@@ -35,7 +37,8 @@ def visit(model, prompts: list[list[int]], expert: Callable[[list[int]], int], m
     """One round's draw: the model writes an answer to each prompt, the expert corrects every token of it.
 
     expert(ids so far) -> the id that it would write next. Returns `sample`'s Batch with targets (B, T): the expert's token at
-    each place of the response. Score it with logprobs(model, tokens, response_mask, targets=targets).
+    each place of the response, and pairs: every visited state is a pair (x, y), so that the mean runs over all of them. Score it
+    with logprobs(model, tokens, response_mask, targets=targets).
     """
     batch = sample(model, prompts, max_new_tokens, temperature=temperature, generator=generator)
     batch.targets = batch.tokens.clone()
@@ -45,4 +48,5 @@ def visit(model, prompts: list[list[int]], expert: Callable[[list[int]], int], m
             expect(isinstance(token, int) and 0 <= token < model.config.vocab_size, "expert's token", token,
                    f"ids run from 0 to {model.config.vocab_size - 1}")
             targets[t] = token
+    batch.pairs = int(batch.response_mask.sum())
     return batch

@@ -14,7 +14,7 @@ from ..tokenizer import Response, Tokenizer
 
 
 class Verdict(NamedTuple):
-    """form: the answer has the shape that its kind asks for. right: it has, and what it says is true."""
+    """form: the response has the shape that its kind asks for, whatever it says. right: it says what is true, in that shape."""
 
     form: bool
     right: bool
@@ -27,17 +27,20 @@ class Question:
     kind: str                   # "job", "sum2", …: the unit of every score
     key: str                    # what must not be on both sides of the split: "Ada Moss, job", "38+47"
     prompt: str
-    answer: str                 # the short answer that `form` picks out: "baker", "85"
-    response: str               # a right response in full: "Ada Moss is a baker."
-    form: str                   # a regular expression with one group, the answer
+    answer: str                 # the short answer, for people to read: "baker", "85"
+    response: str               # the right response in full: "Ada Moss is a baker."
+    form: str                   # a regular expression for responses of this kind, right or wrong
     thought: str | None = None  # the steps, where the prompt asks for them
 
     def check(self, response: Response) -> Verdict:
-        """Right form: it ended itself, wrote steps exactly where asked, and matches `form`. Right: the group is the answer."""
+        """Right form: it ended itself, wrote steps exactly where asked, and matches `form`. Right: it is `response` as well.
+
+        The steps themselves are not checked: a right answer after wrong steps is right (an outcome reward; chapter 15 looks closer).
+        """
         if not response.ended or (response.thought is None) != (self.thought is None):
             return Verdict(False, False)
-        match = re.fullmatch(self.form, response.text)
-        return Verdict(match is not None, match is not None and match[1] == self.answer)
+        form = re.fullmatch(self.form, response.text) is not None
+        return Verdict(form, form and response.text == self.response)
 
     def pair(self, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
         """(x, y) as ids."""

@@ -59,16 +59,16 @@ class Sums:
         key, text = "+".join(map(str, sorted(numbers))), "+".join(map(str, numbers))
         if kind == "compare":
             answer = str(max(numbers))
-            return Question(kind, key, f"Which is larger, {numbers[0]} or {numbers[1]}?", answer, answer, r"(\d+)")
+            return Question(kind, key, f"Which is larger, {numbers[0]} or {numbers[1]}?", answer, answer, r"\d+")
         answer = str(sum(numbers))
         if kind == "sum2":
-            return Question(kind, key, f"What is {text}?", answer, answer, r"(\d+)")
+            return Question(kind, key, f"What is {text}?", answer, answer, r"\d+")
         thought = chain_steps(numbers) if kind == "chain_steps" else column_steps(*numbers)
-        return Question(kind, key, f"What is {text}? Write the steps.", answer, answer, r"(\d+)", thought)
+        return Question(kind, key, f"What is {text}? Write the steps.", answer, answer, r"\d+", thought)
 
     def questions(self, kind: str, n: int, held: bool, rng: random.Random) -> list[Question]:
         """n questions of a kind, drawn from one side of the split; the held-out ones are all different."""
-        expect(n >= 1, "n", n, "give 1 or more")
+        expect(isinstance(n, int) and n >= 1, "n", n, "give 1 or more")
         found: list[Question] = []
         seen: set[str] = set()
         for _ in range(1000 * n):
@@ -83,6 +83,7 @@ class Sums:
 
     def documents(self, n: int, rng: random.Random) -> list[str]:
         """n short texts for pretraining, half of them dialogues: facts about numbers, none about a held-out pair."""
+        expect(isinstance(n, int) and n >= 0, "n", n, "give 0 or more")
         texts = []
         for _ in range(n):
             lines = rng.randint(2, 5)

@@ -1,6 +1,6 @@
 """What a check is, and how an answer to it is judged from arrays alone. It leaves out where the learner's function runs.
 
-The steps need not share a process: `plan` draws inputs and `judge` knows what was wanted (grader/check.py); `respond` calls the
+The steps need not share a process: `plan` draws inputs and `judge` knows what was wanted (grader/judge.py); `respond` calls the
 learner's function on one input and hands back arrays (grader/driver.py). What was wanted never goes where that function runs.
 """
 
@@ -30,7 +30,7 @@ class Misconception:
 
     name: str
     why: str                                  # one or two sentences: what was done, and why it matters
-    gives: Callable[[Fields], np.ndarray]     # inputs -> result
+    gives: Callable[[Fields], np.ndarray]     # inputs -> result; it may raise ValueError where shapes would not meet
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class Outcome:
 
 def plan(check: Check, seed: int = 0) -> list[Trial]:
     """The inputs of a check, drawn afresh for each seed."""
-    return [Trial(case, case.draw(np.random.default_rng([seed, c, k]), k)) for c, case in enumerate(check.cases) for k in range(case.draws)]
+    return [Trial(case, case.draw(np.random.default_rng([seed, c, k]), k))
+            for c, case in enumerate(check.cases) for k in range(case.draws)]
 
 
 def judge(check: Check, trials: Sequence[Trial], answers: Sequence[Arrays | Complaint]) -> Verdict:
@@ -132,7 +133,8 @@ def compare(check: Check, trial: Trial, answer: Arrays | Complaint) -> Outcome:
         complaint = Complaint("not finite", f"{sentence_case(check.compared)} holds {'NaN' if np.isnan(number) else 'infinity'}{place}. "
                               f"Look for a division by zero, a log of zero, or an exp that overflows. The law tried here: {trial.case.law}")
         return Outcome(trial, inputs, None, complaint, wanted, False)
-    changed = [name for name in check.arguments if f"after_{name}" in answer and not np.array_equal(answer[f"after_{name}"], trial.inputs[name], equal_nan=True)]
+    changed = [name for name in check.arguments
+               if f"after_{name}" in answer and not np.array_equal(answer[f"after_{name}"], trial.inputs[name])]
     if changed:
         complaint = Complaint("input changed", f"It changes its input {' and '.join(changed)} in place. The caller goes on using that: "
                               "work on a copy, or make a new tensor.")
@@ -141,30 +143,47 @@ def compare(check: Check, trial: Trial, answer: Arrays | Complaint) -> Outcome:
 
 
 def recognise(check: Check, outcomes: list[Outcome], failed: list[Outcome]) -> tuple[str, str, Outcome] | None:
-    """(name, sentence, trial to show) of the misconception that explains every number that came back, None if there is none."""
-    given = [o for o in outcomes if o.outputs is not None]
+    """(name, sentence, trial to show) of the misconception that explains all that came back, None if there is none."""
     wrong = [o for o in failed if o.outputs is not None and not close(o.outputs.result, o.wanted)]
-    names = [m.name for m in check.misconceptions]
-    with np.errstate(all="ignore"):
-        for sign in (1, -1) if "sign turned" in names else (1,):
-            for m in check.misconceptions if wrong else ():
-                if all(close(sign * o.outputs.result, m.gives(o.inputs), NAMING) for o in given):
-                    name, why = (m.name, m.why) if sign == 1 else (f"{m.name}, and the sign turned", f"{m.why} And the sign is turned.")
-                    return name, f"It looks like this: {name}.\n{why}", wrong[0]
+    if not wrong:
+        return None
+    for sign in (1, -1) if any(m.name == "sign turned" for m in check.misconceptions) else (1,):
+        for m in check.misconceptions:
+            if all(explains(m, o, sign) for o in outcomes):
+                name, why = (m.name, m.why) if sign == 1 else (f"{m.name}, and the sign turned", f"{m.why} And the sign is turned.")
+                return name, f"It looks like this: {name}.\n{why}", wrong[0]
     return None
 
 
+def explains(m: Misconception, o: Outcome, sign: int) -> bool:
+    """True if this is what the misconception gives here; one whose shapes do not meet must have raised. NaN says nothing."""
+    if o.outputs is not None:
+        return close(sign * o.outputs.result, believed(m, o.inputs), NAMING)
+    return o.complaint.name == "not finite" or (o.complaint.name == "raised" and believed(m, o.inputs).size == 0)
+
+
+def believed(m: Misconception, inputs: Fields) -> np.ndarray:
+    """What a function in this belief returns; an empty array where it would raise."""
+    with np.errstate(all="ignore"):
+        try:
+            return np.asarray(m.gives(inputs), float)
+        except ValueError:
+            return np.zeros(0)
+
+
 def explain(check: Check, failed: list[Outcome]) -> tuple[str, str, Outcome]:
-    """(reason, sentence, trial to show) where no misconception fits: a complaint, a shape, a broken law, or the task itself."""
-    smallest = failed[0]
+    """(reason, sentence, trial to show) where no misconception fits: what it raised, a shape, a broken law, or the task itself."""
+    smallest = next((o for o in failed if o.complaint and o.complaint.name == "raised"), failed[0])
     if smallest.complaint:
         return smallest.complaint.name, smallest.complaint.sentence, smallest
-    got, wanted = smallest.outputs.result, smallest.wanted
-    if got.shape != wanted.shape:
-        turned = " Its two axes are swapped." if got.ndim == 2 and close(got.T, wanted) else ""
-        return "shape", f"{sentence_case(check.compared)} has another shape than is wanted.{turned}", smallest
-    if all(o.outputs is not None and multiple(o.outputs.result, o.wanted) for o in failed) and max((np.abs(o.wanted) > 1e-2).sum() for o in failed) > 2:
-        return "a factor", "The numbers stand in the right proportions, but are too large or too small by a factor: look at what you divide by.", smallest
+    if all(o.outputs is not None and o.outputs.result.ndim == 2 and close(o.outputs.result.T, o.wanted) for o in failed):
+        return "axes swapped", f"The numbers are right, but the two axes of {check.compared} are swapped.", smallest
+    if smallest.outputs.result.shape != smallest.wanted.shape:
+        return "shape", f"{sentence_case(check.compared)} has another shape than is wanted.", smallest
+    several = max((np.abs(o.wanted) > 1e-2).sum() for o in failed) > 2  # a single number is a multiple of any other
+    if several and all(o.outputs is not None and multiple(o.outputs.result, o.wanted) for o in failed):
+        return "a factor", ("The numbers stand in the right proportions, but are too large or too small by a factor: look at what you "
+                            "divide by."), smallest
     for case in check.cases:
         for o in failed:
             if o.trial.case is case and broken(o):
@@ -194,7 +213,7 @@ def show(check: Check, o: Outcome) -> list[str]:
             lines.append(f"Shape of {check.compared}: {got.shape}; wanted: {wanted.shape}.")
         elif not close(got, wanted):
             off = np.abs(got - wanted) > TOLERANCE * scale(wanted)
-            lines.append(f"Shape of {check.compared}: {got.shape}, as wanted. Wrong in {off.sum()} of {off.size} places, the first{first(off)}.")
+            lines += [f"Shape of {check.compared}: {got.shape}, as wanted.", f"Wrong in {off.sum()} of {off.size} places, the first{first(off)}."]
     return lines
 
 

@@ -1,17 +1,21 @@
 """log p(y|x) written right in five ways and wrong in nine: what the exercise find-the-bug puts before a learner's test.
 
-Each takes logits (B, T, V), tokens (B, T), response_mask (B, T) and gives (B,); logits[b, t] predict tokens[b, t + 1]. The wrong
-ones are defects that have shipped in well-known libraries. It leaves out the test that tells them apart: that is the exercise.
+Each takes logits (B, T, V), tokens (B, T), response_mask (B, T) and gives (B,); logits[b, t] predict tokens[b, t + 1]. Several of
+the wrong ones have shipped in well-known libraries. It leaves out the test that tells them apart: that is the exercise.
+A grader of strangers' code keeps this module away from them, and lets their answer_logprob ask for each result from outside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from minillm.expect import expect, expect_some_response, expect_tensor
+
+from .driver import Unfit, a, as_array
 
 
 def handed_out(inside: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -25,9 +29,9 @@ def handed_out(inside: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[
         expect_tensor("response_mask", response_mask, "B T", "bool", B=B, T=T)
         expect_some_response(response_mask)
         expect(not response_mask[:, 0].any(), "response_mask[:, 0]", "True", "the first token has no context: begin x with a token")
-        V = logits.shape[-1]
-        expect(0 <= int(tokens.min()) and int(tokens.max()) < V, "tokens", f"from {int(tokens.min())} to {int(tokens.max())}", f"ids run from 0 to {V - 1}")
-        return inside(logits, tokens, response_mask)
+        low, high, V = int(tokens.min()), int(tokens.max()), logits.shape[-1]
+        expect(0 <= low and high < V, "tokens", f"from {low} to {high}", f"ids run from 0 to {V - 1}")
+        return inside(logits, tokens.long(), response_mask)
 
     return answer_logprob
 
@@ -65,7 +69,7 @@ def in_float64(logits, tokens, response_mask):
 
 def by_cross_entropy(logits, tokens, response_mask):
     targets = tokens.masked_fill(~response_mask, -100)[:, 1:]  # cross_entropy leaves out −100
-    return -torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), targets.long(), ignore_index=-100, reduction="none").sum(1)
+    return -torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), targets, ignore_index=-100, reduction="none").sum(1)
 
 
 RIGHT = (vectorised, by_logsumexp, in_a_loop, in_float64, by_cross_entropy)
@@ -114,13 +118,33 @@ def temperature_left_in(logits, tokens, response_mask):
 
 # (what is wrong, on what it shows, the code)
 WRONG = (
-    ("the end token of each answer is left out", "any answer, once every y is listed", end_dropped),
-    ("the first token of y is left out, and the place after its last token is scored", "any answer, once every y is listed", cut_at_the_wrong_end),
-    ("the mask lies one place too early: the prompt's last token is scored, the end of y is not", "any policy that is not uniform, once every y is listed", one_too_early),
-    ("each token is scored by the logits at its own place, not by those before it", "logits that depend on the token they stand at", same_position),
+    ("the end token of each answer is left out", "any policy, once every y is listed", end_dropped),
+    ("the first token of y is left out, and the place after its last is scored", "any policy, once every y is listed", cut_at_the_wrong_end),
+    ("the prompt's last token is scored and the last of y is not, the mask lying one place too early",
+     "any policy that is not uniform, once every y is listed", one_too_early),
+    ("each token is scored by the logits at its own place, not by those before it", "logits that depend on the token they stand at",
+     same_position),
     ("the mean over tokens stands for their sum", "answers of two tokens or more", mean_for_sum),
     ("the prompt's tokens are scored too", "a prompt of two tokens or more, since its first is never scored", prompt_scored),
     ("padding is scored too", "answers of unequal length in one batch", padding_scored),
     ("logits stand for log-probabilities", "logits that are not normalised already", unnormalised),
-    ("logits are divided by 0.7 first, the temperature of some sampler", "one answer whose probability you know by other means", temperature_left_in),
+    ("the logits are divided by 0.7 first, the temperature of some sampler", "one answer whose probability you know by other means",
+     temperature_left_in),
 )
+
+CODES = (*RIGHT, *(code for _, _, code in WRONG))
+
+
+def put_to_the_test(function, arguments, inputs):
+    """A driver: what the learner's test says of code number `which`, which comes under the same name each time."""
+    verdict = function(handed_out(CODES[int(inputs["which"])]))
+    if verdict is None:
+        raise Unfit("None", "It returns None. Does it end with a `return`?")
+    if isinstance(verdict, Tensor | np.ndarray):
+        said = as_array(verdict)
+        if said.dtype != bool or said.size != 1:
+            raise Unfit("type", f"It returns a tensor of {verdict.dtype} and shape {tuple(said.shape)}; wanted is True or False.")
+        return {"result": said.reshape(())}
+    if not isinstance(verdict, bool | np.bool_):
+        raise Unfit("type", f"It returns {a(type(verdict).__name__)}; wanted is True or False.")
+    return {"result": np.array(bool(verdict))}

@@ -1,0 +1,45 @@
+"""The shipped base model is what its scores say: small enough to ship, and good enough for later chapters to be about methods."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from minillm import hub
+from minillm.checkpoints.__main__ import GOALS, measure, tuned
+from minillm.journey.quiz import town_data
+from minillm.journey.stages import SCALES
+
+
+@pytest.fixture(scope="module")
+def record() -> dict:
+    return json.loads((hub.BASE / "scores.json").read_text(encoding="utf-8"))
+
+
+def test_size():
+    assert (hub.BASE / "model.safetensors").stat().st_size <= 4 * 2**20
+
+
+def test_the_record_says_what_it_took(record):
+    model, tokenizer = hub.load("base")
+    assert record["parameters"] == model.count_parameters()
+    assert record["config"]["vocab_size"] == tokenizer.vocab_size == 512
+    assert record["tokens_read"] > 1e6 and record["seconds"] > 0 and record["machine"] and record["torch"]
+
+
+def test_every_seed_in_the_record_reaches_the_goals(record):
+    seeds = record["after_instruction_tuning"]["held_out"]
+    assert len(seeds) >= 3
+    for found in seeds.values():
+        assert all(found[name] >= goal for name, goal in GOALS.items()), found
+
+
+def test_shipped_weights_reach_their_scores(record):
+    """Tune a copy with a seed that the record does not hold, and ask the held-out questions."""
+    scale = SCALES["cpu"]
+    _, _, quiz = town_data(scale.sums, scale.questions, random.Random(0))
+    model, tokenizer = hub.load("base")
+    found = measure(tuned(model, tokenizer, quiz, seed=3))
+    assert all(found[name] >= goal for name, goal in GOALS.items()), found

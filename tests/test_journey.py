@@ -1,0 +1,139 @@
+"""`python -m minillm.journey` as a learner runs it: on the town, on own texts and questions, and on files that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from minillm import hub
+from minillm.journey.__main__ import main
+from minillm.worlds.sums import Sums
+from minillm.worlds.town import Town
+
+SENTENCES = ["Der Hund läuft schnell über die Wiese.", "今日は天気がいいですね。", "Кот спит на тёплой печи.", "A ship sails at dawn 🎉 with 12 men."]
+
+
+def run(tmp_path, *arguments: str) -> int:
+    return main([*arguments, "--quiet", "--out", str(tmp_path / "build")])
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "my text.txt"
+    path.write_text("\n".join(SENTENCES[i % 4] + f" {i}" for i in range(120)), encoding="utf-8")
+    return path
+
+
+def test_own_text_in_many_scripts(tmp_path, text, capsys):
+    assert run(tmp_path, "--text", str(text), "--steps", "3") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"bits per byte of held-out text +\d+\.\d+ bits/byte → \d+\.\d+ bits/byte", out)
+    assert "x: the text so far" in out and "F: 1" in out
+    page = (tmp_path / "build" / "journey.html").read_text(encoding="utf-8")
+    assert "<svg" in page and "aria-label" in page
+    assert not re.search(r'(src|href)="(?!#|data:)', page), "the page needs another file"
+    model, tokenizer = hub.load(tmp_path / "build" / "journey")
+    assert tokenizer.decode(tokenizer.encode(text.read_text(encoding="utf-8"))) == text.read_text(encoding="utf-8")
+
+
+def test_own_text_and_questions(tmp_path, text, capsys):
+    qa = tmp_path / "qa.jsonl"
+    qa.write_text("".join(json.dumps({"question": f"Was ist {i}?", "answer": f"Die Zahl {i}."}, ensure_ascii=False) + "\n" for i in range(30)), encoding="utf-8")
+    assert run(tmp_path, "--text", str(text), "--qa", str(qa), "--steps", "3") == 0
+    out = capsys.readouterr().out
+    assert "instruction tuning" in out and "answers word for word (3 questions)" in out
+
+
+def test_questions_longer_than_the_context_are_named_and_not_dropped_in_silence(tmp_path, text, capsys):
+    qa = tmp_path / "qa.jsonl"
+    rows = [{"question": f"What is {i}?", "answer": str(i)} for i in range(20)] + [{"question": "long " * 2000, "answer": "yes"}]
+    qa.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert run(tmp_path, "--text", str(text), "--qa", str(qa), "--steps", "2") == 0
+    assert re.search(r"1 of 21 questions .* left out: rows 21", capsys.readouterr().out)
+
+
+def test_same_seed_same_model_other_seed_other_model(tmp_path, text):
+    weights = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert main(["--text", str(text), "--steps", "2", "--seed", seed, "--quiet", "--out", str(tmp_path / name)]) == 0
+        weights.append((tmp_path / name / "journey" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+BAD_TEXTS = {  # contents, and what the message must say
+    "missing": (None, "no such file"),
+    "empty": (b"", "empty"),
+    "blank": (b" \n\n ", "empty"),
+    "latin1": (b"a caf\xe9 in Paris " * 50, "byte 5 (0xe9) is not UTF-8"),
+    "short": (b"A few words.", "one context is 128"),
+    "cut in a letter": ("né".encode()[:-1], "byte 1 (0xc3)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEXTS)
+def test_bad_text_is_one_line_and_nothing_is_written(tmp_path, capsys, case):
+    data, said = BAD_TEXTS[case]
+    path = tmp_path / "in put.txt"
+    if data is not None:
+        path.write_bytes(data)
+    assert run(tmp_path, "--text", str(path)) == 2
+    error = capsys.readouterr().err
+    assert said in error and "in put.txt" in error and error.count("\n") == 1
+    assert not (tmp_path / "build").exists()
+
+
+BAD_ROWS = {
+    "bad JSON": ('{"question": "a", "answer": "b"}\n{"question": ', "line 2 is not JSON"),
+    "missing key": ('{"question": "a", "answer": "b"}\n\n{"question": "a"}', 'line 3 has no "answer"'),
+    "a list": ("[1, 2]", "line 1 is not an object"),
+    "a number": ('{"question": "a", "answer": 3}', 'line 1: "answer" is 3'),
+    "a surrogate": ('{"question": "a", "answer": "\\ud800"}', "line 1"),
+    "one row": ('{"question": "a", "answer": "b"}', "at least two"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_bad_questions_are_named_by_line(tmp_path, text, capsys, case):
+    data, said = BAD_ROWS[case]
+    path = tmp_path / "qa.jsonl"
+    path.write_text(data, encoding="utf-8")
+    assert run(tmp_path, "--text", str(text), "--qa", str(path)) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_folder_that_is_no_model(tmp_path, capsys):
+    assert run(tmp_path, "--from", str(tmp_path)) == 2
+    assert "config.json is not there" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_the_model_and_says_how_to_go_on(tmp_path, text, capsys, monkeypatch):
+    from minillm.journey import stages
+    monkeypatch.setattr(stages.Journey, "instruct", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    qa = tmp_path / "qa.jsonl"
+    qa.write_text("".join(json.dumps({"question": str(i), "answer": str(i)}) + "\n" for i in range(9)))
+    assert run(tmp_path, "--text", str(text), "--qa", str(qa), "--steps", "2") == 130
+    assert "FROM=" in capsys.readouterr().err
+    hub.load(tmp_path / "build" / "journey")
+    assert "Stopped after 2" in (tmp_path / "build" / "journey.html").read_text(encoding="utf-8")
+
+
+def test_held_out_questions_are_never_trained_on():
+    """Neither the corpus nor the tuning questions hold a held-out question; held-out sums stand nowhere in either order."""
+    import random
+
+    from minillm.journey.quiz import TOWN, town_data
+    documents, _, quiz = town_data(300, 100, random.Random(3))
+    town, sums = Town(TOWN), Sums(TOWN)
+    prompts = {q.prompt for q in quiz.held}
+    assert len(prompts) > 300
+    assert not prompts & {q.prompt for q in quiz.training}
+    assert not {q.key for q in quiz.held} & {q.key for q in quiz.training}
+    text = "\n".join(documents)
+    asked = [q.prompt for fact in town.facts if town.is_held_out(fact) for q in [town.question(fact, random.Random(i)) for i in range(5)]]
+    assert asked and not [prompt for prompt in set(asked) if prompt in text]
+    shown = {tuple(map(int, pair)) for pair in re.findall(r"(?<![\d+])(\d\d)\+(\d\d)(?![\d+])", text)}
+    assert len(shown) > 300 and not [pair for pair in shown if sums.is_held_out(*pair)]

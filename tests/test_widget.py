@@ -1,0 +1,138 @@
+"""Chapter 1 in JupyterLab, in a real headless browser: it runs from top to bottom, and its widget does what its text says.
+
+Left out: pixels. Everything is asserted on text that a reader can read. Skipped, with the reason, where there is no Chromium or Chrome.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))), None)
+pytestmark = [pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine: on Debian, apt install chromium"),
+              pytest.mark.timeout(280)]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab of its own, on a copy of the chapter, with its settings in a temporary folder. Yields the notebook's address."""
+    home = tmp_path_factory.mktemp("lab")
+    shutil.copy(ROOT / "chapters" / "01_one_gradient.ipynb", home / "chapter.ipynb")
+    for plugin, setting in (("apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False}),
+                            ("notebook-extension/tracker", {"windowingMode": "none"})):  # keep cells that are scrolled away in the page
+        file = home / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(setting))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+           "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "JUPYTER_CONFIG_DIR": str(home / "config"), "IPYTHONDIR": str(home / "ipython"),
+           "OMP_NUM_THREADS": "1"}  # beside other work, threads that wait for each other are slower than one
+    with open(home / "log", "w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.ip=127.0.0.1",
+                                   "--IdentityProvider.token=local", f"--ServerApp.root_dir={home}"], env=env, stdout=log, stderr=log)
+    try:
+        for _ in range(120):
+            assert server.poll() is None, (home / "log").read_text()[-2000:]
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=local", timeout=2)
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/lab/tree/chapter.ipynb?token=local"
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    """The chapter, opened and run from top to bottom."""
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        page.goto(lab)
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=90_000)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        page.wait_for_selector(".widget-dropdown select", timeout=120_000)
+        yield page
+        browser.close()
+
+
+def readout(page) -> str:
+    return page.locator("[role=status]", has_text="Steps taken").inner_text()
+
+
+def choose(page, x: str, y: str, F: str, steps: int) -> str:
+    """Start again, choose, press "50 steps" until so many are taken, and return what is read."""
+    page.get_by_role("button", name="start again").click()
+    for label, option in (("who makes x", x), ("who makes y", y), ("F", F)):
+        page.locator(".widget-dropdown", has=page.get_by_text(label, exact=True)).locator("select").select_option(label=option)
+    for taken in range(50, steps + 1, 50):
+        page.get_by_role("button", name="50 steps").click()
+        page.get_by_text(f"Steps taken: {taken}.").wait_for(timeout=20_000)
+    return readout(page)
+
+
+def probability(text: str, prompt: int, answer: str) -> float:
+    return float(re.search(rf"{answer} ([\d.]+)", text.splitlines()[1 + prompt])[1])
+
+
+def test_widget_supervised_ends_at_what_people_wrote(page):
+    text = choose(page, "data", "data", "1", 300)
+    assert "supervised learning" in text
+    # 300 exact steps of rate 1 leave less than 0.01 to go on three answers.
+    assert probability(text, 0, "cat") == pytest.approx(0.6, abs=0.01)
+    assert probability(text, 1, "parrot") == pytest.approx(0.5, abs=1e-3), "the second prompt is never asked"
+
+
+def test_widget_dagger_moves_the_second_prompt_and_cloning_does_not(page):
+    cloned = choose(page, "data", "an expert's correction", "1", 200)
+    dagger = choose(page, "the model's own visits", "an expert's correction", "1", 200)
+    assert "cloning" in cloned and "DAgger" in dagger
+    assert probability(cloned, 1, "cat") == pytest.approx(0.2, abs=1e-3)
+    assert probability(dagger, 1, "cat") > 0.5
+
+
+def test_widget_without_a_filter_nothing_moves(page):
+    text = choose(page, "data", "the model itself", "1", 100)
+    assert probability(text, 0, "dog") == pytest.approx(0.5, abs=1e-3)
+
+
+def test_widget_says_why_a_choice_makes_no_sense(page):
+    page.get_by_role("button", name="start again").click()
+    page.locator(".widget-dropdown", has=page.get_by_text("who makes y", exact=True)).locator("select").select_option(label="data")
+    page.locator(".widget-dropdown", has=page.get_by_text("F", exact=True)).locator("select").select_option(label="±β·σ(−βh)")
+    page.get_by_role("button", name="1 step").click()
+    page.get_by_text("let y come from a pair").first.wait_for(timeout=20_000)
+    assert "Steps taken: 0" in readout(page)
+
+
+def test_widget_picture_has_its_text(page):
+    label = page.locator("svg[role=img]").first.get_attribute("aria-label")
+    assert "Steps taken" in label and "cat" in label
+
+
+def test_no_cell_failed(page):
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=120_000)
+    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']", has_text="Error").count() == 0
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
