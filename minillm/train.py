@@ -71,8 +71,8 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
     A batch may hold `targets` (see logprobs) and `pairs` (see surrogate). scoring: temperature, top_k, top_p that y was drawn
     with. folder: metrics.jsonl and state.safetensors are kept there, and a run stopped half-way goes on from them.
 
-    A row holds: step, nll (mean −log p of a response token, nats), F (its mean, over response tokens where it is (B, T)), grad_norm (before clipping), rate, tokens
-    and seconds since the start. Raises NonFinite, with the step, the batch and the likely cause.
+    A row holds: step, nll (mean −log p of a response token, nats), F (its mean, over response tokens where it is (B, T)),
+    grad_norm (before clipping), rate, tokens and seconds since the start. Raises NonFinite, with the step, the batch and the likely cause.
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, settings)

@@ -70,7 +70,12 @@ def page(lab):
         browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 1600})
         page.goto(lab)
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=90_000)
+        for _ in range(3):  # on a busy machine the page may ask for a kernel before the server has listed any
+            page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle'], .jp-Dialog button.jp-mod-accept", timeout=60_000)
+            page.wait_for_timeout(2_000)
+            if page.locator(".jp-Dialog").count() == 0:
+                break
+            page.locator(".jp-Dialog button.jp-mod-accept").first.click()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         page.wait_for_selector(".widget-dropdown select", timeout=120_000)
