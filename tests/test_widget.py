@@ -87,11 +87,20 @@ def readout(page) -> str:
     return page.locator("[role=status]", has_text="Steps taken").inner_text()
 
 
-def choose(page, x: str, y: str, F: str, steps: int) -> str:
-    """Start again, choose, press "50 steps" until so many are taken, and return what is read."""
+def select(page, label: str, option: str) -> None:
+    page.locator(".widget-dropdown", has=page.get_by_text(label, exact=True)).locator("select").select_option(label=option)
+
+
+def choose(page, x: str, y: str, F: str, name: str, steps: int) -> str:
+    """Start again, choose, press "50 steps" until so many are taken, and return what is read. `name`: what the widget calls the choice.
+
+    Each is waited for: the page holds changed choices back while the kernel is busy, and clicks overtake them.
+    """
     page.get_by_role("button", name="start again").click()
+    page.get_by_text("Steps taken: 0.").wait_for(timeout=20_000)
     for label, option in (("who makes x", x), ("who makes y", y), ("F", F)):
-        page.locator(".widget-dropdown", has=page.get_by_text(label, exact=True)).locator("select").select_option(label=option)
+        select(page, label, option)
+    page.get_by_text(f"This is {name}").wait_for(timeout=20_000)
     for taken in range(50, steps + 1, 50):
         page.get_by_role("button", name="50 steps").click()
         page.get_by_text(f"Steps taken: {taken}.").wait_for(timeout=20_000)
@@ -103,30 +112,28 @@ def probability(text: str, prompt: int, answer: str) -> float:
 
 
 def test_widget_supervised_ends_at_what_people_wrote(page):
-    text = choose(page, "data", "data", "1", 300)
-    assert "supervised learning" in text
+    text = choose(page, "data", "data", "1", "supervised learning.", 300)
     # 300 exact steps of rate 1 leave less than 0.01 to go on three answers.
     assert probability(text, 0, "cat") == pytest.approx(0.6, abs=0.01)
     assert probability(text, 1, "parrot") == pytest.approx(0.5, abs=1e-3), "the second prompt is never asked"
 
 
 def test_widget_dagger_moves_the_second_prompt_and_cloning_does_not(page):
-    cloned = choose(page, "data", "an expert's correction", "1", 200)
-    dagger = choose(page, "the model's own visits", "an expert's correction", "1", 200)
-    assert "cloning" in cloned and "DAgger" in dagger
+    cloned = choose(page, "data", "an expert's correction", "1", "cloning an expert", 200)
+    dagger = choose(page, "the model's own visits", "an expert's correction", "1", "DAgger", 200)
     assert probability(cloned, 1, "cat") == pytest.approx(0.2, abs=1e-3)
     assert probability(dagger, 1, "cat") > 0.5
 
 
 def test_widget_without_a_filter_nothing_moves(page):
-    text = choose(page, "data", "the model itself", "1", 100)
+    text = choose(page, "data", "the model itself", "1", "learning from yourself without a filter", 100)
     assert probability(text, 0, "dog") == pytest.approx(0.5, abs=1e-3)
 
 
 def test_widget_says_why_a_choice_makes_no_sense(page):
-    page.get_by_role("button", name="start again").click()
-    page.locator(".widget-dropdown", has=page.get_by_text("who makes y", exact=True)).locator("select").select_option(label="data")
-    page.locator(".widget-dropdown", has=page.get_by_text("F", exact=True)).locator("select").select_option(label="±β·σ(−βh)")
+    choose(page, "data", "data", "1", "supervised learning.", 0)
+    select(page, "F", "±β·σ(−βh)")
+    page.get_by_text("This is a choice without a name").wait_for(timeout=20_000)
     page.get_by_role("button", name="1 step").click()
     page.get_by_text("let y come from a pair").first.wait_for(timeout=20_000)
     assert "Steps taken: 0" in readout(page)

@@ -41,7 +41,7 @@ class Scale:
 
 
 SCALES = {
-    "cpu": Scale(Config(), rows=8, steps=1_000, sums=8_000, questions=1_000, tuning_steps=240, rounds=4),
+    "cpu": Scale(Config(), rows=8, steps=1_000, sums=8_000, questions=1_000, tuning_steps=240, rounds=6),
     "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000, sums=24_000,
                  questions=4_000, tuning_steps=400, rounds=8),
 }
@@ -152,14 +152,14 @@ class Journey:
         stage.caption = f"The loss on answers alone, over {len(self.pairs):,} questions; the questions' own tokens are masked."
         self.finish(stage)
 
-    def self_train(self, quiz: Quiz, sums: Sums, kinds: tuple[str, ...] = ("sum2_steps", "chain_steps", "compare")) -> None:
+    def self_train(self, quiz: Quiz, sums: Sums, kinds: tuple[str, ...] = ("chain_steps", "compare")) -> None:
         """F = 1 if the checker keeps the model's own answer, else 0; new answers every round."""
         stage = self.begin(Stage("self-training on sums", "questions (data)", "the model's own answers", "1 if the exact checker keeps it, else 0"))
         before = quiz.ask(self)
         kept_share, right = [], [quiz.right(before, *kinds)]
         for r in range(self.scale.rounds):
             rng = random.Random(f"self-training/{self.seed}/{r}")
-            asked = [q for kind in kinds for q in sums.questions(kind, 80, False, rng)]
+            asked = [q for kind in kinds for q in sums.questions(kind, 120, False, rng)]
             judge = lambda i, y: asked[i].check(self.tokenizer.read_response(y)).right  # noqa: E731
             batch = self_training.expert_iteration(self.model, [self.tokenizer.prompt(q.prompt) for q in asked], judge, 48, n=4,
                                                    generator=self._generator("answers", r, self.device))
@@ -174,8 +174,8 @@ class Journey:
         stage.scores = quiz.scores(before, responses := quiz.ask(self))
         stage.samples = [s for s in quiz.samples(responses) if re.search(r"\d", s.asked)]
         stage.notes.append(f"kept by the checker, round by round: {', '.join(f'{100 * k:.0f} %' for k in kept_share)}")
-        stage.curve = (list(range(len(right))), [100 * x for x in right], "round", "held-out sums right (%)")
-        stage.caption = "Held-out sums with steps, chains and comparisons, answered greedily, after each round of sampling and filtering."
+        stage.curve = (list(range(len(right))), [100 * x for x in right], "round", "held-out questions right (%)")
+        stage.caption = "Held-out chains and comparisons, answered greedily, after each round of sampling and filtering."
         self.finish(stage)
 
     def tune(self, quiz: Quiz) -> list[dict]:
