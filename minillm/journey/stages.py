@@ -239,7 +239,7 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
     n = len(tokenizer.encode(known))
     if n < length:
         raise BadFile(f"{names.get('text') or names['qa']}: nine tenths of it are {n} tokens and one context is {length}; give a longer text, "
-                      f"of about {max(1, len(known) * length // max(1, n)) * 10 // 9 + 1:,} characters or more")
+                      "or one that repeats itself less")
     if rows is not None:
         training, asked = _fitting(training, asked, tokenizer, context, names["qa"])
     if not start:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 
 
 class BadFile(ValueError):
@@ -17,8 +18,12 @@ def read_text(path: str | os.PathLike) -> str:
     """The text of a UTF-8 file, any language, a byte-order mark left out. BadFile if missing, empty or not UTF-8."""
     name = os.fspath(path)
     try:
+        if not stat.S_ISREG(os.stat(name).st_mode) and not os.path.isdir(name):
+            raise BadFile(f"{name}: this is a device or a pipe; give the path of a text file")
         with open(name, "rb") as file:
             data = file.read()
+    except BadFile:
+        raise
     except FileNotFoundError:
         raise BadFile(f"{name}: there is no such file; give the path of a text file") from None
     except IsADirectoryError:
