@@ -32,7 +32,7 @@ class Scale:
     """How much of everything."""
 
     config: Config
-    rows: int                 # of a pretraining batch
+    rows: int                 # of 256 tokens, in a pretraining batch
     steps: int                # of pretraining
     sums: int                 # short texts about numbers in the corpus
     questions: int            # of each kind of sum, for instruction tuning
@@ -123,7 +123,8 @@ class Journey:
         held_ids = torch.tensor([END, *self.tokenizer.encode(held)])
         bits = lambda: text_nats(self.model, held_ids.to(self.device), length) / math.log(2) / len(held.encode())  # noqa: E731
         before, asked = bits(), quiz.ask(self) if quiz else None
-        rows = train(self.model, lambda step: batch_windows(ids, self.scale.rows * self.scale.config.context // length, length, self._generator("text", step)),
+        at_once = self.scale.rows * 256 // length  # the same number of tokens, whatever their context
+        rows = train(self.model, lambda step: batch_windows(ids, at_once, length, self._generator("text", step)),
                      lambda batch, _: supervised.coefficient(batch.response_mask), Settings(steps, lr=1e-2), label="   pretraining", progress=self.progress)
         stage.scores = [Score("bits per byte of held-out text", before, bits(), "bits/byte")]
         stage.curve = ([r["tokens"] / 1e6 for r in rows], [r["nll"] for r in rows], "tokens read (millions)", "loss (nats per token)")
