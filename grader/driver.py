@@ -141,4 +141,5 @@ def describe(error: BaseException, function: Callable, signature: str) -> str:
 
 
 def a(noun: str) -> str:
+    """The noun with its article: an int, a tuple."""
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

@@ -224,6 +224,7 @@ def close(got: np.ndarray, wanted: np.ndarray, tolerance: float = TOLERANCE) -> 
 
 
 def scale(wanted: np.ndarray) -> float:
+    """What a tolerance is multiplied by: the largest absolute value of an array of any shape, and 1 at least."""
     return max(1.0, float(np.abs(wanted).max(initial=0.0)))
 
 
@@ -249,4 +250,5 @@ def round_list(array: np.ndarray):
 
 
 def sentence_case(text: str) -> str:
+    """The text with a capital at its start."""
     return text[0].upper() + text[1:]

@@ -42,6 +42,7 @@ def each_token(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def total(logprobs: Tensor, mask: Tensor) -> Tensor:
+    """The sum of each row where the mask is True: (B, T), (B, T) -> (B,)."""
     return logprobs.where(mask, 0.0).sum(1)
 
 
@@ -49,25 +50,30 @@ def total(logprobs: Tensor, mask: Tensor) -> Tensor:
 
 
 def vectorised(logits, tokens, response_mask):
+    """log p of every token, summed over those of y: (B,)."""
     return total(each_token(logits, tokens), response_mask[:, 1:])
 
 
 def by_logsumexp(logits, tokens, response_mask):
+    """Each chosen logit minus the logsumexp of all, summed over y: (B,)."""
     chosen = logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0] - logits[:, :-1].logsumexp(-1)
     return total(chosen, response_mask[:, 1:])
 
 
 def in_a_loop(logits, tokens, response_mask):
+    """The log of one probability after another, row by row: (B,)."""
     p = logits.softmax(-1)
     rows = [sum(p[b, t - 1, tokens[b, t]].log() for t in response_mask[b].nonzero()[:, 0].tolist()) for b in range(len(tokens))]
     return torch.stack(rows)
 
 
 def in_float64(logits, tokens, response_mask):
+    """vectorised in float64, rounded at the end: (B,)."""
     return vectorised(logits.double(), tokens, response_mask).to(logits.dtype)
 
 
 def by_cross_entropy(logits, tokens, response_mask):
+    """Minus PyTorch's cross-entropy, with what is not y left out: (B,)."""
     targets = tokens.masked_fill(~response_mask, -100)[:, 1:]  # cross_entropy leaves out −100
     return -torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), targets, ignore_index=-100, reduction="none").sum(1)
 
@@ -79,40 +85,49 @@ RIGHT = (vectorised, by_logsumexp, in_a_loop, in_float64, by_cross_entropy)
 
 
 def end_dropped(logits, tokens, response_mask):
+    """Without the last token of y: (B,)."""
     following = torch.nn.functional.pad(response_mask[:, 1:], (0, 1))
     return vectorised(logits, tokens, response_mask & following)
 
 
 def cut_at_the_wrong_end(logits, tokens, response_mask):
+    """The mask loses its last place where it should lose its first: (B,)."""
     return total(each_token(logits, tokens), response_mask[:, :-1])
 
 
 def one_too_early(logits, tokens, response_mask):
+    """The mask lies one place too early: (B,)."""
     return total(each_token(logits, tokens)[:, :-1], response_mask[:, 2:])
 
 
 def same_position(logits, tokens, response_mask):
+    """tokens[b, t] is scored by logits[b, t]: (B,)."""
     return total(logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0], response_mask)
 
 
 def mean_for_sum(logits, tokens, response_mask):
+    """The mean over y's tokens: (B,)."""
     return vectorised(logits, tokens, response_mask) / response_mask.sum(1)
 
 
 def prompt_scored(logits, tokens, response_mask):
+    """The mask begins at the start of the row: (B,)."""
     to_the_end_of_y = response_mask.flip(1).cumsum(1).flip(1) > 0
     return vectorised(logits, tokens, to_the_end_of_y)
 
 
 def padding_scored(logits, tokens, response_mask):
+    """The mask goes on to the end of the row: (B,)."""
     return vectorised(logits, tokens, response_mask.cumsum(1) > 0)
 
 
 def unnormalised(logits, tokens, response_mask):
+    """The sum of y's logits: (B,)."""
     return total(logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0], response_mask[:, 1:])
 
 
 def temperature_left_in(logits, tokens, response_mask):
+    """vectorised at temperature 0.7: (B,)."""
     return vectorised(logits / 0.7, tokens, response_mask)
 
 

@@ -16,11 +16,13 @@ from .surrogate import SURROGATE
 
 
 def softmax(z):
+    """Softmax along the last axis: (…, Y) -> (…, Y)."""
     z = np.exp(z - z.max(-1, keepdims=True))
     return z / z.sum(-1, keepdims=True)
 
 
 def draw_policy(rng, k, shift=0.0, same=False):
+    """theta and F, both (Y,), Y = 2 + k. shift is added to every logit; same makes F the same for all answers."""
     Y = 2 + k
     theta = rng.permutation([0.0, 1.2, -0.8, 0.5, 2.0, -1.5, 0.9])[:Y] + shift
     F = np.full(Y, 1.7) if same else rng.permutation([1.0, 3.0, -0.5, 2.2, 0.3, 4.1, -1.4])[:Y]
@@ -28,16 +30,19 @@ def draw_policy(rng, k, shift=0.0, same=False):
 
 
 def draw_never(rng, k):
+    """As draw_policy for k + 1, Y = 3 + k, with an answer 0 whose probability is 0 but for rounding."""
     policy = draw_policy(rng, k + 1)
     policy["theta"][0] = -60
     return policy
 
 
 def average(i):
+    """The expectation of F under softmax(theta): (Y,), (Y,) -> ()."""
     return (softmax(i.theta) * i.F).sum()
 
 
 def pulled(p, F):
+    """p(y) times what F(y) is above the expectation of F under p: (Y,), (Y,) -> (Y,)."""
     return p * (F - (p * F).sum())
 
 
@@ -103,6 +108,7 @@ EXACT = Check(
 
 
 def draw_rewards(rng, k, G=None, same=False):
+    """rewards (X, G), no two equal; with same, those of one prompt are all equal."""
     X, G = 2 + k // 2, G or 3 + k // 2 + k % 2
     if same:  # halves, whose mean is exact: what is left of rounding would be blown up by a learner's division by the deviation
         rewards = np.repeat(rng.choice(np.arange(-4, 9), (X, 1), replace=False) / 2, G, axis=1)
@@ -112,14 +118,17 @@ def draw_rewards(rng, k, G=None, same=False):
 
 
 def mean(R, axis=1):
+    """The mean along axis: (X, G) -> (X, 1), or (1, G) for axis 0."""
     return R.mean(axis, keepdims=True)
 
 
 def others(R, axis=1):
+    """The sum along axis without one's own: (X, G) -> (X, G)."""
     return R.sum(axis, keepdims=True) - R
 
 
 def spread(R, ddof):
+    """The standard deviation of each row, plus 1e-8: (X, G) -> (X, 1)."""
     return R.std(1, ddof=ddof, keepdims=True) + 1e-8
 
 
@@ -199,10 +208,12 @@ def draw_filtered(rng, k, yes_or_no=False, never=False, all_alike=False):
 
 
 def per_row(w):
+    """Each row divided by its sum: (X, Y) -> (X, Y)."""
     return w / w.sum(1, keepdims=True)
 
 
 def largest(w):
+    """1 at the largest of each row, 0 elsewhere: (X, Y) -> (X, Y)."""
     return np.eye(w.shape[1])[w.argmax(1)]
 
 

@@ -9,6 +9,7 @@ from ..planted import RIGHT, WRONG, put_to_the_test
 
 
 def right(i):
+    """True if code number `which`, of shape (), is right code."""
     return i.which < len(RIGHT)
 
 

@@ -20,11 +20,13 @@ def draw(rng, k, slope=0.0):
 
 
 def draw_one_F(rng, k):
+    """As draw for k + 1, 2 + k rows, with the same F in all of them."""
     rows = draw(rng, k + 1)
     return rows | {"coefficient": np.full_like(rows["coefficient"], 1.3)}
 
 
 def draw_no_F(rng, k):
+    """As draw for k + 1, 2 + k rows, with F = 0 in the first."""
     rows = draw(rng, k + 1)
     rows["coefficient"][0] = 0
     return rows
@@ -36,18 +38,22 @@ def share(i, weight):
 
 
 def without_last(mask):
+    """The mask without the last token of each answer: (B, T) -> (B, T)."""
     return mask & np.pad(mask[:, 1:], ((0, 0), (0, 1)))
 
 
 def later(mask):
+    """The mask moved one place to the right: (B, T) -> (B, T)."""
     return np.pad(mask[:, :-1], ((0, 0), (1, 0)))
 
 
 def earlier(mask):
+    """The mask moved one place to the left: (B, T) -> (B, T)."""
     return np.pad(mask[:, 1:], ((0, 0), (0, 1)))
 
 
 def product_rule(i):
+    """The gradient where F is not detached, F · ∇ log p + ∇F · log p and a mean over rows: (B, T)."""
     logp = (i.logprobs * i.response_mask).sum(1)
     return share(i, i.response_mask) + (i.slope * logp)[:, None] * i.response_mask / len(logp)
 
