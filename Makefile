@@ -34,7 +34,7 @@ test: setup
 	@$(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 chapters solutions
 
 lab: setup
-	@$(RUN) -m jupyterlab chapters/01_one_gradient.ipynb
+	@$(RUN) -m jupyterlab $$([ "$$(id -u)" = 0 ] && echo --allow-root) chapters/01_one_gradient.ipynb
 
 notebooks: setup
 	@$(RUN) chapters/build.py $(if $(ALL),--all)
