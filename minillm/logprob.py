@@ -176,5 +176,5 @@ def text_nats(model, ids: Tensor, length: int, rows: int = 32) -> float:
     for i in range(0, len(starts), rows):
         tokens = torch.stack([ids[s:s + length] for s in starts[i:i + rows]])
         mask = torch.stack(masks[i:i + rows]).to(tokens.device)
-        total -= float(logprobs(model, tokens, mask).double().sum())
+        total -= float(logprobs(model, tokens, mask).cpu().double().sum())  # Apple's GPUs have no doubles
     return total
