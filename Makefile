@@ -27,7 +27,7 @@ setup:
 
 # Make turns a recipe's exit code into its own (always 2); the command's own codes are in its --help.
 journey: setup
-	@$(RUN) -m minillm.journey --seed "$$SEED" --scale "$$SCALE" $${FROM:+--from "$$FROM"} $${TEXT:+--text "$$TEXT"} $${QA:+--qa "$$QA"}
+	@$(RUN) -m minillm.journey --seed="$$SEED" --scale="$$SCALE" $${FROM:+--from="$$FROM"} $${TEXT:+--text="$$TEXT"} $${QA:+--qa="$$QA"}
 
 test: setup
 	@$(RUN) -m pytest tests

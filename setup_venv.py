@@ -12,6 +12,7 @@ import sys
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, "ready")
+PYTHON = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin", "python.exe" if os.name == "nt" else "python")
 NEEDED_GB = 3  # the CPU build of PyTorch and JupyterLab; a CUDA build needs about 7
 
 
@@ -30,10 +31,18 @@ def wanted():
 
 def ready():
     try:
-        with open(STAMP) as file:
-            return file.read() == wanted()
+        with open(STAMP, encoding="utf-8") as file:
+            return os.path.exists(PYTHON) and file.read() == wanted()
     except (IOError, OSError):
         return False
+
+
+def has_pip(python):
+    """False as well for a .venv that was stopped half-way, or whose Python has gone."""
+    if not os.path.exists(python):
+        return False
+    with open(os.devnull, "w") as nothing:
+        return subprocess.call([python, "-m", "pip", "--version"], stdout=nothing, stderr=nothing) == 0
 
 
 def main():
@@ -47,16 +56,17 @@ def main():
         import venv  # noqa: F401
     except ImportError:
         stop("this Python has no venv module (%s); on Debian and Ubuntu: apt install python3-venv" % sys.executable)
+    if not os.access(ROOT, os.W_OK):
+        stop("%s cannot be written: move the folder to one that you may write" % ROOT)
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < NEEDED_GB and not os.path.exists(VENV):
         stop("%.1f GB are free in %s and about %d GB are needed: make room, or move the folder" % (free, ROOT, NEEDED_GB))
-    python = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin", "python.exe" if os.name == "nt" else "python")
     print("Setting up .venv with Python %d.%d (once; some minutes, mostly PyTorch) ..." % sys.version_info[:2])
     sys.stdout.flush()
     try:
-        if not os.path.exists(python):
+        if not has_pip(PYTHON):
             subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run(pip + ["--requirement", os.path.join(ROOT, "requirements.txt")], check=True)
         subprocess.run(pip + ["--no-deps", "--no-build-isolation", "--editable", ROOT], check=True)
     except OSError as error:
@@ -67,7 +77,7 @@ def main():
              % free)
     except KeyboardInterrupt:
         stop("stopped; run it again to go on")
-    with open(STAMP, "w") as file:
+    with open(STAMP, "w", encoding="utf-8") as file:
         file.write(wanted())
     print("Ready.")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm.auto import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,20 +122,21 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{path.relative_to(ROOT)}: as its text")
             continue
         notebook = from_text(source)
-        if exercise:
-            write(without_solutions(notebook), exercise)
+        learners = without_solutions(notebook)
         try:
             times = run(notebook, source.parent, path.name)
-        except CellExecutionError as error:
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             print(f"{source.relative_to(ROOT)}: a cell failed; the old notebook is kept\n{error}", file=sys.stderr)
+            return 1
+        slowest, number = max(times)
+        if slowest > CELL_SECONDS:
+            print(f"{source.relative_to(ROOT)}: cell {number} took {slowest:.0f} s, the limit is {CELL_SECONDS}; the old notebook is kept", file=sys.stderr)
             return 1
         write(notebook, path)
         save_picture(notebook, path.with_suffix(".png"))
-        slowest, number = max(times)
+        if exercise:
+            write(learners, exercise)
         print(f"{path.relative_to(ROOT)}: built and run in {sum(t for t, _ in times):.0f} s; slowest cell {number}, {slowest:.1f} s")
-        if slowest > CELL_SECONDS:
-            print(f"{path.relative_to(ROOT)}: cell {number} took {slowest:.0f} s; the limit is {CELL_SECONDS}", file=sys.stderr)
-            return 1
     return 0
 
 

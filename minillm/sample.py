@@ -106,8 +106,13 @@ def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *,
     responses = []
     for i in range(0, len(questions), ROWS):
         prompts = [tokenizer.prompt(question) for question in questions[i:i + ROWS]]
-        room = model.config.context - max(map(len, prompts))
-        expect(room >= 1, "questions", f"up to {max(map(len, prompts))} tokens long", f"the context is {model.config.context}: ask shorter ones")
-        batch = sample(model, prompts, min(max_new_tokens, room), n=n, temperature=temperature, generator=generator)
-        responses += [tokenizer.read_response(row[mask].tolist()) for row, mask in zip(batch.tokens, batch.response_mask)]
+        allowed = [min(max_new_tokens, model.config.context - len(prompt)) for prompt in prompts]
+        expect(min(allowed) >= 1, "questions", f"up to {max(map(len, prompts))} tokens long", f"the context is {model.config.context}: ask shorter ones")
+        found = [None] * (n * len(prompts))
+        for room in sorted(set(allowed)):  # a long question does not cut the answers to its neighbours
+            some = [j for j, a in enumerate(allowed) if a == room]
+            batch = sample(model, [prompts[j] for j in some], room, n=n, temperature=temperature, generator=generator)
+            for k, (row, mask) in enumerate(zip(batch.tokens, batch.response_mask)):
+                found[some[k // n] * n + k % n] = tokenizer.read_response(row[mask].tolist())
+        responses += found
     return responses

@@ -137,3 +137,27 @@ def test_held_out_questions_are_never_trained_on():
     assert asked and not [prompt for prompt in set(asked) if prompt in text]
     shown = {tuple(map(int, pair)) for pair in re.findall(r"(?<![\d+])(\d\d)\+(\d\d)(?![\d+])", text)}
     assert len(shown) > 300 and not [pair for pair in shown if sums.is_held_out(*pair)]
+
+
+def test_a_long_question_does_not_cut_its_neighbours_answers():
+    from minillm.sample import ask
+    model, tokenizer = hub.load("base")
+    short, long = "Who is Ada?", "Ada " * 150
+    while len(tokenizer.prompt(long)) > model.config.context - 5:
+        long = long[:-4]
+    alone = ask(model, tokenizer, [short], 40)[0]
+    assert len(tokenizer.encode(alone.text)) > 5
+    assert ask(model, tokenizer, [long, short], 40)[1] == alone
+
+
+def test_a_seed_that_is_no_seed(tmp_path, capsys):
+    assert run(tmp_path, "--seed", "9" * 30) == 2
+    assert "--seed" in capsys.readouterr().err
+
+
+def test_something_else_where_the_model_goes_is_found_before_training(tmp_path, text, capsys):
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "journey").write_text("mine")
+    assert run(tmp_path, "--text", str(text), "--steps", "2") == 2
+    assert "name another" in capsys.readouterr().err
+    assert (tmp_path / "build" / "journey").read_text() == "mine"

@@ -25,7 +25,7 @@ def setup(tmp_path, monkeypatch):
     folder.mkdir()
     for name in ("requirements.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
-    for name, value in (("ROOT", folder), ("VENV", folder / ".venv"), ("STAMP", folder / ".venv" / "ready")):
+    for name, value in (("ROOT", folder), ("VENV", folder / ".venv"), ("STAMP", folder / ".venv" / "ready"), ("PYTHON", folder / ".venv" / "python")):
         monkeypatch.setattr(module, name, str(value))
     return module
 
@@ -71,7 +71,13 @@ def test_a_step_that_fails(setup, capsys, monkeypatch):
 
 def test_ready_is_done_once_and_again_when_the_requirements_change(setup, monkeypatch):
     ran = []
-    monkeypatch.setattr(setup.subprocess, "run", lambda command, check: (ran.append(command), Path(setup.VENV).mkdir(exist_ok=True)))
+
+    def made(command, check):
+        ran.append(command)
+        Path(setup.VENV).mkdir(exist_ok=True)
+        Path(setup.PYTHON).touch()
+    monkeypatch.setattr(setup.subprocess, "run", made)
+    monkeypatch.setattr(setup, "has_pip", lambda python: False)
     setup.main()
     first = len(ran)
     assert first >= 3

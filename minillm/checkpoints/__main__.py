@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import os
 import platform
@@ -78,10 +79,11 @@ def main() -> int:
     else:
         tokenizer = Tokenizer.train(documents, config.vocab_size)
         ids = torch.tensor([i for d in tokenizer.encode_all(documents) for i in (*d, END)])
+        folder = args.work / hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:12]  # a run goes on from its own corpus, not from another's
         journey = Journey(scale, seed=0)
         model = Transformer(config, seed=0).to(journey.device)
         rows = train(model, lambda step: batch_windows(ids, scale.rows, config.context, torch.Generator().manual_seed(step)),
-                     lambda batch, _: supervised.coefficient(batch.response_mask), SETTINGS, label="base model", folder=args.work)
+                     lambda batch, _: supervised.coefficient(batch.response_mask), SETTINGS, label="base model", folder=folder)
         hub.save(model, tokenizer, args.out)
         record = {"what": "pretraining on the town and its sums", "parameters": model.count_parameters(), "config": asdict(config),
                   "settings": asdict(SETTINGS), "corpus_tokens": len(ids), "tokens_read": rows[-1]["tokens"], "seconds": round(rows[-1]["seconds"]),
@@ -102,4 +104,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

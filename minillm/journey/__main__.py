@@ -38,6 +38,9 @@ def write_page(journey: Journey, path: Path, subtitle: str, stopped: str = "") -
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns 0; 2 for input that cannot be used; 130 after Ctrl-C, with what was learned kept; 1 if training broke."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # arrows and other scripts, on a terminal that is not UTF-8 too
+            stream.reconfigure(encoding="utf-8", errors="replace")
     parser = argparse.ArgumentParser(prog="journey", description="One small model from random weights through every stage that the package has.")
     parser.add_argument("--seed", type=int, default=0, help="draws of weights, batches and answers (default 0); the town stays the same")
     parser.add_argument("--scale", choices=sorted(SCALES), default="cpu", help="cpu: minutes on two cores; gpu: a larger model, longer")
@@ -63,11 +66,15 @@ def main(argv: list[str] | None = None) -> int:
         write_page(journey, page, subtitle, stopped)
 
     try:
+        if not 0 <= args.seed < 2**63:
+            raise BadFile(f"--seed is {args.seed}: give a whole number from 0 to 2**63 - 1")
         if args.steps is not None and args.steps < 1:
             raise BadFile(f"--steps is {args.steps}: give 1 or more")
         above = next(folder for folder in (args.out, *args.out.resolve().parents) if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise BadFile(f"--out: {above} is not a folder that you may write; name another")
+        if page.is_dir() or (model_folder.exists() and not (model_folder.is_dir() and os.access(model_folder, os.W_OK))):
+            raise BadFile(f"--out: {args.out} holds something else where {page.name} and the folder {model_folder.name} are to go; name another")
         text = read_text(args.text) if args.text else None
         rows = read_questions(args.qa) if args.qa else None
         if text is None and rows is None:
@@ -82,10 +89,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"journey: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        done = f"Stopped after {len(journey.stages)} finished stages."
+        done = f"Stopped after {len(journey.stages)} finished stage{'' if len(journey.stages) == 1 else 's'}."
         if journey.model is not None:
             keep(done)
             print(f"\n{done} The model as it is: {model_folder}; the page: {page}. Go on with FROM={model_folder}", file=sys.stderr)
+        else:
+            print("\nStopped before there was a model; nothing was written.", file=sys.stderr)
         return 130
     print(f"\nThe page: {page}   The model: {model_folder}")
     return 0

@@ -125,4 +125,5 @@ def town_data(n_documents: int, n_questions: int, rng: random.Random, tellings: 
 def one_line(text: str, width: int = 100) -> str:
     """A text on one line, cut where it is too long to show."""
     text = " ⏎ ".join(text.splitlines())
+    text = "".join(c if c.isprintable() else "·" for c in text)  # an untrained model writes control characters too
     return text if len(text) <= width else text[:width - 1] + "…"

@@ -113,7 +113,7 @@ class Journey:
         stage.scores = [Score("length of the corpus", 1.0, sum(map(len, self.tokenizer.encode_all(some))) / n_bytes, "tokens per byte")]
         example = next(line for line in documents[0].splitlines() if line.strip())[:60]
         pieces = "|".join(self.tokenizer.decode([i]) for i in self.tokenizer.encode(example))
-        stage.notes = [f"{self.tokenizer.vocab_size} tokens; a model of {self.model.count_parameters():,} random weights. Read as: {pieces}"]
+        stage.notes = [f"{self.tokenizer.vocab_size} tokens; a model of {self.model.count_parameters():,} random weights. Read as: {one_line(pieces, 200)}"]
         self.finish(stage)
 
     def pretrain(self, documents: list[str], held: str, about: str, length: int, quiz: Quiz | None, steps: int) -> None:
@@ -127,13 +127,15 @@ class Journey:
         rows = train(self.model, lambda step: batch_windows(ids, at_once, length, self._generator("text", step)),
                      lambda batch, _: supervised.coefficient(batch.response_mask), Settings(steps, lr=1e-2), label="   pretraining", progress=self.progress)
         stage.scores = [Score("bits per byte of held-out text", before, bits(), "bits/byte")]
+        if stage.scores[0].after > stage.scores[0].before:
+            stage.notes.append("The held-out text became less likely: the model learned this text by heart. Give a longer text.")
         stage.curve = ([r["tokens"] / 1e6 for r in rows], [r["nll"] for r in rows], "tokens read (millions)", "loss (nats per token)")
         stage.caption = "The loss, −log p of the next token, falls as tokens are read."
         if quiz:
             answered = quiz.ask(self)
             stage.scores += [quiz.cloze(self), *quiz.scores(asked, answered)]
             if stage.scores[1].after > 0.5 > quiz.right(answered, *PERSONAL):
-                stage.notes = ["Most facts are in the weights, and a question does not bring them out yet: that is the next stage."]
+                stage.notes += ["Most facts are in the weights, and a question does not bring them out yet: that is the next stage."]
         starts = ["\n"] * 3 if quiz is None else ["", "", ""]
         batch = sample(self.model, [[END, *self.tokenizer.encode(s)] for s in starts], min(100, length - 2), temperature=0.8, top_p=0.95,
                        generator=self._generator("samples", 0, self.device))
@@ -147,7 +149,7 @@ class Journey:
         before, bits = quiz.ask(self), quiz.bits(self)
         rows = self.tune(quiz)
         responses = quiz.ask(self)
-        stage.scores = [*quiz.scores(before, responses), Score("bits per byte of the right answers", bits, quiz.bits(self), "bits/byte")]
+        stage.scores = [*quiz.scores(before, responses), Score("bits per byte of the right answers, their end included", bits, quiz.bits(self), "bits/byte")]
         stage.samples = quiz.samples(responses)
         stage.curve = (list(range(1, len(rows) + 1)), [r["nll"] for r in rows], "step", "loss (nats per answer token)")
         stage.caption = f"The loss on answers alone, over {len(self.pairs):,} questions; the questions' own tokens are masked."
@@ -233,8 +235,11 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
     cut = len(text) * 9 // 10
     known, held = text[:cut], text[cut:cut + 200_000]  # of a long text, enough is held out to score on
     vocab_size = journey.scale.config.vocab_size
+    if not known.strip():
+        raise BadFile(f"{names.get('text') or names['qa']}: its first nine tenths are blank; give a text")
     if start:
         journey.load(start)
+        length = min(length, journey.model.config.context)
     tokenizer = journey.tokenizer if start else Tokenizer.train(known, vocab_size)
     context = journey.model.config.context if start else journey.scale.config.context
     n = len(tokenizer.encode(known))
@@ -247,7 +252,8 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
         journey.tokens([known], vocab_size)
     journey.pretrain([known], held, names.get("text") or names["qa"], length, None, journey.scale.steps)
     if rows is not None:
-        journey.instruct(Quiz(training, asked[:64], max_new_tokens=200))
+        asked = asked[:64]
+        journey.instruct(Quiz(training, asked, max_new_tokens=max(len(q.pair(tokenizer)[1]) for q in asked)))
 
 
 def _split(rows: list[tuple[str, str]], rng: random.Random, name: str) -> tuple[list[Question], list[Question]]:
@@ -266,7 +272,8 @@ def _split(rows: list[tuple[str, str]], rng: random.Random, name: str) -> tuple[
 def _fitting(training: list[Question], asked: list[Question], tokenizer: Tokenizer, context: int, name: str) -> tuple[list[Question], list[Question]]:
     """Those that fit the context; the rows of the others are named."""
     long = [q for q in training + asked if sum(map(len, q.pair(tokenizer))) > context]
-    training, asked = [q for q in training if q not in long], [q for q in asked if q not in long]
+    keys = {q.key for q in long}
+    training, asked = [q for q in training if q.key not in keys], [q for q in asked if q.key not in keys]
     if not training or not asked:
         raise BadFile(f"{name}: of its questions with their answers {len(training)} to learn from and {len(asked)} held out fit a context of {context} tokens; "
                       "give more short ones")
