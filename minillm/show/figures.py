@@ -52,11 +52,11 @@ class Picture:
                 f'style="width: {self.inches * 100:.0f}px; max-width: 100%">{below}</figure>')
 
 
-def line(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str, title: str = "") -> Figure:
+def line(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Figure:
     """One curve with its axes named."""
     figure, axes = new_figure(7, 3)
     axes.plot(x, y)
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 

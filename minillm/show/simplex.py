@@ -34,14 +34,12 @@ def triangle(axes, names: Sequence[str], title: str = "") -> None:
         axes.set_title(title)
 
 
-def path(axes, points: Tensor, label: str = "", color: str = BLUE, linestyle="-", marker: str = "o") -> None:
-    """A policy's way: points (N, 3) from its start (hollow) to its end (full), with the label beside the end."""
+def path(axes, points: Tensor, color: str = BLUE, linestyle="-") -> None:
+    """A policy's way: points (N, 3) from its start (hollow) to its end (full)."""
     at = place(points)
     axes.plot(at[:, 0], at[:, 1], color=color, linestyle=linestyle)
-    axes.plot(*at[0].tolist(), marker=marker, markersize=7, markerfacecolor="white", color=color)
-    axes.plot(*at[-1].tolist(), marker=marker, markersize=8, color=color)
-    if label:
-        axes.annotate(label, at[-1].tolist(), textcoords="offset points", xytext=(8, 6), color=color)
+    axes.plot(*at[0].tolist(), marker="o", markersize=7, markerfacecolor="white", color=color)
+    axes.plot(*at[-1].tolist(), marker="o", markersize=8, color=color)
 
 
 class PolicyWidget(widgets.VBox):
