@@ -1,97 +1,215 @@
-"""Models in and out of folders in Hugging Face's form: config.json, model.safetensors, tokenizer.json. Nothing is unpickled.
+"""Models in and out of folders in Hugging Face's form: config.json, *.safetensors (sharded or not), tokenizer.json.
 
-It writes and reads the shape that the package itself has, Llama's with tied embeddings. Left out: other families, shards and
-rope scaling.
+It reads and writes GPT-2, Llama, Qwen2, Qwen3 and SmolLM (1 and 2 are Llama's shape; 3 leaves rotations out of some layers).
+Left out: quantised weights, sliding windows, adapters. Nothing is unpickled, and nothing is fetched: name a folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from .expect import expect
-from .tokenizer import END, Tokenizer
-from .transformer import Config, Transformer
+from .families import read_config, read_json, their_config, their_tensors
+from .tokenizer import Tokenizer
+from .transformer import Transformer
 
 BASE = Path(__file__).parent / "checkpoints" / "base"
-CONFIG = {"vocab_size": "vocab_size", "hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
-          "num_key_value_heads": "n_kv_heads", "intermediate_size": "d_ff", "max_position_embeddings": "context",
-          "rope_theta": "rope_theta", "rms_norm_eps": "norm_eps"}  # theirs: ours
-NAMES = {"norm1": "input_layernorm", "norm2": "post_attention_layernorm", "attention.q": "self_attn.q_proj",
-         "attention.k": "self_attn.k_proj", "attention.v": "self_attn.v_proj", "attention.o": "self_attn.o_proj",
-         "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}  # ours: theirs, inside a block
+BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias))")  # tables that older files hold beside the weights
+FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-def save(model: Transformer, tokenizer: Tokenizer, folder: str | os.PathLike) -> None:
-    """Write config.json, model.safetensors (float32) and tokenizer.json; `transformers` reads them as a Llama."""
-    expect(tokenizer.vocab_size == model.config.vocab_size, "tokenizer", f"of {tokenizer.vocab_size} tokens", f"the model has {model.config.vocab_size}")
+def load(folder: str | os.PathLike = "base", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+         context: int | None = None) -> tuple[Transformer, Tokenizer]:
+    """(model, tokenizer) from a folder; "base" is the model that is shipped with the package. See `load_model`.
+
+    A tokenizer from elsewhere has none of the course's marks (`add_marks` gives them); its `end` is the configuration's eos_token_id.
+    """
+    path = BASE if str(folder) == "base" else Path(folder)
+    if not (path / "tokenizer.json").is_file():
+        _expect_files(path)
+        raise FileNotFoundError(f"{path / 'tokenizer.json'} is not there: give the tokenizer in this form, or use load_model for the model alone")
+    model = load_model(path, device, dtype, context)
+    end = read_json(path / "config.json").get("eos_token_id")
+    end = end[0] if isinstance(end, list) and end else end
+    expect(end is None or isinstance(end, int) and 0 <= end < model.config.vocab_size, f"{path / 'config.json'}: eos_token_id", end, "give an id of the vocabulary")
+    tokenizer = Tokenizer.load(path / "tokenizer.json", end, model.config.vocab_size)
+    expect(tokenizer.vocab_size == model.config.vocab_size, str(path / "tokenizer.json"), f"of {tokenizer.vocab_size} tokens",
+           f"config.json says {model.config.vocab_size}")
+    return model, tokenizer
+
+
+def load_model(folder: str | os.PathLike = "base", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+               context: int | None = None) -> Transformer:
+    """The model of a folder, its weights in `dtype` on `device`. context: the longest text, where less than the model's is enough.
+
+    Raises FileNotFoundError naming a missing file or shard, ValueError naming what is not as it must be: an unknown
+    architecture, a damaged file, a tensor that is missing, of another shape or not finite.
+    """
+    path = BASE if str(folder) == "base" else Path(folder)
+    _expect_files(path)
+    config = read_config(path / "config.json")
+    if context is not None:
+        expect(isinstance(context, int) and 1 <= context, "context", context, "give a positive number of tokens")
+        table = config.family.positions == "learned"  # its places are weights: they cannot be cut before they are read
+        short = replace(config, context=min(context, config.context))
+        config = config if table else short
+    with torch.device("meta"):  # shapes without memory: the weights come from the files
+        model = Transformer(config, seed=None)
+    own = dict(model.named_parameters())
+    read: dict[str, Tensor] = {}
+    with _Weights(path) as weights:
+        weights.expect_names(set(their_tensors(config)), config.tied)
+        for theirs, (ours, transposed) in their_tensors(config).items():
+            shapes = [own[name].shape for name in ours]
+            joined = (sum(s[0] for s in shapes), *shapes[0][1:])
+            tensor = weights.tensor(theirs, joined[::-1] if transposed else joined).to(dtype)
+            for name, part in zip(ours, (tensor.t() if transposed else tensor).split([s[0] for s in shapes])):
+                read[name] = part.contiguous()
+    model.load_state_dict(read, assign=True)
+    if context is not None and context < config.context:
+        model.config, model.places.weight = short, nn.Parameter(model.places.weight.detach()[:context].clone())
+    for p in model.parameters():
+        p.requires_grad_(True)
+    return model.to(device).eval()
+
+
+def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathLike, shard_bytes: int = 5 * 10**9) -> None:
+    """Write config.json, the weights as they are (in files of at most shard_bytes) and tokenizer.json; `transformers` reads them."""
+    expect(tokenizer is None or tokenizer.vocab_size == model.config.vocab_size, "tokenizer",
+           f"of {tokenizer.vocab_size if tokenizer else 0} tokens", f"the model has {model.config.vocab_size}")
+    expect(shard_bytes > 0, "shard_bytes", shard_bytes, "give a positive number of bytes")
+    config, own = their_config(model.config), dict(model.named_parameters())
+    end = tokenizer.end if tokenizer else None
+    config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "dtype": str(model.embed.weight.dtype).removeprefix("torch.")}
+    config["torch_dtype"] = config["dtype"]  # the name before transformers 5
+    shards: list[dict[str, tuple]] = [{}]
+    filled = 0
+    for theirs, (ours, transposed) in their_tensors(model.config).items():
+        size = sum(own[name].numel() * own[name].element_size() for name in ours)
+        if shards[-1] and filled + size > shard_bytes:
+            shards.append({})
+            filled = 0
+        shards[-1][theirs], filled = (ours, transposed), filled + size
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = {theirs: getattr(model.config, ours) for theirs, ours in CONFIG.items()}
-    config |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "head_dim": model.config.d_head, "hidden_act": "silu",
-               "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False, "bos_token_id": END, "eos_token_id": END,
-               "torch_dtype": "float32"}
-    tensors = {their_name(name): p.detach().float().cpu().contiguous() for name, p in model.named_parameters()}
-    for name, write in (("config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")),
-                        ("model.safetensors", lambda path: save_file(tensors, path, {"format": "pt"})),
-                        ("tokenizer.json", tokenizer.save)):
+    files = ["model.safetensors"] if len(shards) == 1 else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+
+    def put(name: str, write) -> None:
         beside = folder / f"{name}.part"
         write(beside)
         beside.chmod(0o644)  # the writer of safetensors leaves files that only their owner can read
         os.replace(beside, folder / name)
 
+    for file, shard in zip(files, shards):
+        tensors = {theirs: torch.cat([own[name].detach().cpu() for name in ours]) for theirs, (ours, _) in shard.items()}
+        tensors = {theirs: (tensor.t() if shard[theirs][1] else tensor).contiguous() for theirs, tensor in tensors.items()}
+        put(file, lambda path: save_file(tensors, path, {"format": "pt"}))
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": sum(p.numel() * p.element_size() for p in own.values())},
+                 "weight_map": {theirs: file for file, shard in zip(files, shards) for theirs in shard}}
+        put("model.safetensors.index.json", lambda path: path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8"))
+    put("config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8"))
+    if tokenizer is not None:
+        put("tokenizer.json", tokenizer.save)
+    for old in folder.glob("model*.safetensors*"):  # of an earlier save in this folder, in more or fewer files
+        if re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?", old.name) and old.name not in files \
+                and not (len(shards) > 1 and old.name == "model.safetensors.index.json"):
+            old.unlink()
 
-def load(folder: str | os.PathLike = "base", device: torch.device | str = "cpu") -> tuple[Transformer, Tokenizer]:
-    """(model, tokenizer) from a folder that `save` wrote; "base" is the model that is shipped with the package.
 
-    Raises FileNotFoundError naming a missing file, ValueError naming what is not as it must be.
+def add_marks(model: Transformer, tokenizer: Tokenizer) -> None:
+    """Give a checkpoint from elsewhere the course's marks (who speaks, thoughts, calls), in place: ids behind its own.
+
+    Their vectors start at the mean of all others with a little noise (Hewitt 2021), and are learned by tuning. Does nothing twice.
     """
-    path = BASE if str(folder) == "base" else Path(folder)
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        if not (path / name).is_file():
-            raise FileNotFoundError(f"{path / name} is not there: name a folder with config.json, model.safetensors and tokenizer.json, or \"base\"")
-    try:
-        written = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path / 'config.json'} is not JSON: {error}") from None
-    expect(isinstance(written, dict), str(path / "config.json"), type(written).__name__, "give an object, as `save` writes it")
-    written = {"hidden_act": "silu", "rope_scaling": None} | written
-    for key, wanted in (("model_type", "llama"), ("tie_word_embeddings", True), ("hidden_act", "silu"), ("rope_scaling", None)):
-        expect(written.get(key) == wanted, f"{path / 'config.json'}: {key}", written.get(key), f"this package reads {wanted}")
-    missing = [key for key in CONFIG if key not in written]
-    expect(not missing, str(path / "config.json"), f"without {', '.join(missing)}", "give a complete configuration")
-    try:
-        model = Transformer(Config(**{ours: written[theirs] for theirs, ours in CONFIG.items()}))
-    except ValueError as error:
-        raise ValueError(f"{path / 'config.json'}: {error}") from None
-    tokenizer = Tokenizer.load(path / "tokenizer.json")
-    expect(tokenizer.vocab_size == model.config.vocab_size, str(path / "tokenizer.json"), f"of {tokenizer.vocab_size} tokens",
-           f"config.json says {model.config.vocab_size}")
-    weights = path / "model.safetensors"
-    own = {their_name(name): p for name, p in model.named_parameters()}
-    try:
-        with safe_open(weights, "pt") as file:
-            names = set(file.keys())
-            expect(names == set(own), str(weights), f"with other tensors: {sorted(names ^ set(own))[:4]}", "give the weights of this configuration")
-            for name, p in own.items():
-                tensor = file.get_tensor(name)
-                expect(tensor.is_floating_point() and bool(tensor.isfinite().all()), f"{weights}: {name}", "not made of finite numbers", "give weights that were trained without a NaN")
-                expect(tensor.shape == p.shape, f"{weights}: {name}", f"of shape {tuple(tensor.shape)}", f"the configuration asks for {tuple(p.shape)}")
-                with torch.no_grad():
-                    p.copy_(tensor)
-    except SafetensorError as error:
-        raise ValueError(f"{weights} is damaged: {error}") from None
-    return model.to(device).eval(), tokenizer
+    expect(isinstance(tokenizer, Tokenizer), "tokenizer", type(tokenizer).__name__, "give the tokenizer that was loaded with the model")
+    new = tokenizer.add_marks()
+    if not new:
+        return
+    V, generator = max(model.config.vocab_size, max(new) + 1), torch.Generator().manual_seed(0)
+    for module in [model.embed] + ([] if model.config.tied else [model.head]):
+        old = module.weight.detach()
+        others = old[[i for i in range(len(old)) if i not in new]].float().cpu()
+        weight = torch.cat([old, old.new_zeros(V - len(old), old.shape[1])])
+        noise = torch.randn(len(new), old.shape[1], generator=generator) * others.std(0) / 10
+        weight[new] = (others.mean(0) + noise).to(weight)
+        module.weight = nn.Parameter(weight)
+    model.config = replace(model.config, vocab_size=V)
+    tokenizer.vocab_size = V
 
 
-def their_name(name: str) -> str:
-    """blocks.0.attention.q.weight -> model.layers.0.self_attn.q_proj.weight."""
-    if name.startswith("blocks."):
-        _, layer, inner = name.split(".", 2)
-        return f"model.layers.{layer}.{NAMES[inner.removesuffix('.weight')]}.weight"
-    return {"embed.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}[name]
+def _expect_files(path: Path) -> None:
+    """Raise FileNotFoundError unless there are a configuration and weights that can be read."""
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"{path / 'config.json'} is not there: name a folder with config.json, model.safetensors and tokenizer.json, or \"base\"")
+    if not any((path / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
+        raise FileNotFoundError(f"{path / 'model.safetensors'} is not there" + (
+            f": {pickled[0]} is a pickle, which can run code when it is opened; convert it to safetensors" if pickled else ", nor its index"))
+
+
+class _Weights:
+    """The tensors of a folder, by their names, from one file or from shards."""
+
+    def __init__(self, path: Path):
+        self.path, self.open = path, {}
+        index = path / "model.safetensors.index.json"
+        if (path / "model.safetensors").is_file():
+            files, self.name = {"model.safetensors"}, str(path / "model.safetensors")
+        else:
+            self.name = str(index)
+            where = read_json(index).get("weight_map")
+            expect(isinstance(where, dict) and where and all(isinstance(file, str) for file in where.values()), f"{index}: weight_map", type(where).__name__, "give the shard of each tensor")
+            files = set(where.values())
+        for file in sorted(files):
+            expect(os.path.basename(file) == file and file not in ("", ".", ".."), str(index), f"pointing at {file!r}", "a shard lies in the folder itself")
+            if not (path / file).is_file():
+                raise FileNotFoundError(f"{path / file} is not there, and {index.name} names it: fetch the missing shard")
+            try:
+                self.open[file] = safe_open(path / file, "pt").__enter__()
+            except (SafetensorError, OSError) as error:
+                self.__exit__()
+                raise ValueError(f"{path / file} is damaged or cut short ({error}): fetch it again") from None
+        self.where = {name: file for file, opened in self.open.items() for name in opened.keys()}
+        lost = [] if "model.safetensors" in files else sorted(set(where) - set(self.where))
+        expect(not lost, str(index), f"naming {lost[:3]}", "none of the shards holds them: fetch the shards again")
+        self.prefix = ""
+
+    def expect_names(self, wanted: set[str], tied: bool) -> None:
+        """Raise ValueError unless the files hold these tensors and no others."""
+        there = {name for name in self.where if not BUFFERS.fullmatch(name) and not (tied and name == "lm_head.weight")}
+        prefix = min(wanted - {"lm_head.weight"}).split(".")[0] + "."  # a model saved without its head has no such prefix
+        if there and not any(name.startswith(prefix) for name in there):
+            self.prefix = prefix
+            there = {name if name == "lm_head.weight" else prefix + name for name in there}
+        missing, strange = sorted(wanted - there), sorted(there - wanted)
+        expect(not missing, self.name, f"without {', '.join(missing[:4])}" + (f" and {len(missing) - 4} more" if len(missing) > 4 else ""), "give the weights of this configuration")
+        expect(not strange, self.name, f"with {', '.join(strange[:4])}" + (f" and {len(strange) - 4} more" if len(strange) > 4 else ""), "config.json has no place for them")
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """One tensor, of finite numbers, held to a shape before it is read."""
+        inside = name if name in self.where else name.removeprefix(self.prefix)
+        file = self.where[inside]
+        piece = self.open[file].get_slice(inside)
+        place = f"{self.path / file}: {inside}"
+        expect(tuple(piece.get_shape()) == shape, place, f"of shape {tuple(piece.get_shape())}", f"the configuration asks for {shape}")
+        expect(piece.get_dtype() in FLOATS, place, f"of dtype {piece.get_dtype()}", f"this package reads {', '.join(FLOATS)}")
+        tensor = self.open[file].get_tensor(inside)
+        expect(bool(tensor.isfinite().all()), place, "not made of finite numbers", "give weights that were trained without a NaN")
+        return tensor
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for opened in self.open.values():
+            opened.__exit__(None, None, None)

@@ -111,7 +111,7 @@ def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *,
         found = [None] * (n * len(prompts))
         for room in sorted(set(allowed)):  # a long question does not cut the answers to its neighbours
             some = [j for j, a in enumerate(allowed) if a == room]
-            batch = sample(model, [prompts[j] for j in some], room, n=n, temperature=temperature, generator=generator)
+            batch = sample(model, [prompts[j] for j in some], room, n=n, temperature=temperature, end=tokenizer.end, generator=generator)
             for k, (row, mask) in enumerate(zip(batch.tokens, batch.response_mask)):
                 found[some[k // n] * n + k % n] = tokenizer.read_response(row[mask].tolist())
         responses += found

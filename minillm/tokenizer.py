@@ -22,7 +22,7 @@ from .expect import expect
 
 SPECIALS = ("<|end|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>",
             "<|call|>", "<|/call|>", "<|reply|>", "<|/reply|>")
-END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END = range(len(SPECIALS))
+END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END = range(len(SPECIALS))  # in tokenizers of this package
 SMALLEST = len(SPECIALS) + 256  # the marks and every byte
 PIECE = 20_000  # characters: long texts are encoded in pieces, on every core
 
@@ -38,12 +38,24 @@ class Response(NamedTuple):
 class Tokenizer:
     """Byte-level BPE. `encode` never yields a special token, whatever the text says; `prompt` and `response` place them."""
 
-    def __init__(self, backend: Backend):
-        for i, special in enumerate(SPECIALS):
-            expect(backend.token_to_id(special) == i, "tokenizer", f"without {special} at id {i}",
-                   "load a tokenizer that this package has trained")
+    def __init__(self, backend: Backend, end: int | None = None, vocab_size: int | None = None):
+        """A tokenizer of the `tokenizers` library. Of one from elsewhere: end, the id that closes a text; vocab_size, how many ids its model has."""
         backend.encode_special_tokens = True  # "<|end|>" in a text is seven plain characters
         self.backend = backend
+        self.vocab_size = max(backend.get_vocab_size(), vocab_size or 0)
+        self._name_marks(end)
+
+    def _name_marks(self, end: int | None) -> None:
+        ids = [self.backend.token_to_id(special) for special in SPECIALS]  # None: it has no such mark
+        ids[END] = end if end is not None else ids[END]
+        self.end, self.user, self.assistant, self.think, self.think_end, self.call, self.call_end, self.reply, self.reply_end = ids
+
+    def add_marks(self) -> list[int]:
+        """Add the marks that a tokenizer from elsewhere lacks, behind its ids. Returns the new ids; `hub.add_marks` makes room for them in a model."""
+        lacking = [special for i, special in enumerate(SPECIALS) if self.backend.token_to_id(special) is None and not (i == END and self.end is not None)]
+        self.backend.add_special_tokens(lacking)
+        self._name_marks(self.end)
+        return [self.backend.token_to_id(special) for special in lacking]
 
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int = 512) -> Tokenizer:
@@ -63,27 +75,25 @@ class Tokenizer:
         return cls(backend)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Tokenizer:
-        """Read a tokenizer.json. FileNotFoundError if it is not there, ValueError if it is not a tokenizer of ours."""
+    def load(cls, path: str | os.PathLike, end: int | None = None, vocab_size: int | None = None) -> Tokenizer:
+        """Read a tokenizer.json, ours or another's (see Tokenizer). FileNotFoundError if it is not there, ValueError if it is none."""
         with open(path, "rb") as file:
             data = file.read()
         try:
-            return cls(Backend.from_str(data.decode("utf-8")))
+            return cls(Backend.from_str(data.decode("utf-8")), end, vocab_size)
         except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{os.fspath(path)} is not a tokenizer.json of this package: {error}") from None
+            raise ValueError(f"{os.fspath(path)} is not a tokenizer.json: {error}") from None
 
     def save(self, path: str | os.PathLike) -> None:
         """Write Hugging Face's tokenizer.json."""
         self.backend.save(os.fspath(path))
 
-    @property
-    def vocab_size(self) -> int:
-        return self.backend.get_vocab_size()
-
     def encode(self, text: str) -> list[int]:
         """Ids of a text; digits one by one. encode("7+38") has four ids. ValueError if the text holds a lone surrogate."""
         _check_text(text)
-        encodings = self.backend.encode_batch_fast(_pieces(text), add_special_tokens=False)
+        own = self.backend.token_to_id(SPECIALS[END]) == END
+        pieces = _pieces(text) if own else [text]  # another's may treat the beginning of a text apart
+        encodings = self.backend.encode_batch_fast(pieces, add_special_tokens=False)
         return [i for encoding in encodings for i in encoding.ids]
 
     def encode_all(self, texts: list[str]) -> list[list[int]]:
@@ -105,22 +115,24 @@ class Tokenizer:
         return self.backend.decode(ids, skip_special_tokens=not specials)
 
     def prompt(self, question: str) -> list[int]:
-        """x of one turn: [USER] question [ASSISTANT]."""
-        return [USER, *self.encode(question), ASSISTANT]
+        """x of one turn: [USER] question [ASSISTANT]. ValueError from a tokenizer that has no such marks (see `add_marks`)."""
+        expect(None not in (self.user, self.assistant), "tokenizer", "without the marks of who speaks", "call hub.add_marks(model, tokenizer) first")
+        return [self.user, *self.encode(question), self.assistant]
 
     def response(self, text: str, thought: str | None = None) -> list[int]:
         """y of one turn: [THINK] thought [/THINK] text [END]. The end token belongs to y."""
-        scratchpad = [] if thought is None else [THINK, *self.encode(thought), THINK_END]
-        return [*scratchpad, *self.encode(text), END]
+        expect(None not in (self.end, self.think, self.think_end), "tokenizer", "without marks for a thought and the end", "call hub.add_marks(model, tokenizer) first")
+        scratchpad = [] if thought is None else [self.think, *self.encode(thought), self.think_end]
+        return [*scratchpad, *self.encode(text), self.end]
 
     def read_response(self, ids: Iterable[int]) -> Response:
         """Undo `response`. A scratchpad that is never closed leaves the text empty."""
         ids = list(ids)
-        ended = END in ids
-        ids = ids[:ids.index(END)] if ended else ids
-        if not ids or ids[0] != THINK:
+        ended = self.end in ids
+        ids = ids[:ids.index(self.end)] if ended else ids
+        if not ids or self.think is None or ids[0] != self.think:
             return Response(self.decode(ids, specials=True), None, ended)
-        close = ids.index(THINK_END) if THINK_END in ids else len(ids)
+        close = ids.index(self.think_end) if self.think_end in ids else len(ids)
         return Response(self.decode(ids[close + 1:], specials=True), self.decode(ids[1:close], specials=True), ended)
 
     def chunks(self, text: str) -> list[str]:

@@ -1,11 +1,12 @@
-"""p(y|x): a decoder-only transformer in the shape of Llama. It leaves out dropout, biases and learned positions.
+"""p(y|x): a decoder-only transformer, in Llama's shape unless its Family says otherwise. It leaves out dropout and experts.
 
 Two paths give the same numbers: `Transformer.hidden` is the fast one (PyTorch's scaled-dot-product attention, a KV
-cache), `readable_logits` writes every contraction as an einsum. A test holds them equal.
+cache), `readable_logits`, in a file of its own, writes every contraction as an einsum. A test holds them equal.
 
 Letters: B batch, T time, S keys' time, V vocabulary, D model width, H heads, K keys' heads, E head width, F inner width.
 Sources: Vaswani et al. 2017; Zhang & Sennrich 2019 (RMSNorm); Su et al. 2021 (RoPE); Shazeer 2020 (SwiGLU); Ainslie
-et al. 2023 (grouped queries); Press & Wolf 2017 (tied embeddings).
+et al. 2023 (grouped queries); Press & Wolf 2017 (tied embeddings). For the other families: Radford et al. 2019 (GPT-2),
+Yang et al. 2024 and 2025 (Qwen2, Qwen3), Kazemnejad et al. 2023 (layers without positions), Peng et al. 2023 (YaRN).
 """
 
 from __future__ import annotations
@@ -15,9 +16,38 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, einsum, nn
+from torch import Tensor, nn
 
 from .expect import expect, expect_tensor
+from .readable import expect_tokens, readable_logits  # the second is for those who look for it here
+from .rope import frequencies, rotate, rotations
+
+
+MAPS = ("q", "k", "v", "o", "gate", "up", "down")  # the linear maps of a block
+
+
+@dataclass(frozen=True)
+class Family:
+    """In what the families of models differ. The defaults are Llama's."""
+
+    norm: str = "rms"                   # or "layer": LayerNorm, which takes the mean away as well
+    inner: str = "swiglu"               # or "gelu": no gate
+    positions: str = "rotary"           # or "learned": a vector for each place, added to the token's
+    bias: tuple[str, ...] = ()          # which of MAPS, or "norm" for LayerNorm, add a bias
+    qk_norm: bool = False               # an RMSNorm on each query and each key
+    unrotated: tuple[int, ...] = ()     # layers that know nothing of positions
+
+    def __post_init__(self):
+        for name, known in (("norm", ("rms", "layer")), ("inner", ("swiglu", "gelu")), ("positions", ("rotary", "learned"))):
+            expect(getattr(self, name) in known, name, repr(getattr(self, name)), f"give {' or '.join(map(repr, known))}")
+        strange = [name for name in self.bias if name not in (*MAPS, "norm")]
+        expect(not strange, "bias", repr(self.bias), f"give some of {', '.join(MAPS)}, norm")
+
+
+LLAMA = Family()
+QWEN2 = Family(bias=("q", "k", "v"))
+QWEN3 = Family(qk_norm=True)
+GPT2 = Family(norm="layer", inner="gelu", positions="learned", bias=("q", "k", "v", "o", "up", "down", "norm"))
 
 
 @dataclass(frozen=True)
@@ -33,6 +63,10 @@ class Config:
     context: int = 256      # longest T
     rope_theta: float = 10_000.0  # the slowest rotation takes about 2π·theta tokens
     norm_eps: float = 1e-5
+    head_width: int | None = None         # E, where it is not d_model / n_heads
+    tied: bool = True                     # the embedding, read backwards, gives the logits; else a map of its own
+    rope_scaling: dict | None = None      # as in config.json: {"rope_type": "llama3", "factor": 8.0, …}
+    family: Family = LLAMA
 
     def __post_init__(self):
         for name in ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "context"):
@@ -41,13 +75,17 @@ class Config:
         for name in ("rope_theta", "norm_eps"):
             value = getattr(self, name)
             expect(isinstance(value, (int, float)) and 0 < value < math.inf, name, value, "give a positive number")
-        expect(self.d_model % self.n_heads == 0 and self.d_head % 2 == 0, "n_heads", self.n_heads,
+        expect(self.head_width is None or isinstance(self.head_width, int) and self.head_width > 0, "head_width", self.head_width, "give a positive integer")
+        expect(self.head_width is not None or self.d_model % self.n_heads == 0, "n_heads", self.n_heads,
                f"d_model = {self.d_model} must split into heads of equal, even width")
+        expect(self.d_head % 2 == 0 or self.family.positions == "learned", "n_heads", self.n_heads,
+               f"a head of width {self.d_head} has no pairs to rotate: d_model = {self.d_model} must split into heads of equal, even width")
         expect(self.n_heads % self.n_kv_heads == 0, "n_kv_heads", self.n_kv_heads, f"it must divide n_heads = {self.n_heads}")
+        frequencies(self.d_head, self.rope_theta, self.rope_scaling)  # raises what is wrong with the scaling
 
     @property
     def d_head(self) -> int:  # E
-        return self.d_model // self.n_heads
+        return self.head_width or self.d_model // self.n_heads
 
 
 class Cache:
@@ -64,6 +102,13 @@ class Cache:
         self.v = [like.new_empty(shape) for _ in range(c.n_layers)]
         self.length, self.pad, self.padded = 0, pad, bool(pad.any())
 
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write k, v (B, K, T, E) of new tokens behind the old ones; returns all that a layer holds, (B, K, S, E) each."""
+        end = self.length + k.shape[2]
+        self.k[layer][:, :, self.length:end] = k
+        self.v[layer][:, :, self.length:end] = v
+        return self.k[layer][:, :, :end], self.v[layer][:, :, :end]
+
     def select(self, rows: Tensor) -> None:
         """Keep these rows (an index, with repeats where answers share a prompt)."""
         for kv in (self.k, self.v):
@@ -77,25 +122,30 @@ class Cache:
 class Attention(nn.Module):
     """Causal self-attention with grouped queries and rotary positions."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, layer: int):
         super().__init__()
-        c = self.config = config
-        self.q = nn.Linear(c.d_model, c.n_heads * c.d_head, bias=False)
-        self.k = nn.Linear(c.d_model, c.n_kv_heads * c.d_head, bias=False)
-        self.v = nn.Linear(c.d_model, c.n_kv_heads * c.d_head, bias=False)
-        self.o = nn.Linear(c.n_heads * c.d_head, c.d_model, bias=False)
+        c, bias = config, config.family.bias
+        self.config, self.layer = config, layer
+        self.rotary = c.family.positions == "rotary" and layer not in c.family.unrotated
+        self.q = nn.Linear(c.d_model, c.n_heads * c.d_head, bias="q" in bias)
+        self.k = nn.Linear(c.d_model, c.n_kv_heads * c.d_head, bias="k" in bias)
+        self.v = nn.Linear(c.d_model, c.n_kv_heads * c.d_head, bias="v" in bias)
+        self.o = nn.Linear(c.n_heads * c.d_head, c.d_model, bias="o" in bias)
+        if c.family.qk_norm:
+            self.q_norm = nn.RMSNorm(c.d_head, eps=c.norm_eps)
+            self.k_norm = nn.RMSNorm(c.d_head, eps=c.norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor | None, sin: Tensor | None, mask: Tensor | None, cache: Cache | None) -> Tensor:
         c, (B, T, _) = self.config, x.shape
         q = self.q(x).view(B, T, c.n_heads, c.d_head).transpose(1, 2)       # (B, H, T, E)
         k = self.k(x).view(B, T, c.n_kv_heads, c.d_head).transpose(1, 2)    # (B, K, T, E)
         v = self.v(x).view(B, T, c.n_kv_heads, c.d_head).transpose(1, 2)    # (B, K, T, E)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if c.family.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.rotary:
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
-            end = cache.length + T
-            cache.k[layer][:, :, cache.length:end] = k
-            cache.v[layer][:, :, cache.length:end] = v
-            k, v = cache.k[layer][:, :, :end], cache.v[layer][:, :, :end]   # (B, K, S, E)
+            k, v = cache.extend(self.layer, k, v)                           # (B, K, S, E)
         causal = mask is None and T > 1  # one new token may see every key
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=c.n_heads != c.n_kv_heads)
         return self.o(out.transpose(1, 2).reshape(B, T, -1))                # (B, T, D)
@@ -104,70 +154,94 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + SwiGLU(norm(x)): two writers to one residual stream."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, layer: int):
         super().__init__()
-        self.norm1 = nn.RMSNorm(config.d_model, eps=config.norm_eps)
-        self.attention = Attention(config)
-        self.norm2 = nn.RMSNorm(config.d_model, eps=config.norm_eps)
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+        c, bias = config, config.family.bias
+        self.norm1 = make_norm(c)
+        self.attention = Attention(c, layer)
+        self.norm2 = make_norm(c)
+        if c.family.inner == "swiglu":
+            self.gate = nn.Linear(c.d_model, c.d_ff, bias="gate" in bias)
+        self.up = nn.Linear(c.d_model, c.d_ff, bias="up" in bias)
+        self.down = nn.Linear(c.d_ff, c.d_model, bias="down" in bias)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
-        x = x + self.attention(self.norm1(x), cos, sin, mask, cache, layer)
+    def forward(self, x: Tensor, cos: Tensor | None, sin: Tensor | None, mask: Tensor | None, cache: Cache | None) -> Tensor:
+        x = x + self.attention(self.norm1(x), cos, sin, mask, cache)
         h = self.norm2(x)
-        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+        if self.attention.config.family.inner == "swiglu":
+            return x + self.down(F.silu(self.gate(h)) * self.up(h))
+        return x + self.down(F.gelu(self.up(h), approximate="tanh"))
 
 
 class Transformer(nn.Module):
-    """Tokens (B, T) to logits (B, T, V). Weights are drawn from `seed`, the same on every device."""
+    """Tokens (B, T) to logits (B, T, V). Weights are drawn from `seed`, the same on every device.
 
-    def __init__(self, config: Config, seed: int = 0):
+    seed None leaves them as PyTorch makes them, for a caller who overwrites them all.
+    """
+
+    def __init__(self, config: Config, seed: int | None = 0):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
-        cos, sin = rotations(config)
-        self.register_buffer("cos", cos, persistent=False)  # (context, E/2)
-        self.register_buffer("sin", sin, persistent=False)
-        generator = torch.Generator().manual_seed(seed)
+        if config.family.positions == "learned":
+            self.places = nn.Embedding(config.context, config.d_model)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.norm = make_norm(config)
+        if not config.tied:
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.family.positions == "rotary":
+            cos, sin = rotations(config)
+            self.register_buffer("cos", cos, persistent=False)  # (context, E/2)
+            self.register_buffer("sin", sin, persistent=False)
+        if seed is not None:
+            self.draw_weights(torch.Generator().manual_seed(seed))
+
+    @torch.no_grad()
+    def draw_weights(self, generator: torch.Generator) -> None:
+        """Matrices from a normal distribution of width 0.02, biases 0 (Radford et al. 2019)."""
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
                 # What a block writes is scaled down, so that the residual stream keeps its size through 2L writers.
                 writes = name.endswith(("attention.o.weight", "down.weight"))
-                std = 0.02 / math.sqrt(2 * config.n_layers) if writes else 0.02
+                std = 0.02 / math.sqrt(2 * self.config.n_layers) if writes else 0.02
                 nn.init.normal_(weight, std=std, generator=generator)
+            elif name.endswith("bias"):
+                weight.zero_()
 
     def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """The residual stream after the last norm, (B, T, D). With a cache, `tokens` continue what it holds."""
         start = cache.length if cache is not None else 0
-        _expect_tokens(tokens, self.config, start)
+        expect_tokens(tokens, self.config, start)
         end = start + tokens.shape[1]
         if cache is not None:
             rows, _, room, _ = cache.k[0].shape
             expect(len(tokens) == rows and end <= room, "tokens", f"{len(tokens)} rows up to place {end}", f"the cache has {rows} rows of {room}")
-        cos, sin, mask = self.cos[start:end], self.sin[start:end], None
+        position, mask = slice(start, end), None
         if cache is not None and cache.padded:
             columns = torch.arange(end, device=tokens.device)
             position = (columns[start:] - cache.pad[:, None]).clamp(min=0)                     # (B, T)
-            cos, sin = self.cos[position][:, None], self.sin[position][:, None]                # (B, 1, T, E/2)
             query, key = columns[start:, None], columns                                        # (T, 1), (S,)
             real = key >= cache.pad[:, None, None]                                             # (B, 1, S): True where not padding
             mask = ((key <= query) & (real | (key == query)))[:, None]                         # (B, 1, T, S): padding sees itself, not nothing
         elif cache is not None and start > 0 and tokens.shape[1] > 1:
             columns = torch.arange(end, device=tokens.device)
             mask = columns <= columns[start:, None]                                            # (T, S)
-        x = self.embed(tokens)                                                                 # (B, T, D)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, mask, cache, layer)
+        x, cos, sin = self.embed(tokens), None, None                                           # (B, T, D)
+        if self.config.family.positions == "learned":
+            x = x + self.places.weight[position]                                               # (T, D) or (B, T, D)
+        else:
+            cos, sin = self.cos[position], self.sin[position]                                  # (T, E/2) or (B, T, E/2)
+            if cos.ndim == 3:
+                cos, sin = cos[:, None], sin[:, None]                                          # (B, 1, T, E/2): alike for all heads
+        for block in self.blocks:
+            x = block(x, cos, sin, mask, cache)
         if cache is not None:
             cache.length = end
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of the next token, (..., V): the embedding read backwards."""
-        return F.linear(hidden, self.embed.weight)
+        """Scores of the next token, (..., V): the embedding read backwards, or where it is not tied, a map of its own."""
+        return F.linear(hidden, self.embed.weight if self.config.tied else self.head.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.logits(self.hidden(tokens))                                                # (B, T, V)
@@ -177,53 +251,11 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
-def _expect_tokens(tokens: Tensor, config: Config, start: int = 0) -> None:
-    expect_tensor("tokens", tokens, "B T", "integer")
-    end, V = start + tokens.shape[1], config.vocab_size
-    expect(end <= config.context, "tokens", f"{end} long", f"the model's context is {config.context}: give fewer tokens")
-    low, high = int(tokens.min()), int(tokens.max())
-    expect(low >= 0 and high < V, "tokens", f"from {low} to {high}", f"ids run from 0 to {V - 1}")
-
-
-def rotations(config: Config) -> tuple[Tensor, Tensor]:
-    """cos and sin of position · frequency, each (context, E/2): pair i turns by theta^(−2i/E) a token."""
-    frequency = config.rope_theta ** (-torch.arange(0, config.d_head, 2, dtype=torch.float64) / config.d_head)
-    angle = torch.outer(torch.arange(config.context, dtype=torch.float64), frequency)
-    return angle.cos().float(), angle.sin().float()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x_i, x_{i+E/2}) of x (B, H, T, E) by their position's angle (Su et al. 2021, eq. 34; Llama's pairing)."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
-
-
-def readable_logits(model: Transformer, tokens: Tensor) -> Tensor:
-    """The same function with every contraction as an einsum and nothing fused: (B, T) to (B, T, V)."""
-    _expect_tokens(tokens, model.config)
-    c, T = model.config, tokens.shape[1]
-    H, K, E, G = c.n_heads, c.n_kv_heads, c.d_head, c.n_heads // c.n_kv_heads
-    past = torch.ones(T, T, dtype=torch.bool, device=tokens.device).tril()                     # True where key s <= query t
-    cos, sin = model.cos[:T], model.sin[:T]
-
-    def norm(x, layer):
-        return x / (x.square().mean(-1, keepdim=True) + c.norm_eps).sqrt() * layer.weight
-
-    x = model.embed.weight[tokens]                                                             # (B, T, D)
-    for block in model.blocks:
-        a, h = block.attention, norm(x, block.norm1)
-        q = einsum("btd,hed->bhte", h, a.q.weight.view(H, E, -1))
-        k = einsum("bsd,ked->bkse", h, a.k.weight.view(K, E, -1))
-        v = einsum("bsd,ked->bkse", h, a.v.weight.view(K, E, -1))
-        q, k = rotate(q, cos, sin).unflatten(1, (K, G)), rotate(k, cos, sin)                   # (B, K, G, T, E)
-        score = einsum("bkgte,bkse->bkgts", q, k) / math.sqrt(E)
-        weight = score.masked_fill(~past, -torch.inf).softmax(-1)
-        out = einsum("bkgts,bkse->bkgte", weight, v).flatten(1, 2)                             # (B, H, T, E)
-        x = x + einsum("bhte,dhe->btd", out, a.o.weight.view(-1, H, E))                        # heads are summed: each writes alone
-        h = norm(x, block.norm2)
-        inner = F.silu(einsum("btd,fd->btf", h, block.gate.weight)) * einsum("btd,fd->btf", h, block.up.weight)
-        x = x + einsum("btf,df->btd", inner, block.down.weight)
-    return einsum("btd,vd->btv", norm(x, model.norm), model.embed.weight)
+def make_norm(config: Config) -> nn.Module:
+    """RMSNorm, or GPT-2's LayerNorm."""
+    if config.family.norm == "rms":
+        return nn.RMSNorm(config.d_model, eps=config.norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias="norm" in config.family.bias)
 
 
 def device_and_dtype(device: str | None = None, dtype: torch.dtype = torch.float32) -> tuple[torch.device, torch.dtype]:

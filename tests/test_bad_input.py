@@ -16,7 +16,7 @@ import torch
 
 import minillm
 from conftest import Tiny
-from minillm import expect, hub, identity, logprob, sample, tokenizer, train, transformer
+from minillm import expect, families, hub, identity, logprob, readable, rope, sample, tokenizer, train, transformer
 from minillm.logprob import Batch
 from minillm.methods import dagger, reinforce, self_training, supervised
 from minillm.tokenizer import Tokenizer
@@ -255,6 +255,9 @@ CASES = {
         ("keys' heads", lambda: transformer.Config(n_kv_heads=3), "n_kv_heads is 3: it must divide n_heads = 4"),
         ("theta", lambda: transformer.Config(rope_theta=0), "rope_theta is 0"),
         ("eps", lambda: transformer.Config(norm_eps=NAN), "norm_eps is nan"),
+        ("wide heads", lambda: transformer.Config(head_width=0), "head_width is 0"),
+        ("odd heads of their own", lambda: transformer.Config(head_width=5), "n_heads is 4: a head of width 5 has no pairs to rotate"),
+        ("scaling", lambda: transformer.Config(rope_scaling={"rope_type": "stretch"}), "rope_type is 'stretch'"),
     ],
     "transformer.Cache": [
         ("pad of other rows", lambda: transformer.Cache(MODEL, 3, 8, i(0, 0)), r"pad is of shape \(2,\): its B must be 3"),
@@ -268,7 +271,23 @@ CASES = {
         ("negative", lambda: MODEL(TOKENS - 1), "from -1 to 1"),
         ("too long", lambda: MODEL(torch.zeros(1, 9, dtype=torch.long)), "9 long"),
     ],
-    "transformer.readable_logits": [
+    "rope.frequencies": [
+        ("a type", lambda: rope.frequencies(8, 1e4, {"rope_type": "longrope"}), "rope_type is 'longrope': this package knows default"),
+        ("no factor", lambda: rope.frequencies(8, 1e4, {"rope_type": "linear"}), "rope_scaling: factor is None: linear needs a positive number"),
+        ("a factor of 0", lambda: rope.frequencies(8, 1e4, {"type": "dynamic", "factor": 0}), "rope_scaling: factor is 0"),
+        ("no ramp", lambda: rope.frequencies(8, 1e4, {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1,
+                                                     "original_max_position_embeddings": 64}), "high_freq_factor is 1: give more than low_freq_factor = 4"),
+    ],
+    "transformer.Family": [
+        ("norm", lambda: transformer.Family(norm="batch"), "norm is 'batch': give 'rms' or 'layer'"),
+        ("inner", lambda: transformer.Family(inner="relu"), "inner is 'relu'"),
+        ("positions", lambda: transformer.Family(positions="alibi"), "positions is 'alibi'"),
+        ("bias", lambda: transformer.Family(bias=("w",)), r"bias is \('w',\): give some of q, k"),
+    ],
+    "readable.expect_tokens": [
+        ("too long behind others", lambda: readable.expect_tokens(TOKENS, MODEL.config, 7), "tokens is .* long: the model's context is 8"),
+    ],
+    "readable.readable_logits": [
         ("rank", lambda: transformer.readable_logits(MODEL, TOKENS[0]), "tokens is of shape"),
         ("negative, which an index would take from the end", lambda: transformer.readable_logits(MODEL, TOKENS - 1), "from -1 to 1"),
         ("outside", lambda: transformer.readable_logits(MODEL, TOKENS + 3), "from 3 to 5"),
@@ -328,7 +347,15 @@ CASES = {
     "train.make_optimizers": [
         ("all frozen", lambda: train.make_optimizers(Tiny().requires_grad_(False), train.Settings(1)), "model is frozen whole"),
     ],
+    "hub.add_marks": [
+        ("no tokenizer", lambda: hub.add_marks(MODEL, None), "tokenizer is NoneType: give the tokenizer that was loaded with the model"),
+    ],
+    "families.their_config": [
+        ("nobody's", lambda: families.their_config(transformer.Config(family=transformer.Family(inner="gelu"))), "family is .*only the shapes of gpt2"),
+        ("grouped queries in GPT-2", lambda: families.their_config(transformer.Config(family=transformer.GPT2)), "config is with 2 keys' heads"),
+    ],
     "hub.save": [
+        ("shards", lambda: hub.save(MODEL, None, "/nonexistent", 0), "shard_bytes is 0"),
         ("a tokenizer of another size", lambda: hub.save(MODEL, WORDS, "/nonexistent"),
          "tokenizer is of 270 tokens: the model has 5"),
     ],
@@ -464,14 +491,18 @@ ELSEWHERE = {
     "town.Corpus": "plain data",
     "logprob.Batch": "plain data: its readers check it",
     "identity.table": "takes nothing",
-    "hub.their_name": "a name of the package's own",
+    "hub.load_model": "every damaged and foreign folder in test_hub and test_families",
+    "families.read_json": "damaged files in test_hub",
+    "families.read_config": "every wrong configuration in test_hub and test_families",
+    "families.their_tensors": "takes a Config, which is checked",
     "train.NonFinite": "an error",
     "own.BadFile": "an error",
     "tokenizer.apply_merges": "any text and any merges have an answer",
     "transformer.Attention": "a part: Transformer checks what reaches it",
     "transformer.Block": "a part: Transformer checks what reaches it",
-    "transformer.rotations": "takes a Config, which is checked",
-    "transformer.rotate": "a part: Transformer checks what reaches it",
+    "transformer.make_norm": "takes a Config, which is checked",
+    "rope.rotations": "takes a Config, which is checked",
+    "rope.rotate": "a part: Transformer checks what reaches it",
     "logprob.in_chunks": "a part: logprobs checks what reaches it",
 }
 
@@ -491,7 +522,7 @@ def public(path):
     return {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")}
 
 
-CORE = ["expect", "identity", "logprob", "sample", "transformer", "tokenizer", "train", "hub",
+CORE = ["expect", "identity", "logprob", "sample", "rope", "readable", "transformer", "tokenizer", "train", "families", "hub",
         "methods/supervised", "methods/self_training", "methods/dagger", "methods/reinforce",
         "worlds/questions", "worlds/sums", "worlds/town", "worlds/own"]
 

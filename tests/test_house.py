@@ -21,14 +21,14 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip
 MAY_IMPORT = {
     "expect": set(),
     "__init__": {"identity"},
-    "tokenizer": set(), "transformer": set(), "lora": set(), "quantize": set(), "logprob": set(), "identity": set(), "returns": set(),
+    "tokenizer": set(), "rope": set(), "readable": {"rope"}, "transformer": {"rope", "readable"}, "lora": set(), "quantize": set(), "logprob": set(), "identity": set(), "returns": set(),
     "circuits": set(),
     "sample": {"transformer", "logprob"},
     "methods": {"identity", "logprob", "sample", "returns"},
     "worlds": {"tokenizer"},
     "thinking": {"sample", "worlds", "tokenizer"}, "acting": {"sample", "worlds", "tokenizer"},
     "train": {"identity", "logprob"},
-    "hub": {"transformer", "tokenizer"},
+    "families": {"transformer"}, "hub": {"transformer", "tokenizer", "families"},
 }
 ON_TOP = {"show", "journey", "checkpoints"}                         # may import all below them
 IMPORTED_BY = {"show": {"journey"}, "journey": {"checkpoints"}, "checkpoints": set()}  # and notebooks

@@ -162,18 +162,18 @@ def test_weights_that_were_cut_are_named(folder, keep):
 
 
 @pytest.mark.parametrize("change, told", [
-    ({"model_type": "gpt2"}, "model_type is gpt2"),
+    ({"model_type": "bert"}, "model_type is 'bert'"),
     ({"model_type": "out"}, "model_type is None"),
-    ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
-    ({"hidden_act": "gelu"}, "hidden_act is gelu"), ({"rope_scaling": {"rope_type": "linear", "factor": 2}}, "rope_scaling is .*linear"),
+    ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"), ({"rope_parameters": {"rope_type": "linear"}}, "factor is None"),
     ({"hidden_size": "out"}, "without hidden_size"),
     ({"hidden_size": "sixteen"}, "d_model is sixteen"),
     ({"hidden_size": -16}, "d_model is -16"),
     ({"hidden_size": 16.5}, "d_model is 16.5"),
-    ({"num_attention_heads": 3}, "n_heads is 3"),
+    ({"num_attention_heads": 3, "head_dim": None}, "n_heads is 3"),
+    ({"eos_token_id": 10**6}, "eos_token_id is 1000000"), ({"eos_token_id": "end"}, "eos_token_id is end"),
     ({"num_key_value_heads": 3}, "n_kv_heads is 3"),
-    ({"rope_theta": None}, "rope_theta is None"),
-    ({"rope_theta": -1}, "rope_theta is -1"),
+    ({"rope_parameters": {"rope_theta": "fast"}}, "rope_theta is fast"),
+    ({"rope_parameters": {"rope_theta": -1}}, "rope_theta is -1"),
     ({"rms_norm_eps": "small"}, "norm_eps is small")], ids=str)
 def test_a_configuration_that_this_package_does_not_read_is_named(folder, change, told):
     """Each would otherwise load and compute something else, or fail far away: the file, the key, its value."""
@@ -184,7 +184,7 @@ def test_a_configuration_that_this_package_does_not_read_is_named(folder, change
 
 @pytest.mark.parametrize("change", [
     {"hidden_size": 32}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1}, {"intermediate_size": 24}, {"num_key_value_heads": 4},
-    {"num_key_value_heads": 1}], ids=str)
+    {"num_key_value_heads": 1}, {"num_attention_heads": 6}, {"tie_word_embeddings": False}], ids=str)
 def test_weights_of_another_configuration_are_named(folder, change):
     edit(folder, **change)
     with pytest.raises(ValueError, match="model.safetensors"):
@@ -192,14 +192,13 @@ def test_weights_of_another_configuration_are_named(folder, change):
 
 
 def test_a_tokenizer_of_another_size_or_kind_is_named(folder, tmp_path):
-    """One with fewer tokens than the model, and one without the package's marks."""
+    """One with more tokens than the model is refused; one with fewer is how real checkpoints are padded."""
+    Tokenizer.train(TEXTS * 9 + ["Bo and Cy and Di"] * 9, 310).save(folder / "tokenizer.json")
+    with pytest.raises(ValueError, match="tokenizer.json is of 3[01][0-9] tokens: config.json says 290"):
+        hub.load(folder)
     Tokenizer.train(TEXTS, 280).save(folder / "tokenizer.json")
-    with pytest.raises(ValueError, match="tokenizer.json is of 280 tokens"):
-        hub.load(folder)
-    foreign = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8").replace("<|end|>", "<s>"))
-    (folder / "tokenizer.json").write_text(json.dumps(foreign), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"tokenizer.json.*without <\|end\|> at id 0"):
-        hub.load(folder)
+    model, tokenizer = hub.load(folder)
+    assert tokenizer.vocab_size == model.config.vocab_size == 290 and tokenizer.decode([285]) == ""
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

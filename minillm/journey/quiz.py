@@ -13,7 +13,6 @@ import torch
 
 from ..logprob import batch_pairs, logprobs
 from ..sample import ask, sample
-from ..tokenizer import END
 from ..worlds.questions import Question, score
 from ..worlds.sums import Sums
 from ..worlds.town import PERSONAL, RELATIONS, Town
@@ -97,7 +96,7 @@ class Quiz:
         """What the weights know: a held-out fact's sentence, broken off before its last word, and written on greedily."""
         facts = [(q, q.response[:q.response.rindex(q.answer)].rstrip()) for q in self.held if q.kind in PERSONAL]
         model, tokenizer = journey.model, journey.tokenizer
-        batch = sample(model, [[END, *tokenizer.encode(start)] for _, start in facts], 12, temperature=0)
+        batch = sample(model, [[tokenizer.end, *tokenizer.encode(start)] for _, start in facts], 12, temperature=0, end=tokenizer.end)
         ends = [tokenizer.decode(row[mask].tolist()).strip() for row, mask in zip(batch.tokens, batch.response_mask)]
         share = sum(end.startswith(q.answer) for end, (q, _) in zip(ends, facts)) / len(facts)
         return Score(f"facts completed, not asked ({len(facts)} sentences)", None, share, "%")

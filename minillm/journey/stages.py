@@ -17,7 +17,7 @@ from .. import hub
 from ..logprob import Batch, batch_pairs, batch_windows, text_nats
 from ..methods import self_training, supervised
 from ..sample import sample
-from ..tokenizer import END, Tokenizer
+from ..tokenizer import Tokenizer
 from ..train import Settings, train
 from ..transformer import Config, Transformer, device_and_dtype
 from ..worlds.own import BadFile
@@ -119,8 +119,8 @@ class Journey:
     def pretrain(self, documents: list[str], held: str, about: str, length: int, quiz: Quiz | None, steps: int) -> None:
         """F = 1 on every next token. Scored in bits per byte of a text that was held out."""
         stage = self.begin(Stage("pretraining", f"the text so far ({about})", f"the next token ({about})", "1"))
-        ids = torch.tensor([i for d in self.tokenizer.encode_all(documents) for i in (*d, END)])
-        held_ids = torch.tensor([END, *self.tokenizer.encode(held)])
+        ids = torch.tensor([i for d in self.tokenizer.encode_all(documents) for i in (*d, self.tokenizer.end)])
+        held_ids = torch.tensor([self.tokenizer.end, *self.tokenizer.encode(held)])
         bits = lambda: text_nats(self.model, held_ids.to(self.device), length) / math.log(2) / len(held.encode())  # noqa: E731
         before, asked = bits(), quiz.ask(self) if quiz else None
         at_once = self.scale.rows * 256 // length  # the same number of tokens, whatever their context
@@ -137,8 +137,8 @@ class Journey:
             if stage.scores[1].after > 0.5 > quiz.right(answered, *PERSONAL):
                 stage.notes += ["Most facts are in the weights, and a question does not bring them out yet: that is the next stage."]
         starts = ["\n"] * 3 if quiz is None else ["", "", ""]
-        batch = sample(self.model, [[END, *self.tokenizer.encode(s)] for s in starts], min(100, length - 2), temperature=0.8, top_p=0.95,
-                       generator=self._generator("samples", 0, self.device))
+        batch = sample(self.model, [[self.tokenizer.end, *self.tokenizer.encode(s)] for s in starts], min(100, length - 2), temperature=0.8, top_p=0.95,
+                       end=self.tokenizer.end, generator=self._generator("samples", 0, self.device))
         stage.samples = [Sample("(writes on from nothing)", self.tokenizer.decode(row[mask].tolist()).strip(), "")
                          for row, mask in zip(batch.tokens, batch.response_mask)]
         self.finish(stage)
@@ -164,7 +164,7 @@ class Journey:
             rng = random.Random(f"self-training/{self.seed}/{r}")
             asked = [q for kind in kinds for q in sums.questions(kind, 120, False, rng)]
             judge = lambda i, y: asked[i].check(self.tokenizer.read_response(y)).right  # noqa: E731
-            batch = self_training.expert_iteration(self.model, [self.tokenizer.prompt(q.prompt) for q in asked], judge, 48, n=4,
+            batch = self_training.expert_iteration(self.model, [self.tokenizer.prompt(q.prompt) for q in asked], judge, 48, n=4, end=self.tokenizer.end,
                                                    generator=self._generator("answers", r, self.device))
             kept_share.append(float(batch.keep.float().mean()))
             if not batch.keep.any():

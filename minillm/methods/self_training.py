@@ -44,14 +44,14 @@ def loss(logprobs: Tensor, response_mask: Tensor, keep: Tensor) -> Tensor:
 
 
 def expert_iteration(model, prompts: list[list[int]], judge: Callable[[int, list[int]], bool], max_new_tokens: int, *,
-                     n: int = 4, temperature: float = 1.0, generator: torch.Generator | None = None) -> Batch:
+                     n: int = 4, temperature: float = 1.0, end: int = 0, generator: torch.Generator | None = None) -> Batch:
     """One round's draw: n answers to each prompt by the model, each judged. Train on it, and call again with the new model.
 
     judge(i, response ids) -> keep, for an answer to prompts[i]. An answer that never ended is never kept: log p of a text that
     was cut is not log p of an answer. Returns `sample`'s Batch with keep (B·n,) bool.
     """
     expect(0 < temperature, "temperature", temperature, "give more than 0: greedy answers to one prompt are all the same")
-    batch = sample(model, prompts, max_new_tokens, n=n, temperature=temperature, generator=generator)
+    batch = sample(model, prompts, max_new_tokens, n=n, temperature=temperature, end=end, generator=generator)
     answers = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
     verdicts = [bool(ended) and judge(g, y) for y, ended, g in zip(answers, batch.ended.tolist(), batch.group.tolist())]
     batch.keep = torch.tensor(verdicts, device=batch.tokens.device)
