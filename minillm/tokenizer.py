@@ -43,6 +43,7 @@ class Tokenizer:
         backend.encode_special_tokens = True  # "<|end|>" in a text is seven plain characters
         self.backend = backend
         self.vocab_size = max(backend.get_vocab_size(), vocab_size or 0)
+        self.own = backend.token_to_id(SPECIALS[END]) == END  # trained by this package
         self._name_marks(end)
 
     def _name_marks(self, end: int | None) -> None:
@@ -91,8 +92,7 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of a text; digits one by one. encode("7+38") has four ids. ValueError if the text holds a lone surrogate."""
         _check_text(text)
-        own = self.backend.token_to_id(SPECIALS[END]) == END
-        pieces = _pieces(text) if own else [text]  # another's may treat the beginning of a text apart
+        pieces = _pieces(text) if self.own else [text]  # another's may treat the beginning of a text apart
         encodings = self.backend.encode_batch_fast(pieces, add_special_tokens=False)
         return [i for encoding in encodings for i in encoding.ids]
 

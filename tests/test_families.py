@@ -289,3 +289,95 @@ def test_what_is_wrong_in_a_configuration_is_named(made, tmp_path, change, messa
     (tmp_path / "config.json").write_text(json.dumps(written))
     with pytest.raises(ValueError, match=message):
         hub.load_model(tmp_path)
+
+
+# --- tokenizers from elsewhere, and the journey on such a checkpoint ------------------------------------------------------------------
+
+
+WORDS = ["Ada Moss is a baker.", "  two  spaces\nand lines", "Who was the mayor in 1926?", "naïve – 日本", "7+8=15"] * 3
+
+
+def byte_level():
+    """GPT-2's kind: bytes as letters, one special token, the end of a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    t.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=330, special_tokens=["<|endoftext|>"], show_progress=False,
+                                                     initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return t, 0
+
+
+def sentence_piece():
+    """Llama 2's kind: spaces as ▁, one put before every text, bytes where a letter is unknown; the end is id 2."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+    t = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    t.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=340, special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)],
+                                                     show_progress=False))
+    return t, 2
+
+
+@pytest.fixture(params=[byte_level, sentence_piece], ids=lambda f: f.__name__)
+def foreign(request, tmp_path):
+    """(folder, their tokenizer, its end): a checkpoint as others save it, its embedding padded to 350 ids, none of the course's marks."""
+    t, end = request.param()
+    config = transformers.LlamaConfig(**SIZE | dict(vocab_size=350, max_position_embeddings=256), bos_token_id=1, eos_token_id=[end, 5])
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "theirs")
+    t.save(str(tmp_path / "theirs" / "tokenizer.json"))
+    return tmp_path / "theirs", t, end
+
+
+def test_a_tokenizer_from_elsewhere(foreign):
+    """The same ids as the library's, the same text back; the end is the configuration's; a prompt needs marks, and says so."""
+    folder, theirs, end = foreign
+    model, tokenizer = hub.load(folder)
+    assert tokenizer.end == end and tokenizer.vocab_size == model.config.vocab_size == 350
+    for text in WORDS + [" ".join(WORDS) * 300]:  # the last is longer than the pieces in which our own texts are encoded
+        assert tokenizer.encode(text) == theirs.encode(text, add_special_tokens=False).ids
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert end not in tokenizer.encode("a text that spells <|endoftext|> and </s>")
+    with pytest.raises(ValueError, match="call hub.add_marks"):
+        tokenizer.prompt("who?")
+    with pytest.raises(ValueError, match="call hub.add_marks"):
+        tokenizer.response("Ada")
+
+
+def test_marks_are_added_behind_the_ids(foreign, tmp_path):
+    """Old ids keep their vectors and logits; new ones are near the mean; saved and loaded, all is as it was; a second call does nothing."""
+    folder, theirs, end = foreign
+    model, tokenizer = hub.load(folder)
+    old, (plain, _) = theirs.get_vocab_size(), hub.load(folder)
+    hub.add_marks(model, tokenizer)
+    assert model.config.vocab_size == max(350, old + 8) == tokenizer.vocab_size
+    assert torch.equal(model.embed.weight[:old], plain.embed.weight[:old])
+    ids = torch.randint(old, (2, 9), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(ids)[..., :old], plain(ids)[..., :old])
+    x, y = tokenizer.prompt("Who was the mayor in 1926?"), tokenizer.response("Ada Moss.", "7+8=15")
+    assert min(x[0], x[-1], y[0]) >= old and y[-1] == end
+    assert tokenizer.read_response(y) == ("Ada Moss.", "7+8=15", True)
+    hub.save(model, tokenizer, tmp_path / "ours")
+    again, same = hub.load(tmp_path / "ours")
+    assert (same.prompt("Who?"), same.response("Ada", "b"), same.end) == (tokenizer.prompt("Who?"), tokenizer.response("Ada", "b"), end)
+    before = again.embed.weight
+    hub.add_marks(again, same)
+    assert again.embed.weight is before and torch.equal(before, model.embed.weight)
+    with torch.no_grad():
+        wanted = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")(ids).logits
+    torch.testing.assert_close(again(ids), wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.timeout(120)
+def test_a_journey_from_a_checkpoint_from_elsewhere(foreign, tmp_path, capsys, monkeypatch):
+    """FROM=FOLDER: the later stages run, and what they leave is read by transformers and by the next journey."""
+    from minillm.journey.__main__ import main
+    from minillm.journey.quiz import Quiz
+    whole = Quiz.__init__
+    monkeypatch.setattr(Quiz, "__init__", lambda self, training, held, *rest: whole(self, training[:200], held[::20], *rest))  # fewer questions: time
+    for start in (foreign[0], tmp_path / "out" / "journey"):
+        assert main(["--from", str(start), "--steps", "2", "--quiet", "--out", str(tmp_path / "out")]) == 0
+        printed = capsys.readouterr().out
+        assert "instruction tuning" in printed and "self-training" in printed
+    model, _ = hub.load(tmp_path / "out" / "journey")
+    wanted = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "journey")
+    torch.testing.assert_close(model(tokens(1, 9)), wanted(tokens(1, 9)).logits, atol=1e-5, rtol=0)

@@ -98,6 +98,7 @@ class Journey:
         """Start from a model that exists."""
         try:
             self.model, self.tokenizer = hub.load(folder, self.device)
+            hub.add_marks(self.model, self.tokenizer)  # a checkpoint from elsewhere has none
         except (FileNotFoundError, ValueError) as error:
             raise BadFile(f"FROM: {error}") from None
         print(f"Starting from {folder}: {self.model.count_parameters():,} parameters, {self.tokenizer.vocab_size} tokens.")
@@ -125,7 +126,7 @@ class Journey:
         before, asked = bits(), quiz.ask(self) if quiz else None
         at_once = self.scale.rows * 256 // length  # the same number of tokens, whatever their context
         rows = train(self.model, lambda step: batch_windows(ids, at_once, length, self._generator("text", step)),
-                     lambda batch, _: supervised.coefficient(batch.response_mask), Settings(steps, lr=1e-2), label="   pretraining", progress=self.progress)
+                     lambda batch, _: supervised.coefficient(batch.response_mask), Settings(steps, **self.rates(1e-2, 0.02)), label="   pretraining", progress=self.progress)
         stage.scores = [Score("bits per byte of held-out text", before, bits(), "bits/byte")]
         if stage.scores[0].after > stage.scores[0].before:
             stage.notes.append("The held-out text became less likely: the model learned this text by heart. Give a longer text.")
@@ -181,6 +182,10 @@ class Journey:
         stage.caption = "Held-out chains and comparisons, answered greedily, after each round of sampling and filtering."
         self.finish(stage)
 
+    def rates(self, lr: float, muon_lr: float) -> dict[str, float]:
+        """The peaks for the course's own small models; a checkpoint from elsewhere is wider and takes AdamW's usual small step."""
+        return {"lr": lr, "muon_lr": muon_lr} if self.tokenizer.own else {"lr": min(lr, 2e-4), "muon_lr": 0.0}
+
     def tune(self, quiz: Quiz) -> list[dict]:
         """The instruction tuning itself: batches of 64 questions with their answers, fewer where they are long."""
         self.pairs = [q.pair(self.tokenizer) for q in quiz.training]
@@ -188,7 +193,7 @@ class Journey:
         rows = min(64, max(4, 4096 // length))
         return train(self.model, lambda step: batch_pairs(random.Random(f"tune/{self.seed}/{step}").choices(self.pairs, k=rows)),
                      lambda batch, _: supervised.coefficient(batch.response_mask),
-                     Settings(self.scale.tuning_steps, lr=3e-3, muon_lr=0.0075, decay=0.9), label="   instruction tuning", progress=self.progress)
+                     Settings(self.scale.tuning_steps, **self.rates(3e-3, 0.0075), decay=0.9), label="   instruction tuning", progress=self.progress)
 
     def _fit_filtered(self, drawn: list[tuple], r: int) -> None:
         """A few steps on a round's answers, F = keep; a quarter of each batch is from the stage before, so that it is not forgotten."""
@@ -200,7 +205,7 @@ class Journey:
             batch = batch_pairs([(x, y) for x, y, _ in rows])
             batch.keep = torch.tensor([keep for *_, keep in rows])
             return batch
-        train(self.model, draw, lambda batch, _: self_training.coefficient(batch.keep), Settings(25, lr=5e-4, muon_lr=0.002, decay=0.9),
+        train(self.model, draw, lambda batch, _: self_training.coefficient(batch.keep), Settings(25, **self.rates(5e-4, 0.002), decay=0.9),
               label=f"   round {r + 1}", progress=self.progress)
 
     def _generator(self, purpose: str, step: int, device="cpu") -> torch.Generator:
