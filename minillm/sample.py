@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from .decode import Decoder, fits
 from .expect import expect, expect_finite, expect_tensor
 from .logprob import Batch, batch_pairs, warp
 from .transformer import Cache
@@ -52,41 +53,54 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
     # The last token written is never read, so the cache needs one place less.
     cache = Cache(model, len(prompts), longest + max_new_tokens - 1, pad.to(device))
     hidden = model.hidden(read.to(device), cache)[:, -1]                            # (B, D)
-    rows = torch.arange(len(prompts), device=device).repeat_interleave(n)
     if n > 1:
+        rows = torch.arange(len(prompts), device=device).repeat_interleave(n)
         cache.select(rows)
         hidden = hidden[rows]
+    go_on = decode(model, cache)
 
-    R = len(rows)
+    R = len(hidden)
     written = torch.zeros(R, max_new_tokens, dtype=torch.long, device=device)
     drawn = torch.zeros(R, max_new_tokens, dtype=torch.promote_types(hidden.dtype, torch.float32), device=device)
-    count = torch.zeros(R, dtype=torch.long, device=device)                         # tokens written by each row
-    ended = torch.zeros(R, dtype=torch.bool, device=device)
-    live = torch.arange(R, device=device)                                           # the rows that are still in the cache
+    live: Tensor | slice = slice(None)                                              # the rows that are still in the cache: at first, all
+    done = torch.zeros(R, dtype=torch.bool, device=device)                          # of these, the rows that have ended
     for t in range(max_new_tokens):
-        logp = warp(model.logits(hidden), temperature, top_k, top_p)                # (L, V)
-        token = draw(logp, generator)                                               # (L,)
-        going = ~ended[live]
-        at = live[going]
-        written[at, t] = token[going]
-        drawn[at, t] = logp.gather(-1, token[:, None])[going, 0].to(drawn.dtype)
-        count[at] += 1
+        logits = model.logits(hidden)                                               # (L, V)
+        if temperature == 0:  # the largest logit, drawn with probability 1: log 1 stands in `drawn` already
+            expect_finite("logits.amax(-1)", logits.amax(-1))  # argmax would take a NaN for the largest
+            token = logits.argmax(-1)                                               # (L,)
+        else:
+            logp = warp(logits, temperature, top_k, top_p)                          # (L, V)
+            token = draw(logp, generator)                                           # (L,)
+            drawn[live, t] = logp.gather(-1, token[:, None])[:, 0].to(drawn.dtype)
+        written[live, t] = token
         if end is not None:
-            ended[at] = token[going] == end
-        left = ~ended[live]
-        if t + 1 == max_new_tokens or not left.any():
-            break
-        if left.sum() <= 0.75 * len(live):  # taking rows out copies the cache: not for every row that ends
-            keep = left.nonzero()[:, 0]
-            cache.select(keep)
-            live, token = live[keep], token[keep]
-        hidden = model.hidden(token[:, None], cache)[:, -1]
-    count = count.tolist()
+            done |= token == end
+            ended = int(done.sum())
+            if ended == len(done):
+                break
+            if ended >= 0.25 * len(done):  # taking rows out copies the cache: not for every row that ends
+                keep = (~done).nonzero()[:, 0]
+                cache.select(keep)
+                live = keep if isinstance(live, slice) else live[keep]
+                token, done = token[keep], done[keep]
+        if t + 1 < max_new_tokens:
+            hidden = go_on(token)
+    stop = (written == end) if end is not None else torch.zeros_like(written, dtype=torch.bool)
+    ended = stop.any(1)
+    count = torch.where(ended, stop.int().argmax(1) + 1, t + 1).tolist()            # up to the first end; what was drawn behind it does not count
     batch = batch_pairs([(prompts[i // n], written[i, :c].tolist()) for i, c in enumerate(count)]).to(device)
     flat = torch.cat([drawn[i, :c] for i, c in enumerate(count)])
     batch.logprobs = torch.zeros(batch.tokens.shape, dtype=drawn.dtype, device=device).masked_scatter(batch.response_mask, flat)
     batch.ended, batch.group = ended, torch.arange(R, device=device) // n
     return batch
+
+
+def decode(model, cache: Cache) -> Callable[[Tensor], Tensor]:
+    """A function from one new token a row, (L,), to the residual stream behind it, (L, D): the fast path where it fits the model."""
+    if fits(model):
+        return Decoder(model, cache).hidden
+    return lambda token: model.hidden(token[:, None], cache)[:, -1]
 
 
 def draw(logp: Tensor, generator: torch.Generator | None = None) -> Tensor:

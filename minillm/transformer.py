@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .expect import expect, expect_tensor
+from .linear import Linear, linear
 from .readable import expect_tokens, readable_logits  # the second is for those who look for it here
 from .rope import frequencies, rotate, rotations
 
@@ -127,10 +128,10 @@ class Attention(nn.Module):
         c, bias = config, config.family.bias
         self.config, self.layer = config, layer
         self.rotary = c.family.positions == "rotary" and layer not in c.family.unrotated
-        self.q = nn.Linear(c.d_model, c.n_heads * c.d_head, bias="q" in bias)
-        self.k = nn.Linear(c.d_model, c.n_kv_heads * c.d_head, bias="k" in bias)
-        self.v = nn.Linear(c.d_model, c.n_kv_heads * c.d_head, bias="v" in bias)
-        self.o = nn.Linear(c.n_heads * c.d_head, c.d_model, bias="o" in bias)
+        self.q = Linear(c.d_model, c.n_heads * c.d_head, bias="q" in bias)
+        self.k = Linear(c.d_model, c.n_kv_heads * c.d_head, bias="k" in bias)
+        self.v = Linear(c.d_model, c.n_kv_heads * c.d_head, bias="v" in bias)
+        self.o = Linear(c.n_heads * c.d_head, c.d_model, bias="o" in bias)
         if c.family.qk_norm:
             self.q_norm = nn.RMSNorm(c.d_head, eps=c.norm_eps)
             self.k_norm = nn.RMSNorm(c.d_head, eps=c.norm_eps)
@@ -161,9 +162,9 @@ class Block(nn.Module):
         self.attention = Attention(c, layer)
         self.norm2 = make_norm(c)
         if c.family.inner == "swiglu":
-            self.gate = nn.Linear(c.d_model, c.d_ff, bias="gate" in bias)
-        self.up = nn.Linear(c.d_model, c.d_ff, bias="up" in bias)
-        self.down = nn.Linear(c.d_ff, c.d_model, bias="down" in bias)
+            self.gate = Linear(c.d_model, c.d_ff, bias="gate" in bias)
+        self.up = Linear(c.d_model, c.d_ff, bias="up" in bias)
+        self.down = Linear(c.d_ff, c.d_model, bias="down" in bias)
 
     def forward(self, x: Tensor, cos: Tensor | None, sin: Tensor | None, mask: Tensor | None, cache: Cache | None) -> Tensor:
         x = x + self.attention(self.norm1(x), cos, sin, mask, cache)
@@ -188,7 +189,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = make_norm(config)
         if not config.tied:
-            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+            self.head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.family.positions == "rotary":
             cos, sin = rotations(config)
             self.register_buffer("cos", cos, persistent=False)  # (context, E/2)
@@ -241,7 +242,7 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, (..., V): the embedding read backwards, or where it is not tied, a map of its own."""
-        return F.linear(hidden, self.embed.weight if self.config.tied else self.head.weight)
+        return linear(hidden, self.embed.weight if self.config.tied else self.head.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.logits(self.hidden(tokens))                                                # (B, T, V)

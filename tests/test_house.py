@@ -21,9 +21,9 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip
 MAY_IMPORT = {
     "expect": set(),
     "__init__": {"identity"},
-    "tokenizer": set(), "rope": set(), "readable": {"rope"}, "transformer": {"rope", "readable"}, "lora": set(), "quantize": set(), "logprob": set(), "identity": set(), "returns": set(),
+    "tokenizer": set(), "rope": set(), "readable": {"rope"}, "linear": set(), "transformer": {"rope", "readable", "linear"}, "lora": set(), "quantize": set(), "logprob": set(), "identity": set(), "returns": set(),
     "circuits": set(),
-    "sample": {"transformer", "logprob"},
+    "decode": {"transformer", "linear"}, "sample": {"transformer", "logprob", "decode"},
     "methods": {"identity", "logprob", "sample", "returns"},
     "worlds": {"tokenizer"},
     "thinking": {"sample", "worlds", "tokenizer"}, "acting": {"sample", "worlds", "tokenizer"},
