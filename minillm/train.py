@@ -1,25 +1,26 @@
 """One loop for every method: draw a batch, score it, multiply by F, step. It leaves out what F is and where x and y come from.
 
 A method is two plain functions: draw(step) -> Batch and coefficient(batch, logprobs) -> F. All that is random in a step
-belongs to `draw`, seeded by the step's number, so a run that was stopped goes on as if it had not been.
-Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon).
+belongs to `draw`, seeded by the step's number, so a run that was stopped, or killed, goes on as if it had not been.
+Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon); Micikevicius et al. 2018 (mixed precision).
 """
 
 from __future__ import annotations
 
-import json
+import logging
+import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from . import parallel, resume
 from .expect import expect
 from .identity import surrogate
 from .logprob import Batch, logprobs
@@ -37,6 +38,7 @@ class Settings:
     decay: float = 0.7          # share at the end over which they fall to 0
     clip: float = 1.0           # the gradient's norm is cut to this
     save_every: int = 200       # steps between checkpoints, where a folder is given
+    bf16: bool = False          # matrix products in bfloat16; weights, gradients and optimisers stay in float32
 
     def __post_init__(self):
         expect(isinstance(self.steps, int) and self.steps >= 1, "steps", self.steps, "give 1 or more")
@@ -64,69 +66,136 @@ class NonFinite(FloatingPointError):
 
 
 def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Tensor], Tensor], settings: Settings, *,
-          label: str = "train", progress: bool = True, folder: str | os.PathLike | None = None, scoring: dict | None = None) -> list[dict]:
+          label: str = "train", progress: bool = True, folder: str | os.PathLike | None = None, scoring: dict | None = None,
+          accumulate: int = 1, compile: bool = False) -> list[dict]:
     """Take settings.steps steps along E[F · ∇ log p(y|x)] and return one row of metrics for each.
 
     draw(step) -> Batch; coefficient(batch, logprobs) -> F, (B,) or (B, T), where logprobs (B, T) carry no gradient.
     A batch may hold `targets` (see logprobs) and `pairs` (see surrogate). scoring: temperature, top_k, top_p that y was drawn
-    with. folder: metrics.jsonl and state.safetensors are kept there, and a run stopped half-way goes on from them.
+    with. folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them.
+    accumulate: score a batch in so many pieces, one after the other, where it does not fit into memory. F still sees it whole,
+    so every piece is scored twice: about a third more work. compile: score with torch.compile; where that fails, a line says so.
+    On several processes (see `parallel`) each takes its share of the rows; accumulate, compile and their number may change
+    when a run goes on, the settings may not. settings.bf16 pays where there are units for bfloat16 (CUDA cards, avx512_bf16, amx)
+    and matrices to fill them: a quarter of a step at d_model 384 on one core with avx512_bf16, a seventh at 128.
 
     A row holds: step, nll (mean −log p of a response token, nats), F (its mean, over response tokens where it is (B, T)),
-    grad_norm (before clipping), rate, tokens and seconds since the start. Raises NonFinite, with the step, the batch and the likely cause.
+    grad_norm (before clipping), rate, tokens and seconds since the start. Raises NonFinite, with the step, the batch and the
+    likely cause; OSError, before the first step, for a folder that cannot be written, and for a full disk.
     """
+    expect(isinstance(accumulate, int) and accumulate >= 1, "accumulate", accumulate, "give 1 (the batch whole) or more pieces")
+    expect(not settings.bf16 or all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad), "bf16", True,
+           "it is for weights in float32: model.float()")
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, settings)
-    rows: list[dict] = []
+    folder, rows = None if folder is None else Path(folder), []
     if folder is not None:
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = _resume(folder, model, optimizers, settings)
+        rows = resume.load(folder, model, optimizers, settings)
+    parallel.agree([], len(rows))
+    parallel.alike(model)
     begun, tokens = time.perf_counter() - (rows[-1]["seconds"] if rows else 0), rows[-1]["tokens"] if rows else 0
-    bar = tqdm(range(len(rows), settings.steps), initial=len(rows), total=settings.steps, desc=label, disable=not progress, mininterval=0.5)
+    first = parallel.rank() == 0
+    bar = tqdm(range(len(rows), settings.steps), initial=len(rows), total=settings.steps, desc=label,
+               disable=not (progress and first), mininterval=0.5)
     model.train()
+    scorer = None
     whole = True  # False while weights, optimisers and rows belong to different steps
-    try:
-        for step in bar:
-            batch = draw(step).to(device)
-            logp = logprobs(model, batch.tokens, batch.response_mask, targets=getattr(batch, "targets", None), **(scoring or {}))
-            weight = coefficient(batch, logp.detach())
-            expect(isinstance(weight, Tensor), "coefficient", type(weight).__name__, "return a tensor (B,) or (B, T)")
-            _expect_finite(step, batch, rows, coefficient=weight, logprobs=logp.detach())
-            objective = surrogate(weight, logp, batch.response_mask, getattr(batch, "pairs", None))
-            (-objective).backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-            _expect_finite(step, batch, rows, gradient=norm)
-            scored = int(batch.response_mask.sum())
-            tokens += batch.tokens.numel()
-            F = weight[batch.response_mask] if weight.ndim == 2 else weight
-            row = {"step": step, "nll": -float(logp.detach().sum()) / scored, "F": float(F.mean()), "grad_norm": float(norm),
-                   "rate": settings.rate(step), "tokens": tokens}
-            whole = False
+    kept, generators = len(rows), resume.generators(device)
+    with parallel.pressed_keys() as pressed:
+        try:
+            for step in bar:
+                batch = draw(step).to(device)
+                parallel.agree(pressed, step, batch.tokens, batch.response_mask, getattr(batch, "targets", None))
+                scorer = _compiled(model, batch.tokens, settings.bf16) if compile and scorer is None else scorer or model
+                weight, logp = _gradients(scorer, batch, coefficient, scoring or {}, accumulate, settings.bf16, step, rows)
+                parallel.add_up_gradients(model)
+                norm = parallel.full(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
+                mask = batch.response_mask if weight.ndim == 2 else torch.ones_like(weight, dtype=torch.bool)
+                norm, total, scored, F, count = torch.stack([  # one wait for the device
+                    norm, logp.sum(), batch.response_mask.sum(), weight.where(mask, 0).sum(), mask.sum()]).tolist()
+                if not math.isfinite(norm):
+                    _raise_non_finite(step, batch, rows, "gradient", torch.tensor(norm))
+                tokens += batch.tokens.numel()
+                row = {"step": step, "nll": -total / scored, "F": F / count, "grad_norm": norm, "rate": settings.rate(step),
+                       "tokens": tokens}
+                whole = False
+                for optimizer in optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["peak"] * row["rate"]
+                    optimizer.step()
+                    optimizer.zero_grad()
+                rows.append(row | {"seconds": round(time.perf_counter() - begun, 3)})
+                generators = resume.generators(device) if folder is not None else {}
+                whole = True
+                bar.set_postfix_str(f"{rows[-1]['nll']:.3f} nats/token", refresh=False)
+                if folder is not None and ((step + 1) % settings.save_every == 0 or step + 1 == settings.steps):
+                    resume.save(folder, model, optimizers, settings, rows, generators)
+                    kept = len(rows)
+        except KeyboardInterrupt:
+            if folder is not None:
+                if whole and len(rows) > kept:
+                    resume.save(folder, model, optimizers, settings, rows, generators)
+                where = f"kept in {folder}" if whole else f"in the middle of one, so {folder} keeps its last checkpoint"
+                if first:
+                    print(f"\nStopped after {len(rows)} of {settings.steps} steps; {where}. Run the same command again to go on.")
+            raise
+        finally:
+            bar.close()
             for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * row["rate"]
-                optimizer.step()
                 optimizer.zero_grad()
-            rows.append(row | {"seconds": round(time.perf_counter() - begun, 3)})
-            whole = True
-            bar.set_postfix_str(f"{rows[-1]['nll']:.3f} nats/token", refresh=False)
-            if folder is not None and (step + 1) % settings.save_every == 0:
-                _save(folder, model, optimizers, settings, rows)
-    except KeyboardInterrupt:
-        if folder is not None:
-            if whole:
-                _save(folder, model, optimizers, settings, rows)
-            kept = f"kept in {folder}" if whole else f"in the middle of one, so {folder} keeps its last checkpoint"
-            print(f"\nStopped after {len(rows)} of {settings.steps} steps; {kept}. Run the same command again to go on.")
-        raise
-    finally:
-        bar.close()
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        model.eval()
-    if folder is not None:
-        _save(folder, model, optimizers, settings, rows)
+            model.eval()
     return rows
+
+
+def _gradients(scorer, batch: Batch, coefficient, scoring: dict, accumulate: int, bf16: bool, step: int,
+               rows: list[dict]) -> tuple[Tensor, Tensor]:
+    """Add the gradient of −surrogate over this process's rows to the weights' .grad; return F and log p (B, T) of the whole batch.
+
+    F may compare rows (a group's mean, a pair), so it is made once, of the whole batch. One piece keeps its graph until F is
+    known; of several only the numbers are kept, and each is scored again.
+    """
+    tokens, response_mask, targets, (B, T) = batch.tokens, batch.response_mask, getattr(batch, "targets", None), batch.tokens.shape
+    pairs, mine = getattr(batch, "pairs", None), parallel.pieces(B, accumulate)
+
+    def score(part: slice) -> Tensor:
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
+            return logprobs(scorer, tokens[part], response_mask[part], targets=None if targets is None else targets[part], **scoring)
+
+    with torch.set_grad_enabled(len(mine) == 1):
+        scores = [score(part) for part, _ in mine]
+    logp = scores[0].new_zeros(B, T)
+    for (part, counts), scored in zip(mine, scores):
+        if counts:
+            logp[part] = scored.detach()
+    parallel.add_up(logp)
+    weight = coefficient(batch, logp)
+    expect(isinstance(weight, Tensor), "coefficient", type(weight).__name__, "return a tensor (B,) or (B, T)")
+    expect(weight.shape in ((B,), (B, T)), "coefficient", f"of shape {tuple(weight.shape)}", f"return one of shape {(B,)} or {(B, T)}")
+    if not bool(torch.isfinite(weight).all() & torch.isfinite(logp).all()):
+        _raise_non_finite(step, batch, rows, *(("logprobs", logp) if torch.isfinite(weight).all() else ("coefficient", weight)))
+    for (part, counts), scored in zip(mine, scores):
+        scored = scored if len(mine) == 1 else score(part)
+        F = weight[part] if counts else torch.zeros_like(weight[part])
+        (-surrogate(F, scored, response_mask[part], B if pairs is None else pairs)).backward()
+    return weight, logp
+
+
+def _compiled(model, tokens: Tensor, bf16: bool):
+    """What `logprobs` needs of a model, its hidden states by torch.compile. Where that fails on these tokens: one line, and the model."""
+    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)  # it warns of the checks of tokens, which it leaves uncompiled
+    rows, _ = parallel.pieces(len(tokens))[0]
+    try:
+        hidden = torch.compile(model.hidden)
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
+            hidden(tokens[rows]).sum().backward()  # it compiles, or fails, when it is first called, forwards and backwards
+        return SimpleNamespace(hidden=hidden, logits=model.logits, config=model.config)
+    except Exception as error:  # whatever a compiler may raise
+        why = (str(error).strip().splitlines() or [""])[0]
+        if parallel.rank() == 0:
+            print(f"torch.compile failed, so training goes on without it: {type(error).__name__}: {why}")
+        return model
+    finally:
+        model.zero_grad()
 
 
 def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
@@ -140,74 +209,24 @@ def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
     if rest:
         optimizers.append(torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay))
     if inner:
-        optimizers.append(torch.optim.Muon(inner, lr=settings.muon_lr, weight_decay=settings.weight_decay))
+        muon = parallel.Muon if parallel.is_sharded(model) else torch.optim.Muon
+        optimizers.append(muon(inner, lr=settings.muon_lr, weight_decay=settings.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
 
 
-def _expect_finite(step: int, batch: Batch, rows: list[dict], **values: Tensor) -> None:
-    for name, value in values.items():
-        bad = ~torch.isfinite(value)
-        if not bad.any():
-            continue
-        row = f" in row {bad.nonzero()[0, 0].item()} of the batch" if value.ndim else ""
-        norms = [r["grad_norm"] for r in rows[-20:]]
-        if name == "coefficient":
-            cause = "a reward, a baseline or a weight is not a number: look at what `coefficient` was given"
-        elif len(norms) > 1 and norms[-1] > 10 * sorted(norms)[len(norms) // 2]:
-            cause = f"the gradient's norm grew to {norms[-1]:.3g} before it: lower lr and muon_lr, or lengthen warmup"
-        elif name == "logprobs":
-            cause = "a token has probability 0 (was it drawn under the settings that score it?), or the weights are broken already: lower the rates"
-        else:
-            cause = "log p is near −inf for some token, or the rates are too high: lower lr and muon_lr"
-        raise NonFinite(f"step {step}: {name} is {value[bad][0].item()}{row} (tokens {tuple(batch.tokens.shape)}); likely cause: {cause}", step, batch)
-
-
-def _save(folder: Path, model, optimizers: list[torch.optim.Optimizer], settings: Settings, rows: list[dict]) -> None:
-    """Weights and optimisers to state.safetensors, metrics to metrics.jsonl; each is written beside and then renamed."""
-    tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
-    for o, optimizer in enumerate(optimizers):
-        for i, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{o}.{i}.{key}": value.contiguous() for key, value in state.items()}
-    metadata = {"steps": str(len(rows)), "settings": json.dumps(asdict(settings)), "metrics": json.dumps(rows)}
-    beside = folder / "state.safetensors.part"
-    save_file(tensors, beside, metadata)
-    os.replace(beside, folder / "state.safetensors")
-    beside = folder / "metrics.jsonl.part"
-    beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    os.replace(beside, folder / "metrics.jsonl")
-
-
-def _resume(folder: Path, model, optimizers: list[torch.optim.Optimizer], settings: Settings) -> list[dict]:
-    """Load what `_save` kept and return its metrics; [] in a fresh folder. ValueError for another run's or a damaged state."""
-    path = folder / "state.safetensors"
-    if not path.exists():
-        return []
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-        kept, rows = json.loads(metadata["settings"]), json.loads(metadata["metrics"])
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): delete it to begin again") from None
-    except KeyError as error:
-        raise ValueError(f"{path} has no {error}, so it is not a state of `train`: name a new folder, or delete it") from None
-    expect(kept == asdict(settings), "folder", str(folder),
-           "it keeps a run with other settings: name a new folder, or delete this one")
-    own = dict(model.named_parameters())
-    expect({f"model.{name}": tuple(p.shape) for name, p in own.items()} ==
-           {key: tuple(t.shape) for key, t in tensors.items() if key.startswith("model.")}, "folder", str(folder),
-           "it keeps a run of a model of another shape: name a new folder, or delete this one")
-    with torch.no_grad():
-        for name, p in own.items():
-            p.copy_(tensors[f"model.{name}"])
-    for o, optimizer in enumerate(optimizers):
-        state: dict = {}
-        for key, value in tensors.items():
-            parts = key.split(".", 3)
-            if parts[0] == "optimizer" and int(parts[1]) == o:
-                state.setdefault(int(parts[2]), {})[parts[3]] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return rows
+def _raise_non_finite(step: int, batch: Batch, rows: list[dict], name: str, value: Tensor) -> None:
+    bad = ~torch.isfinite(value)
+    row = f" in row {bad.nonzero()[0, 0].item()} of the batch" if value.ndim else ""
+    norms = [r["grad_norm"] for r in rows[-20:]]
+    if name == "coefficient":
+        cause = "a reward, a baseline or a weight is not a number: look at what `coefficient` was given"
+    elif len(norms) > 1 and norms[-1] > 10 * sorted(norms)[len(norms) // 2]:
+        cause = f"the gradient's norm grew to {norms[-1]:.3g} before it: lower lr and muon_lr, or lengthen warmup"
+    elif name == "logprobs":
+        cause = "a token has probability 0 (was it drawn under the settings that score it?), or the weights are broken already: lower the rates"
+    else:
+        cause = "log p is near −inf for some token, or the rates are too high: lower lr and muon_lr"
+    raise NonFinite(f"step {step}: {name} is {value[bad][0].item()}{row} (tokens {tuple(batch.tokens.shape)}); likely cause: {cause}", step, batch)

@@ -293,7 +293,7 @@ def test_a_disk_that_fills_up_leaves_the_last_state(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return save_file(tensors, path, metadata)
 
-    monkeypatch.setattr("minillm.train.save_file", failing)
+    monkeypatch.setattr("minillm.resume.save_file", failing)
     with pytest.raises(OSError, match="No space"):
         run(table(), draw_pairs, one, settings, folder=tmp_path)
     resumed = table()
@@ -487,3 +487,64 @@ def test_it_learns_from_its_own_answers(method):
     before = chance()
     run(model, draw, coefficient, adamw(40, lr=0.02))
     assert before < 0.5 and chance() > 0.9
+
+
+# --- how the work is done -------------------------------------------------------------------------------------------------------
+
+
+def test_bf16_learns_as_float32_does():
+    """Matrix products in bfloat16: other numbers, the weights still float32, and over three seeds the loss ends within 0.02 nats."""
+    batch = batch_pairs([PAIRS[0], PAIRS[1], PAIRS[3]])
+    for seed in range(3):
+        ends = []
+        for bf16 in (False, True):
+            model = Tiny(seed, torch.float32, d_model=32)
+            rows = run(model, lambda step: batch, one, Settings(60, lr=0.02, bf16=bf16))
+            ends.append(rows[-1]["nll"])
+            assert rows[-1]["nll"] < 0.5 * rows[0]["nll"] and all(p.dtype == torch.float32 for p in model.parameters())
+        assert ends[0] != ends[1] and abs(ends[0] - ends[1]) < 0.02
+    with pytest.raises(ValueError, match="bf16 is True: it is for weights in float32"):
+        run(Tiny(), draw_pairs, one, Settings(1, bf16=True))
+
+
+@pytest.mark.parametrize("accumulate", [0, 1.5, -1])
+def test_pieces_are_whole_numbers(accumulate):
+    with pytest.raises(ValueError, match=f"accumulate is {accumulate}: give 1"):
+        run(Tiny(), draw_pairs, one, Settings(1), accumulate=accumulate)
+
+
+def with_backend(monkeypatch, backend):
+    """torch.compile with another backend: the real one takes half a minute and a C compiler."""
+    real, asked = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda function: asked.append(function) or real(function, backend=backend))
+    return asked
+
+
+def test_compiled_it_ends_where_it_would_have(monkeypatch, capsys):
+    """PyTorch's graph of the model, forwards and backwards, in place of the model: float64, 1e-12. What samples stays uncompiled."""
+    asked = with_backend(monkeypatch, "aot_eager")
+    plain, compiled = Tiny(n_layers=1), Tiny(n_layers=1)
+    rows = run(plain, draw_pairs, one, Settings(3))
+    again = run(compiled, draw_pairs, one, Settings(3), compile=True)
+    assert asked == [compiled.hidden] and torch.allclose(weights(plain), weights(compiled), rtol=0, atol=1e-12)
+    assert [row["nll"] for row in rows] == pytest.approx([row["nll"] for row in again], abs=1e-12)
+    assert capsys.readouterr().out == "" and type(compiled) is Tiny
+
+
+def broken_backend(graph, inputs):
+    raise AssertionError("no compiler here\nand a long story")
+
+
+@pytest.mark.parametrize("how", ["the backend fails", "torch.compile refuses"])
+def test_where_compiling_fails_one_line_says_so(monkeypatch, capsys, how):
+    """The run goes on as if it had not been asked for: the same weights, bit for bit."""
+    if how == "the backend fails":
+        with_backend(monkeypatch, broken_backend)
+    else:
+        monkeypatch.setattr(torch, "compile", lambda function: 1 // 0)
+    plain, compiled = Tiny(n_layers=1), Tiny(n_layers=1)
+    run(plain, draw_pairs, one, Settings(3))
+    run(compiled, draw_pairs, one, Settings(3), compile=True)
+    said = capsys.readouterr()
+    assert said.out.startswith("torch.compile failed, so training goes on without it: ") and said.out.count("\n") == 1 and said.err == ""
+    assert torch.equal(weights(plain), weights(compiled))
