@@ -152,7 +152,11 @@ CODES = (*RIGHT, *(code for _, _, code in WRONG))
 
 def put_to_the_test(function, arguments, inputs):
     """A driver: what the learner's test says of code number `which`, which comes under the same name each time."""
-    verdict = function(handed_out(CODES[int(inputs["which"])]))
+    return read_verdict(function(handed_out(CODES[int(inputs["which"])])))
+
+
+def read_verdict(verdict) -> dict[str, np.ndarray]:
+    """What a learner's test says, True or False, as an array; Unfit for anything else."""
     if verdict is None:
         raise Unfit("None", "It returns None. Does it end with a `return`?")
     if isinstance(verdict, Tensor | np.ndarray):

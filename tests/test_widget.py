@@ -27,10 +27,16 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """A JupyterLab of its own, on a copy of the chapter, with its settings in a temporary folder. Yields the notebook's address."""
+def notebook():
+    """What is opened. Another chapter's test file has a fixture of this name of its own."""
+    return ROOT / "chapters" / "01_one_gradient.ipynb"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, notebook):
+    """A JupyterLab of its own, on a copy of the notebook, with its settings in a temporary folder. Yields the notebook's address."""
     home = tmp_path_factory.mktemp("lab")
-    shutil.copy(ROOT / "chapters" / "01_one_gradient.ipynb", home / "chapter.ipynb")
+    shutil.copy(notebook, home / "chapter.ipynb")
     for plugin, setting in (("apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False}),
                             ("notebook-extension/tracker", {"windowingMode": "none"})):  # keep cells that are scrolled away in the page
         file = home / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
@@ -64,7 +70,7 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(lab):
-    """The chapter, opened and run from top to bottom."""
+    """The notebook, opened and run from top to bottom."""
     from playwright.sync_api import sync_playwright
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
@@ -78,7 +84,7 @@ def page(lab):
             page.locator(".jp-Dialog button.jp-mod-accept").first.click()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_selector(".widget-dropdown select", timeout=120_000)
+        page.wait_for_selector(".jp-OutputArea [role=status]", timeout=120_000)
         yield page
         browser.close()
 
