@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .decode import Decoder, fits
-from .expect import expect, expect_finite, expect_tensor
+from .expect import expect, expect_finite, expect_numbers, expect_tensor
 from .logprob import Batch, batch_pairs, warp
 from .transformer import Cache
 
@@ -104,11 +104,15 @@ def decode(model, cache: Cache) -> Callable[[Tensor], Tensor]:
 
 
 def draw(logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One index from each row of log-probabilities (L, V) -> (L,): the largest of p/e, with e exponential (the Gumbel trick)."""
+    """One index from each row of log-probabilities (L, V) -> (L,): the first whose cumulated probability is above a uniform number."""
     expect_tensor("logp", logp, "L V", "float")
-    expect_finite("logp.amax(-1)", logp.amax(-1))  # argmax would take a NaN for the largest
-    noise = torch.empty_like(logp).exponential_(generator=generator).clamp_(min=torch.finfo(logp.dtype).tiny)
-    return (logp - noise.log()).argmax(-1)
+    expect_finite("logp.amax(-1)", logp.amax(-1))
+    exact = torch.float32 if logp.device.type == "mps" else torch.float64           # Apple's GPUs have no doubles
+    upto = logp.to(exact).exp().cumsum(-1)                                          # (L, V)
+    expect_numbers("logp", upto[:, -1])                                             # a NaN anywhere in a row reaches its end
+    u = torch.rand(len(logp), 1, dtype=exact, device=logp.device, generator=generator)
+    # Below the row's own total, whatever rounding made of it: an index of probability 0 adds nothing, and is never the first above.
+    return torch.searchsorted(upto, u * upto[:, -1:] * (1 - 2 * torch.finfo(exact).eps), right=True)[:, 0]
 
 
 def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *, temperature: float = 0.0, n: int = 1,

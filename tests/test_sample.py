@@ -178,6 +178,14 @@ def test_draw_takes_each_index_as_often_as_it_says():
     assert counts[3] == 0 and statistic < too_much(degrees)
 
 
+@pytest.mark.parametrize("u, first, second", [(0.0, 1, 0), (1 - 2**-53, 3, 4)])
+def test_the_ends_of_the_uniform_number_draw_nothing_impossible(monkeypatch, u, first, second):
+    """The smallest and the largest number that rand can give, on rows whose first or last tokens have probability 0: never one of those."""
+    p = torch.tensor([[0.0, 0.1, 0.5, 0.4, 0.0], [0.2, 0.2, 0.2, 0.2, 0.2]])
+    monkeypatch.setattr(torch, "rand", lambda *shape, **kw: torch.full(shape, u, dtype=kw["dtype"]))
+    assert draw(p.log()).tolist() == [first, second]
+
+
 def test_answers_to_one_prompt_are_drawn_apart():
     """Two answers to one prompt agree as often as chance says, Σ p², here over 8,000 pairs (5 standard deviations)."""
     model = Tiny(6)
