@@ -16,9 +16,9 @@ import torch
 
 import minillm
 from conftest import Tiny
-from minillm import expect, families, hub, identity, logprob, readable, rope, sample, tokenizer, train, transformer
+from minillm import expect, families, hub, identity, logprob, readable, returns, rope, sample, tokenizer, train, transformer
 from minillm.logprob import Batch
-from minillm.methods import dagger, reinforce, self_training, supervised
+from minillm.methods import critic, dagger, dpo, grpo, ipo, kto, ppo, reinforce, reward_model, self_training, supervised
 from minillm.tokenizer import Tokenizer
 from minillm.worlds import own, questions, sums, town
 
@@ -405,7 +405,10 @@ CASES = {
     ],
     "reinforce.coefficient": [
         ("NaN", lambda: reinforce.coefficient(f(1.0, NAN)), r"rewards\[1\] is nan"),
-        ("rank", lambda: reinforce.coefficient(LOGP), "rewards is of shape"),
+        ("rank", lambda: reinforce.coefficient(LOGP[None]), "rewards is of shape"),
+        ("a baseline an answer for rewards a token", lambda: reinforce.coefficient(LOGP, f(1.0, 2.0)), r"baseline is of shape \(2,\)"),
+        ("a log-ratio a token for rewards an answer", lambda: reinforce.coefficient(f(1.0, 2.0), 0.0, 0.1, LOGP), "log_ratio is of shape"),
+        ("NaN beta", lambda: reinforce.coefficient(f(1.0), beta=NAN), "beta is nan"),
         ("integers", lambda: reinforce.coefficient(i(1, 0)), "rewards is of dtype"),
         ("empty", lambda: reinforce.coefficient(f()), "rewards is empty"),
         ("a baseline that would broadcast", lambda: reinforce.coefficient(f(1.0, 2.0), f([1.0], [2.0])),
@@ -428,6 +431,155 @@ CASES = {
         ("NaN reward", lambda: reinforce.loss(LOGP, MASK, f(1.0, NAN)), r"rewards\[1\] is nan"),
         ("NaN log p", lambda: reinforce.loss(LOGP_NAN, MASK, f(1.0, 2.0)), "is nan"),
         ("all-masked row", lambda: reinforce.loss(LOGP, NONE, f(1.0, 2.0)), r"response_mask\[1\]"),
+    ],
+    "returns.last_token": [
+        ("dtype", lambda: returns.last_token(LOGP), "response_mask is of dtype"),
+        ("all-masked row", lambda: returns.last_token(NONE), r"response_mask\[1\] is False everywhere"),
+    ],
+    "returns.place_rewards": [
+        ("size", lambda: returns.place_rewards(f(1.0), MASK), "rewards is of shape"),
+        ("NaN", lambda: returns.place_rewards(f(1.0, NAN), MASK), r"rewards\[1\] is nan"),
+    ],
+    "returns.log_ratio": [
+        ("shape of the reference", lambda: returns.log_ratio(LOGP, LOGP[:, 1:], MASK), r"reference is of shape \(2, 2\)"),
+        ("an answer's sum", lambda: returns.log_ratio(LOGP, f(1.0, 2.0), MASK), "reference is of shape"),
+        ("none", lambda: returns.log_ratio(LOGP, None, MASK), "reference is NoneType: give a torch tensor"),
+        ("NaN", lambda: returns.log_ratio(LOGP_NAN, LOGP, MASK), r"\(logprobs − reference\)\[0, 1\] is nan"),
+    ],
+    "returns.kl": [
+        ("kind", lambda: returns.kl(LOGP, LOGP, MASK, "k4"), "kind is 'k4': give 'k1', 'k2' or 'k3'"),
+    ],
+    "returns.kl_coefficient": [
+        ("k1", lambda: returns.kl_coefficient(LOGP, LOGP, MASK, "k1"), "kind is 'k1': give 'k2' or 'k3'; k1 belongs into the reward"),
+    ],
+    "returns.rewards_with_kl": [
+        ("beta", lambda: returns.rewards_with_kl(f(1.0, 2.0), LOGP, LOGP, MASK, -1.0), "beta is -1.0: give 0 or more"),
+        ("rewards a token", lambda: returns.rewards_with_kl(LOGP, LOGP, LOGP, MASK, 1.0), "rewards is of shape"),
+    ],
+    "returns.gae": [
+        ("shape", lambda: returns.gae(LOGP, LOGP[:, :2], MASK), "values is of shape"),
+        ("lam", lambda: returns.gae(LOGP, LOGP, MASK, 1.0, 1.5), "lam is 1.5: give a number from 0 to 1"),
+        ("gamma", lambda: returns.gae(LOGP, LOGP, MASK, NAN), "gamma is nan"),
+        ("NaN", lambda: returns.gae(LOGP_NAN, LOGP, MASK), r"rewards\[0, 1\] is nan"),
+    ],
+    "returns.reward_to_go": [
+        ("an answer's rewards", lambda: returns.reward_to_go(f(1.0, 2.0), MASK), "rewards is of shape"),
+    ],
+    "returns.whiten": [
+        ("NaN", lambda: returns.whiten(LOGP_NAN, MASK), r"advantages\[0\] is nan"),
+        ("dtype", lambda: returns.whiten(TOKENS, MASK), "advantages is of dtype"),
+    ],
+    "returns.adapt_beta": [
+        ("beta 0", lambda: returns.adapt_beta(0.0, 1.0, 1.0), "beta is 0.0: give a positive number"),
+        ("target", lambda: returns.adapt_beta(0.1, 1.0, 0.0), "target is 0.0"),
+        ("NaN", lambda: returns.adapt_beta(0.1, NAN, 1.0), "kl is nan"),
+    ],
+    "returns.margin": [
+        ("odd", lambda: returns.margin(f(1.0, 2.0, 3.0), f(1.0, 2.0, 3.0)), "logprobs is of 3 rows: give the chosen answers, then the rejected"),
+        ("size", lambda: returns.margin(f(1.0, 2.0), f(1.0)), "reference is of shape"),
+        ("tokens", lambda: returns.margin(LOGP, LOGP), "logprobs is of shape"),
+        ("inf", lambda: returns.margin(f(1.0, 2.0), f(1.0, -INF)), r"reference\[1\] is -inf"),
+    ],
+    "returns.expect_aligned": [
+        ("shape", lambda: returns.expect_aligned(MASK, values=LOGP[:, :2]), "values is of shape"),
+    ],
+    "dpo.coefficient": [
+        ("beta", lambda: dpo.coefficient(LOGP, MASK, f(1.0, 2.0), 0.0), "beta is 0.0: give a positive number"),
+        ("smoothing", lambda: dpo.coefficient(LOGP, MASK, f(1.0, 2.0), smoothing=0.5), "smoothing is 0.5: give the share"),
+        ("a reference a token", lambda: dpo.coefficient(LOGP, MASK, LOGP), "reference is of shape"),
+        ("odd", lambda: dpo.coefficient(LOGP[:1], MASK[:1], f(1.0)), "logprobs is of 1 rows"),
+        ("NaN", lambda: dpo.coefficient(LOGP_NAN, MASK, f(1.0, 2.0)), "is nan"),
+    ],
+    "dpo.loss": [
+        ("reference size", lambda: dpo.loss(LOGP, MASK, f(1.0)), "reference is of shape"),
+        ("all-masked row", lambda: dpo.loss(LOGP, NONE, f(1.0, 2.0)), r"response_mask\[1\]"),
+    ],
+    "dpo.reference_logprobs": [
+        ("none", lambda: dpo.reference_logprobs(MODEL, []), "pairs is empty"),
+        ("rows", lambda: dpo.reference_logprobs(MODEL, [([1], [2])], 0), "rows is 0: give 1 or more"),
+        ("no prompt", lambda: dpo.reference_logprobs(MODEL, [([], [2])]), r"pairs\[0\] is without a prompt"),
+    ],
+    "dpo.draw": [
+        ("none", lambda: dpo.draw([], f()), "comparisons is empty"),
+        ("reference", lambda: dpo.draw([([1], [2], [3])], f([1.0])), "reference is of shape"),
+    ],
+    "ipo.coefficient": [
+        ("beta", lambda: ipo.coefficient(LOGP, MASK, f(1.0, 2.0), -1.0), "beta is -1.0: give a positive number"),
+        ("odd", lambda: ipo.coefficient(LOGP[:1], MASK[:1], f(1.0)), "logprobs is of 1 rows"),
+    ],
+    "ipo.loss": [
+        ("reference size", lambda: ipo.loss(LOGP, MASK, f(1.0)), "reference is of shape"),
+    ],
+    "kto.coefficient": [
+        ("thumbs as numbers", lambda: kto.coefficient(LOGP, MASK, f(1.0, 2.0), f(1.0)), "thumbs is of dtype torch.float64: give a bool"),
+        ("a thumb for each row", lambda: kto.coefficient(LOGP, MASK, f(1.0, 2.0), MASK[:, 1]), "thumbs is of shape"),
+        ("no mismatched rows", lambda: kto.coefficient(LOGP[:1], MASK[:1], f(1.0), MASK[:1, 1]), "logprobs is of 1 rows: give the answers and then"),
+        ("weights", lambda: kto.coefficient(LOGP, MASK, f(1.0, 2.0), MASK[:1, 1], down=-1.0), r"up, down is \(1.0, -1.0\)"),
+        ("beta", lambda: kto.coefficient(LOGP, MASK, f(1.0, 2.0), MASK[:1, 1], beta=0), "beta is 0"),
+    ],
+    "kto.loss": [
+        ("reference", lambda: kto.loss(LOGP, MASK, f(1.0, NAN), MASK[:1, 1]), r"reference\[1\] is nan"),
+    ],
+    "kto.draw": [
+        ("one", lambda: kto.draw([([1], [2], True)]), "examples is 1 long: give at least two"),
+    ],
+    "reward_model.coefficient": [
+        ("rewards a token", lambda: reward_model.coefficient(LOGP, i(0), i(1), f(1.0)), "rewards is of shape"),
+        ("a row outside", lambda: reward_model.coefficient(f(1.0, 2.0), i(0), i(2), f(1.0)), "worse is 2 to 2: the batch has 2 rows"),
+        ("one too few", lambda: reward_model.coefficient(f(1.0, 2.0), i(0), i(1, 0), f(1.0)), "worse is of shape"),
+        ("a margin that would broadcast", lambda: reward_model.coefficient(f(1.0, 2.0), i(0, 1), i(1, 0), f(1.0, 1.0), f([1.0], [2.0])), "margin is of another shape"),
+        ("NaN", lambda: reward_model.coefficient(f(1.0, NAN), i(0), i(1), f(1.0)), r"rewards\[1\] is nan"),
+    ],
+    "reward_model.loss": [
+        ("bool rows", lambda: reward_model.loss(f(1.0, 2.0), MASK[0, :1], i(1), f(1.0)), "better is of dtype"),
+    ],
+    "reward_model.draw": [
+        ("none", lambda: reward_model.draw([]), "pairs is empty"),
+        ("one answer", lambda: reward_model.draw([([1], [[2]])]), r"rankings\[0\] is of 1 answers: give two or more"),
+    ],
+    "reward_model.calibration": [
+        ("bins", lambda: reward_model.calibration(f(1.0), 0), "bins is 0"),
+        ("NaN", lambda: reward_model.calibration(f(NAN)), r"gaps\[0\] is nan"),
+    ],
+    "critic.coefficient": [
+        ("shape", lambda: critic.coefficient(LOGP, MASK, LOGP, LOGP[:, :2]), "goals is of shape"),
+        ("clip", lambda: critic.coefficient(LOGP, MASK, LOGP, LOGP, 0.0), "clip is 0.0: give a positive number"),
+    ],
+    "critic.loss": [
+        ("shape", lambda: critic.loss(LOGP, MASK, LOGP[:1], LOGP), "old_values is of shape"),
+    ],
+    "ppo.coefficient": [
+        ("advantages an answer", lambda: ppo.coefficient(LOGP, MASK, LOGP, f(1.0, 2.0)), "advantages is of shape"),
+        ("clip", lambda: ppo.coefficient(LOGP, MASK, LOGP, LOGP, 0.0), "clip is 0.0: give a positive number, or inf"),
+        ("old", lambda: ppo.coefficient(LOGP, MASK, LOGP[:, 1:], LOGP), "old is of shape"),
+        ("NaN", lambda: ppo.coefficient(LOGP_NAN, MASK, LOGP, LOGP), r"\[0, 1\] is nan"),
+    ],
+    "ppo.loss": [
+        ("all-masked row", lambda: ppo.loss(LOGP, NONE, LOGP, LOGP), r"response_mask\[1\]"),
+    ],
+    "ppo.draw": [
+        ("beta", lambda: ppo.draw(MODEL, critic.Critic(8).double(), MODEL, [[1]], lambda b: f(1.0), 3, beta=-1.0), "beta is -1.0"),
+        ("a reward too many", lambda: ppo.draw(MODEL, critic.Critic(8).double(), MODEL, [[1]], lambda b: f(1.0, 2.0), 3), "rewards is of shape"),
+        ("none", lambda: ppo.draw(MODEL, critic.Critic(8).double(), MODEL, [], lambda b: f(1.0), 3), "prompts is empty"),
+    ],
+    "ppo.minibatches": [
+        ("rows", lambda: next(ppo.minibatches(Batch(tokens=TOKENS), 3, 1)), "rows is 3: give 1 to 2"),
+        ("passes", lambda: next(ppo.minibatches(Batch(tokens=TOKENS), 1, 0)), "passes is 0"),
+    ],
+    "grpo.advantages": [
+        ("a group of one", lambda: grpo.advantages(f(1.0, 2.0, 3.0), i(0, 0, 4)), r"group is \[4\], with one answer each"),
+        ("NaN", lambda: grpo.advantages(f(1.0, NAN), i(0, 0)), r"rewards\[1\] is nan"),
+    ],
+    "grpo.coefficient": [
+        ("advantages a token", lambda: grpo.coefficient(LOGP, MASK, LOGP, LOGP), "advantages is of shape"),
+        ("no reference", lambda: grpo.coefficient(LOGP, MASK, LOGP, f(1.0, 2.0), beta=0.1), "reference is NoneType"),
+        ("clip", lambda: grpo.coefficient(LOGP, MASK, LOGP, f(1.0, 2.0), clip_high=-1.0), r"clip, clip_high is \(0.2, -1.0\)"),
+    ],
+    "grpo.loss": [
+        ("old", lambda: grpo.loss(LOGP, MASK, LOGP[:1], f(1.0, 2.0)), "old is of shape"),
+    ],
+    "grpo.draw": [
+        ("one answer each", lambda: grpo.draw(MODEL, [[1]], lambda b: f(1.0), 3, n=1), "with one answer each"),
     ],
     "questions.held_out": [
         ("all", lambda: questions.held_out("a", 1, 0), "share is 1: give a share"),
@@ -481,6 +633,8 @@ CASES = {
 
 # What needs no case here, and why.
 ELSEWHERE = {
+    "reward_model.RewardModel": "takes a Transformer, which checks its tokens; last_token checks the mask",
+    "critic.Critic": "a part: the hidden states come from a Transformer",
     "hub.load": "every damaged and foreign folder in test_hub",
     "tokenizer.Response": "plain data",
     "questions.Verdict": "plain data",
@@ -491,6 +645,7 @@ ELSEWHERE = {
     "town.Corpus": "plain data",
     "logprob.Batch": "plain data: its readers check it",
     "identity.table": "takes nothing",
+    "sample.decode": "a part: sample checks what reaches it",
     "hub.load_model": "every damaged and foreign folder in test_hub and test_families",
     "families.read_json": "damaged files in test_hub",
     "families.read_config": "every wrong configuration in test_hub and test_families",
@@ -523,7 +678,8 @@ def public(path):
 
 
 CORE = ["expect", "identity", "logprob", "sample", "rope", "readable", "transformer", "tokenizer", "train", "families", "hub",
-        "methods/supervised", "methods/self_training", "methods/dagger", "methods/reinforce",
+        "methods/supervised", "methods/self_training", "methods/dagger", "methods/reinforce", "returns", "methods/critic",
+        "methods/reward_model", "methods/ppo", "methods/grpo", "methods/dpo", "methods/ipo", "methods/kto",
         "worlds/questions", "worlds/sums", "worlds/town", "worlds/own"]
 
 

@@ -1,6 +1,8 @@
-"""REINFORCE: the model makes y, the world makes R, and F = R − b. It leaves out critics, ratios and clips (see ppo, to come).
+"""REINFORCE: the model makes y, the world makes R, and F = R − β log p/p_ref − b. It leaves out ratios and clips: see ppo.
 
-Source: Williams 1992, "Simple statistical gradient-following algorithms", eq. 4: Δw = α (r − b) ∂ log p/∂w.
+A ladder, each step one argument: R; a baseline b; with β, the KL to a reference (RLHF's objective E[R] − β·KL); and R and b token
+by token, (B, T), reward-to-go and a critic's values. Sources: Williams 1992, eq. 4: Δw = α (r − b) ∂ log p/∂w; Sutton et al.
+2000, theorem 1 (Q in place of R); Ouyang et al. 2022, eq. 2 (the KL).
 """
 
 from __future__ import annotations
@@ -13,10 +15,15 @@ from ..expect import expect, expect_finite, expect_tensor
 from ..logprob import answer_logprobs
 
 
-def coefficient(rewards: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
-    """F(x, y) = R(x, y) − b(x): rewards (B,) -> (B,). The baseline, a number or (B,), may depend on x but not on this y."""
-    _expect(rewards, baseline)
-    return (rewards - baseline).detach()
+def coefficient(rewards: Tensor, baseline: Tensor | float = 0.0, beta: float = 0.0, log_ratio: Tensor | float = 0.0) -> Tensor:
+    """F(x, y) = R(x, y) − β·log p(y|x)/p_ref(y|x) − b(x), of the shape of rewards: (B,), or (B, T) for what is still to come at a token.
+
+    baseline: a number, or of that shape; it may depend on x, and at a token on the text so far, but not on what is written then.
+    log_ratio: of that shape too, summed over y (or over what is to come). It gives F its value and no gradient.
+    """
+    _expect(rewards, baseline=baseline, beta=beta, log_ratio=log_ratio)
+    F = rewards - beta * log_ratio - baseline
+    return F.detach()
 
 
 def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
@@ -33,18 +40,23 @@ def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
     return (same @ rewards - rewards) / others
 
 
-def loss(logprobs: Tensor, response_mask: Tensor, rewards: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
-    """−(R − b) · log p(y|x), (B,): the form whose gradient is Williams' rule, for y drawn from the policy itself."""
-    _expect(rewards, baseline)
-    expect_tensor("rewards", rewards, "B", "float", B=len(logprobs))
-    return -(rewards - baseline) * answer_logprobs(logprobs, response_mask)
+def loss(logprobs: Tensor, response_mask: Tensor, rewards: Tensor, baseline: Tensor | float = 0.0, beta: float = 0.0,
+         log_ratio: Tensor | float = 0.0) -> Tensor:
+    """−(R − β·log p/p_ref − b) · log p(y|x), (B,), or Σ_t of it: its gradient is Williams' rule, for y drawn from the policy itself."""
+    weight = coefficient(rewards, baseline, beta, log_ratio)
+    if weight.ndim == 1:
+        expect_tensor("rewards", rewards, "B", "float", B=len(logprobs))
+        return -weight * answer_logprobs(logprobs, response_mask)
+    expect_tensor("rewards", rewards, "B T", "float", B=len(logprobs), T=logprobs.shape[1])
+    return answer_logprobs(-weight * logprobs, response_mask)
 
 
-def _expect(rewards: Tensor, baseline: Tensor | float) -> None:
-    expect_tensor("rewards", rewards, "B", "float")
+def _expect(rewards: Tensor, **others: Tensor | float) -> None:
+    expect_tensor("rewards", rewards, "B T" if isinstance(rewards, Tensor) and rewards.ndim == 2 else "B", "float")
     expect_finite("rewards", rewards)
-    if isinstance(baseline, Tensor) and baseline.ndim > 0:
-        expect_tensor("baseline", baseline, "B", "float", B=len(rewards))
-        expect_finite("baseline", baseline)
-    else:
-        expect(math.isfinite(baseline), "baseline", baseline, "give a number, or one for each answer")
+    for name, other in others.items():
+        if isinstance(other, Tensor) and other.ndim > 0:
+            expect_tensor(name, other, "B T" if rewards.ndim == 2 else "B", "float", **dict(zip("BT", rewards.shape)))
+            expect_finite(name, other.detach())
+        else:
+            expect(math.isfinite(other), name, other, "give a number, or one for each answer")

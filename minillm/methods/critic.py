@@ -1,0 +1,46 @@
+"""Critic: a regression, F = goal − V on ∇V. The policy's own F is then A, made by `returns.gae`. It leaves out the policy.
+
+With A = R_t − V in place of R − b, `reinforce.coefficient(to_go, values)` is the policy gradient with a critic. Sources: Sutton et
+al. 2000, theorem 2; Schulman et al. 2016 (advantages).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..expect import expect
+from ..returns import expect_aligned
+
+
+class Critic(nn.Module):
+    """V(x, y so far): a linear head on hidden states (B, T, D) -> (B, T), read before each response token, 0 elsewhere. It begins at 0."""
+
+    def __init__(self, d_model: int):
+        super().__init__()
+        self.head = nn.Linear(d_model, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, hidden: Tensor, response_mask: Tensor) -> Tensor:
+        before = nn.functional.pad(self.head(hidden[:, :-1])[..., 0], (1, 0))       # (B, T)
+        return torch.where(response_mask, before, 0.0)
+
+
+def coefficient(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tensor, clip: float = torch.inf) -> Tensor:
+    """F on ∇V, (B, T): goal − V; 0 where V left old ± clip and the clipped one misses by more. goals: advantages + old values."""
+    near = _near(values.detach(), response_mask, old_values, goals, clip)
+    missing = goals - values.detach()
+    return torch.where(response_mask & (missing.abs() >= (goals - near).abs()), missing, 0.0)
+
+
+def loss(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tensor, clip: float = torch.inf) -> Tensor:
+    """½·max((V − goal)², (V clipped to old ± clip − goal)²), (B, T): the value clip of OpenAI's baselines; inf: plain regression."""
+    near = _near(values, response_mask, old_values, goals, clip)
+    return torch.where(response_mask, torch.maximum((values - goals) ** 2, (near - goals) ** 2) / 2, 0.0)
+
+
+def _near(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tensor, clip: float) -> Tensor:
+    expect(clip > 0, "clip", clip, "give a positive number, or inf for none")
+    expect_aligned(response_mask, values=values, old_values=old_values, goals=goals)
+    return old_values + (values - old_values).clamp(-clip, clip)
