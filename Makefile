@@ -18,6 +18,7 @@ help:
 	@echo 'make test         unit tests, laws, equivalences, every notebook'
 	@echo 'make notebooks    rebuild and run the notebooks whose text changed (ALL=1: every one)'
 	@echo 'make checkpoints  train the shipped base model again'
+	@echo 'make bench        speed beside peers, one table (about half an hour; TEXT=FILE: tinyshakespeare as well)'
 	@echo 'make setup        only set up .venv'
 	@echo 'make clean        remove build/ (never .venv)'
 
@@ -41,6 +42,10 @@ notebooks: setup
 
 checkpoints: setup
 	@$(RUN) -m minillm.checkpoints
+
+bench: setup
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
+	@$(RUN) -m benchmarks $${TEXT:+--text="$$TEXT"}
 
 clean:
 	rm -rf build

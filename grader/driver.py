@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 import linecache
 import random
+import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 
 Arrays = dict[str, np.ndarray]
+SECONDS = 20  # for one call of a learner's function
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,14 @@ class Unfit(Exception):
     """Raised by a driver when what came back cannot be judged: Unfit(name, sentence)."""
 
 
+class TooLong(BaseException):
+    """Raised in a learner's function that runs for too long; no Exception, so that their own `except` lets it through."""
+
+
 def respond(driver: Callable[..., Arrays], function: Callable, signature: str, arguments: tuple[str, ...], inputs: Arrays) -> Arrays | Complaint:
     """Call the function on one input. Whatever it raises becomes a complaint; random numbers are the same on every call."""
     try:
-        with same_random_numbers():
+        with same_random_numbers(), time_limit():
             return driver(function, arguments, inputs)
     except Unfit as unfit:
         return Complaint(*unfit.args)
@@ -44,6 +51,8 @@ def respond(driver: Callable[..., Arrays], function: Callable, signature: str, a
         if error.args in ((), ("your turn",)):  # PyTorch raises this kind too, with other words
             return Complaint("stub", "not written yet. Put your code in the place of the line that raises NotImplementedError.")
         return Complaint("raised", describe(error, function, signature))
+    except TooLong as error:
+        return Complaint("endless", describe(error, function, signature))
     except (Exception, SystemExit) as error:
         return Complaint("raised", describe(error, function, signature))
 
@@ -127,11 +136,31 @@ def same_random_numbers() -> Iterator[None]:
         torch.random.set_rng_state(torch_state), np.random.set_state(numpy_state), random.setstate(python_state)
 
 
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """Raise TooLong after SECONDS, where the system has such a clock and this is the main thread; elsewhere there is no limit."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise TooLong(f"It had not come to an end after {SECONDS:g} seconds, and was stopped. Does a loop in it ever end?")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    left = signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)                # again each second: a bare `except` may have caught the first
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, *left)
+
+
 def describe(error: BaseException, function: Callable, signature: str) -> str:
     """What was raised and in which line of the learner's own code."""
     said = " ".join(str(error).split())
     said = said if len(said) <= 300 else said[:300] + " …"
-    text = f"It raises {type(error).__name__}" + (f": {said}" if said else "")
+    text = said if isinstance(error, TooLong) else f"It raises {type(error).__name__}" + (f": {said}" if said else "")
     code = getattr(inspect.unwrap(function), "__code__", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
     if frames:

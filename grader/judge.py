@@ -42,6 +42,7 @@ class Case:
     holds: Callable[[Fields, Fields], bool] | None = None     # (inputs, outputs): is the law kept, right numbers or not?
     draws: int = 6
     note: str = ""                                            # what the printed input cannot show
+    nan: str = "Look for a division by zero, a log of zero, or an exp that overflows."   # said where the result is not finite
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def compare(check: Check, trial: Trial, answer: Arrays | Complaint) -> Outcome:
     if outputs.result.shape == wanted.shape and not np.isfinite(outputs.result).all():
         place, number = first(~np.isfinite(outputs.result)), outputs.result[~np.isfinite(outputs.result)][0]
         complaint = Complaint("not finite", f"{sentence_case(check.compared)} holds {'NaN' if np.isnan(number) else 'infinity'}{place}. "
-                              f"Look for a division by zero, a log of zero, or an exp that overflows. The law tried here: {trial.case.law}")
+                              f"{trial.case.nan} The law tried here: {trial.case.law}")
         return Outcome(trial, inputs, None, complaint, wanted, False)
     changed = [name for name in check.arguments
                if f"after_{name}" in answer and not np.array_equal(answer[f"after_{name}"], trial.inputs[name])]
@@ -173,7 +174,7 @@ def believed(m: Misconception, inputs: Fields) -> np.ndarray:
 
 def explain(check: Check, failed: list[Outcome]) -> tuple[str, str, Outcome]:
     """(reason, sentence, trial to show) where no misconception fits: what it raised, a shape, a broken law, or the task itself."""
-    smallest = next((o for o in failed if o.complaint and o.complaint.name == "raised"), failed[0])
+    smallest = next((o for o in failed if o.complaint and o.complaint.name in ("raised", "endless")), failed[0])
     if smallest.complaint:
         return smallest.complaint.name, smallest.complaint.sentence, smallest
     if all(o.outputs is not None and o.outputs.result.ndim == 2 and close(o.outputs.result.T, o.wanted) for o in failed):

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from textwrap import fill
 
 from .checks import CHAPTERS
-from .driver import a, respond
+from .driver import Complaint, a, respond
 from .judge import Check, judge, plan
 
 ALL = {check.name: check for checks in CHAPTERS.values() for check in checks}
@@ -28,7 +28,10 @@ def check(name: str, function: Callable) -> None:
         return
     signature = f"{wanted.function}({', '.join(wanted.arguments)})"
     trials = plan(wanted)
-    answers = [respond(wanted.call, function, signature, wanted.arguments, trial.inputs) for trial in trials]
+    answers: list = []
+    for trial in trials:                                                   # what did not end once is not waited for again
+        endless = answers and isinstance(answers[-1], Complaint) and answers[-1].name == "endless"
+        answers.append(answers[-1] if endless else respond(wanted.call, function, signature, wanted.arguments, trial.inputs))
     verdict = judge(wanted, trials, answers)
     print(verdict.text)
     if verdict.reason != "stub":

@@ -80,6 +80,8 @@ def by_an_added_mask(q, k, v):
 
 
 RIGHT = (by_einsum, fused, place_by_place, in_float64, by_an_added_mask)
+WRITTEN = ("with einsum, −∞ and softmax", "with PyTorch's scaled_dot_product_attention", "one query after another, without a mask",
+           "in float64 and rounded at the end", "with −1e9 added to the future's scores")  # how each of RIGHT is
 
 
 # wrong code

@@ -6,7 +6,10 @@ scored, and with how much before it. Several of the wrong ones have shipped. It 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,6 +17,7 @@ from torch import Tensor
 from minillm.expect import expect
 from minillm.tokenizer import END
 
+from .driver import Unfit
 from .planted import read_verdict
 
 Rows = list[tuple[list[int], list[bool]]]  # of one row: its ids, and which of them are scored
@@ -164,6 +168,37 @@ WRONG = (
 CODES = (*RIGHT, *(code for _, _, code in WRONG))
 
 
+SECONDS = 3  # a test on a made-up corpus needs milliseconds
+
+
+class TimeIsUp(BaseException):
+    """No Exception, so that a test that catches every Exception does not catch it."""
+
+
+@contextmanager
+def at_most(seconds: float, why: str) -> Iterator[None]:
+    """Unfit("time", why) after so many seconds, where a timer can be set: in the main thread, and not on Windows."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise TimeIsUp
+
+    handler, timer = signal.signal(signal.SIGALRM, stop), signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except TimeIsUp:
+        raise Unfit("time", why) from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, *timer)  # whoever had set one, a test runner say, has it back
+
+
 def put_to_the_test(function, arguments, inputs):
     """A driver: what the learner's test says of code number `which`, which comes under the same name each time."""
-    return read_verdict(function(handed_out(CODES[int(inputs["which"])])))
+    which = int(inputs["which"])
+    code = "right code" if which < len(RIGHT) else f"code in which {WRONG[which - len(RIGHT)][0]}"
+    with at_most(SECONDS, f"It has no answer after {SECONDS} seconds, on {code}. Does a loop of it wait for something that never comes?"):
+        return read_verdict(function(handed_out(CODES[which])))

@@ -164,6 +164,8 @@ check("cache-step", one_token_more)
 # **What you need.** Six of the ten let something of the future through, each in its own circumstances. The chapter has a law for that: change the future, and the past must stay. It is for you to find the circumstances.
 #
 # **What that law cannot see.** Four of the ten leave the future alone, and are wrong about the past. For them you need results that you know without the function.
+#
+# Your own exercise 2 may be one judge (let it count queries from the end). Write one test without it too: a judge that shares your error sees nothing.
 
 # %% tags=["exercise"]
 # exercise: find-the-leak

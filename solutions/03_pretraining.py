@@ -31,9 +31,9 @@ from grader import check, hint, status
 #
 # A tokenizer is learned one merge at a time. Find the pair of neighbours that comes most often in a text, and write a new id wherever it stands.
 #
-# - `ids` (N,), whole numbers: the text. Neighbours are ids 0 and 1, ids 1 and 2, and so on; a pair has an order. One pair comes more often than any other.
+# - `ids` (N,), whole numbers: the text. Neighbours are ids 0 and 1, ids 1 and 2, and so on, so 7, 7, 7 holds the pair (7, 7) twice; a pair has an order. One pair comes more often than any other.
 # - `new` (), a whole number: the id to write. It is not in the text yet.
-# - returns (M,), whole numbers: the text after the merge. Read from left to right; an id that has been joined is used up.
+# - returns a tensor (M,) of whole numbers: the text after the merge. Read from left to right; an id that has been joined is used up.
 #
 # An example. `ids = [5, 6, 5, 6, 7]`, `new = 9`: the result is `[9, 9, 7]`.
 
@@ -66,10 +66,10 @@ check("merge-step", merge_step)
 #
 # B texts, scored by some model with some tokenizer. What do they cost in bits, for each byte that they hold? The answer must be one that a model with another tokenizer can be held against.
 #
-# - `logprobs` (B, T): `logprobs[b, t]` is the natural logarithm of the probability of token t of text b. Where nothing was scored it holds numbers that mean nothing.
+# - `logprobs` (B, T): `logprobs[b, t]` is the natural logarithm of the probability of token t of text b. Where nothing was scored it holds numbers that mean nothing, −inf among them.
 # - `response_mask` (B, T), bool: True where a token was scored, the end token too.
-# - `n_bytes` (B,), whole numbers: how many bytes text b has.
-# - returns one number, of shape (): the bits per byte of all B texts taken together.
+# - `n_bytes` (B,), whole numbers: how many bytes text b has (use the bytes as given; the end is counted in them or not for every model alike).
+# - returns a tensor of shape (), one number: the bits per byte of all B texts taken together.
 #
 # An example. One text of one byte, and two tokens scored, each with probability ½ (`logprobs` of −0.6931): 2 bits per byte.
 
@@ -94,7 +94,7 @@ check("bits-per-byte", bits_per_byte)
 # Top-p draws from the *nucleus*: the likeliest tokens, and as few of them as together hold a probability of p or more. All others get probability 0. What is left is a distribution.
 #
 # - `logits` (B, V): a row for each next token that is to be drawn. No two are equal in a row.
-# - `p` (), a number between 0 and 1.
+# - `p` (), a number above 0 and below 1. The likeliest tokens never hold exactly p together.
 # - returns (B, V): the probabilities to draw from.
 #
 # `minillm.logprob.warp` does this too. Write it without.
@@ -159,13 +159,13 @@ check("scaling-law", predict)
 #
 # and claims that **each token of each document, and one end token after each document, is scored exactly once, with the token that stands before it in the text right before it in the row**. Before the first token of a document stands an end token. Where the end is dropped, a model never learns to stop; where a row's first token is never scored, part of the corpus is never learned. Neither shows in a loss curve.
 #
-# - `documents`: a list of lists of ids, each 1 or more. You make them up.
+# - `documents`: a list of lists of ids, which are Python ints from 1. You make them up.
 # - `length`: how long rows are, 2 or more.
 # - `tokens` (R, length): the rows, padded with 0 if need be. `response_mask` (R, length) is True on what is scored. What is not scored is context, or padding.
 #
 # How far rows overlap, in which order they come, how the last one is filled, and whether two documents may share a row, is left to whoever writes `cut`.
 #
-# Write `is_right(cut)`: call the function on documents that you make up, and return True or False. The check hands your test fifteen functions, one at a time. Five are right, in different ways. Ten have a bug each, and on an easy corpus most of those change nothing.
+# Write `is_right(cut)`: call the function on documents that you make up, and return True or False (False where the code is wrong: no `assert`). The check hands your test fifteen functions, one at a time. Five are right, in different ways, and count as one case. Ten have a bug each, and on an easy corpus most of those change nothing.
 
 # %% tags=["exercise"]
 # exercise: cut-the-text

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+import signal
+import time
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import einsum
 
+import grader
 from grader import planted_masks
 from grader.checks.chapter02 import EPS
 from grader.judge import close
@@ -37,6 +42,13 @@ WRONG["rms-norm"] = [
     ("weights forgotten", lambda x, w: x / (x.square().mean(-1, keepdim=True) + EPS).sqrt()),
     ("ε outside the root", lambda x, w: x / (x.square().mean(-1, keepdim=True).sqrt() + EPS) * w),
     ("mean of absolute values", lambda x, w: x / (x.abs().mean(-1, keepdim=True) + EPS) * w),
+    ("one size for a text", lambda x, w: x / (x.square().mean((1, 2), keepdim=True) + EPS).sqrt() * w),
+    ("one added to the weights", lambda x, w: F.rms_norm(x, (x.shape[-1],), 1 + w, eps=EPS)),
+    ("divided by the standard deviation", lambda x, w: x / (x.std(-1, keepdim=True) + EPS) * w),
+    ("divided by the standard deviation", lambda x, w: x / (x.var(-1, keepdim=True, correction=0) + EPS).sqrt() * w),
+    ("divided by the standard deviation", lambda x, w: x / x.std(-1, keepdim=True) * w),
+    ("another ε", lambda x, w: F.rms_norm(x, (x.shape[-1],), w)),
+    ("another ε", lambda x, w: F.rms_norm(x, (x.shape[-1],), w, eps=1e-6)),
     ("not finite", lambda x, w: x / x.square().mean(-1, keepdim=True).sqrt() * w),                   # no ε: 0/0
     ("raised", lambda x, w: x / (x.square().mean(-1) + EPS).sqrt() * w),                             # (B, T) does not meet (B, T, D)
     ("shape", lambda x, w: (x / (x.square().mean(-1, keepdim=True) + EPS).sqrt() * w).flatten(0, 1)),
@@ -75,10 +87,27 @@ def tri(q):
     return torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril()
 
 
+def exp_as_it_is(q, k, v):
+    e = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), -torch.inf).exp()
+    return e / e.sum(-1, keepdim=True) @ v
+
+
+def masked_and_divided_again(q, k, v):
+    p = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1) * tri(q)
+    return p / p.sum(-1, keepdim=True) @ v
+
+
 WRONG["causal-attention"] = [
     ("no mask", lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
     ("mask off by one", lambda q, k, v: attend(q, k, v, by=1)),
     ("not finite", lambda q, k, v: attend(q, k, v, by=-1)),                                          # the first place sees nothing
+    ("not finite", lambda q, k, v: attend(q, k, v, ~tri(q))),                                        # the past is masked, and not the future
+    ("not finite", lambda q, k, v: attend(q, k, v, dim=1)),                                          # over heads: all of them are masked
+    ("not finite", exp_as_it_is),
+    ("not finite", masked_and_divided_again),
+    ("lowered, and not by enough", lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), -100).softmax(-1) @ v),
+    ("lowered, and not by enough", lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), -10).softmax(-1) @ v),
+    ("lowered, and not by enough", lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1]) - 100.0 * ~tri(q)).softmax(-1) @ v),
     ("mask turned over", lambda q, k, v: attend(q, k, v, tri(q).T)),
     ("mask after the softmax", lambda q, k, v: ((q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1) * tri(q)) @ v),
     ("zero for minus infinity", lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), 0).softmax(-1) @ v),
@@ -102,7 +131,8 @@ def one_place_after_another(queries, keys, values):
     for b in range(B):
         for h in range(H):
             for t in range(T):
-                e = torch.tensor([math.exp(float(queries[b, h, t] @ keys[b, h, s]) / E ** 0.5 - 20) for s in range(t + 1)])
+                score = [float(queries[b, h, t] @ keys[b, h, s]) / E ** 0.5 for s in range(t + 1)]
+                e = torch.tensor([math.exp(number - max(score)) for number in score])
                 out[b, h, t] = (e[:, None] * values[b, h, :t + 1]).sum(0) / e.sum()
     return out
 
@@ -127,6 +157,20 @@ def turn(x, places, sign=1, exponent=2.0, neighbours=False, both=1, speed=None, 
     return torch.stack(new, -1).flatten(-2) if neighbours else torch.cat(new, -1)
 
 
+def written_over_too_soon(x, places):
+    angle = places[..., None] * 10_000.0 ** (-torch.arange(0, x.shape[-1], 2) / x.shape[-1])
+    a, b = x.chunk(2, -1)
+    a = a * angle.cos() - b * angle.sin()
+    b = b * angle.cos() + a * angle.sin()
+    return torch.cat([a, b], -1)
+
+
+def two_minus_signs(x, places):
+    angle = places[..., None] * 10_000.0 ** (-torch.arange(0, x.shape[-1], 2) / x.shape[-1])
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() - a * angle.sin()], -1)
+
+
 WRONG["rotate"] = [
     ("turned the other way", lambda x, p: turn(x, p, sign=-1)),
     ("no minus sign", lambda x, p: turn(x, p, both=-1)),
@@ -139,6 +183,9 @@ WRONG["rotate"] = [
     ("places not used", lambda x, p: turn(x, torch.arange(x.shape[1]).expand(p.shape))),
     ("full turns", lambda x, p: turn(x, 2 * math.pi * p)),
     ("cosine and sine swapped", lambda x, p: turn(x, -p.double(), offset=math.pi / 2)),
+    ("two minus signs", two_minus_signs),
+    ("the new a for the old", written_over_too_soon),
+    ("halves in, neighbours out", lambda x, p: torch.stack(turn(x, p).chunk(2, -1), -1).flatten(-2)),
     ("a factor", lambda x, p: turn(x, p) * 2 ** 0.5),
     ("a law", lambda x, p: turn(x, p) + 0.5),
     ("a law", lambda x, p: turn(x, p[:1].expand(p.shape))),                                          # every row at the first row's places
@@ -207,6 +254,18 @@ def writes_into_the_cache(q, k, v, keys, values):
     return out
 
 
+def one_place_late(q, k, v, keys, values):
+    """A cache with room for S + 2, in which the new token stands at S + 1."""
+    keys, values = (torch.cat([old, torch.zeros_like(old[:, :, :1]), new[:, :, None]], 2) for old, new in ((keys, k), (values, v)))
+    return step(q, k, v, keys, values, append=False)
+
+
+def by_the_number_of_sets(q, k, v, keys, values):
+    K = k.shape[1]
+    out = [step(q[:, h:h + 1], *(a[:, h // K, None] for a in (k, v, keys, values))) for h in range(q.shape[1])]
+    return torch.cat(out, 1)
+
+
 WRONG["cache-step"] = [
     ("the new token left out", lambda *a: step(*a, append=False)),
     ("only the first key", fused_and_causal),
@@ -215,6 +274,11 @@ WRONG["cache-step"] = [
     ("one set of keys for all", lambda q, k, v, keys, values: step(q, k[:, :1], v[:, :1], keys[:, :1], values[:, :1])),
     ("the last one overwritten", written_over),
     ("keys for values", lambda q, k, v, keys, values: step(q, k, k, keys, keys)),
+    ("a row of zeros", one_place_late),
+    ("keys in front, values behind", lambda q, k, v, keys, values: step(q, k, v, torch.cat([k[:, :, None], keys], 2), torch.cat([values, v[:, :, None]], 2), append=False)),
+    ("divided by K for G", by_the_number_of_sets),
+    ("the first one dropped", lambda q, k, v, keys, values: step(q, k, v, keys[:, :, 1:], values[:, :, 1:])),
+    ("the new token twice", lambda q, k, v, keys, values: step(q, k, v, torch.cat([keys, k[:, :, None]], 2), torch.cat([values, v[:, :, None]], 2))),
     ("not divided by √E", lambda *a: step(*a, scale=1.0)),
     ("divided by the root of the places", lambda *a: step(*a, scale=math.sqrt(a[3].shape[2] + 1))),
     ("softmax over the heads", lambda *a: step(*a, dim=1)),
@@ -317,6 +381,47 @@ RIGHT["find-the-leak"] = [
     lambda f: the_future_changes_nothing(f) and even_weights(f) and bool((f(torch.full((1, 1, 1, 4), 1.0), torch.tensor([[[[math.log(2)] * 4, [0.0] * 4]]]),
                                                                          torch.tensor([[[[5.0] * 4, [0.0] * 4]]])) - 4.0).abs().max() < 1e-3),
 ]
+
+
+def never_ends(*_):
+    while True:
+        pass
+
+
+def swallows(*_):
+    while True:
+        try:
+            time.sleep(0.01)
+        except Exception:
+            pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such clock")
+@pytest.mark.parametrize("function", (never_ends, swallows))
+@pytest.mark.parametrize("name", WRONG)
+def test_what_never_ends_is_stopped(name, function, monkeypatch, capsys, fresh):
+    """After the time limit, once and not once an input; and the clock is put back."""
+    monkeypatch.setattr("grader.driver.SECONDS", 0.1)
+    handler, ran = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    begun = time.perf_counter()
+    grader.check(name, function)
+    said = capsys.readouterr().out
+    assert "had not come to an end after 0.1 seconds" in said and "at line" in said and time.perf_counter() - begun < 1
+    assert signal.getsignal(signal.SIGALRM) is handler and (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == ran
+
+
+def test_nan_is_said_to_come_from_where_it_comes():
+    """A place that sees nothing, and an exp that overflows, are told apart."""
+    said = [" ".join(verdict("causal-attention", f).text.split()) for reason, f in WRONG["causal-attention"] if reason == "not finite"]
+    assert ["sees nothing" in text for text in said] == [True, True, True, False, False]
+    assert ["take the largest score off" in text for text in said] == [False, False, False, True, True]
+
+
+def test_a_bug_that_needs_a_larger_input_shows_few_numbers():
+    """What is printed to be pasted stays below a hundred numbers."""
+    for name in ("rms-norm", "causal-attention", "rotate", "cache-step"):
+        for _, function in WRONG[name]:
+            assert len(re.findall(r"\d+\.\d+", verdict(name, function).text)) < 100, (name, function)
 
 
 class TestProof(Proof):

@@ -6,12 +6,14 @@ What holds for every check is in proof.py.
 from __future__ import annotations
 
 import math
+import signal
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
+from grader import planted_rows
 from grader.planted_rows import CODES, RIGHT as RIGHT_CODES, WRONG as WRONG_CODES, handed_out
 from minillm.logprob import warp
 from minillm.tokenizer import apply_merges, learn_merges
@@ -72,6 +74,22 @@ def from_behind(ids, new):
     return torch.tensor(out)
 
 
+def without_overlap(ids):
+    """The pair that a walk meets most often when it goes on behind each pair that it has counted."""
+    def count(pair):
+        n, t = 0, 0
+        while t < len(ids) - 1:
+            hit = (int(ids[t]), int(ids[t + 1])) == pair
+            n, t = n + hit, t + 1 + hit
+        return n
+    return max((pair for pair, _ in counted(ids)), key=count)
+
+
+def by_replacing_text(ids, new):
+    (a, b), _ = counted(ids)[0]
+    return torch.tensor([int(v) for v in " ".join(map(str, ids.tolist())).replace(f"{a} {b}", str(int(new))).split()])
+
+
 WRONG["merge-step"] = [
     ("only the first joined", lambda ids, new: joined(ids, [counted(ids)[0][0]], new, at_most=1)),
     ("a token used twice", by_masks),
@@ -81,6 +99,8 @@ WRONG["merge-step"] = [
      lambda ids, new: joined(ids, [tuple(t for t, _ in Counter(ids.tolist()).most_common(2))], new)),
     ("order of the pair ignored", by_either_order),
     ("pairs cut two by two", lambda ids, new: joined(ids, [Counter(zip(ids.tolist()[::2], ids.tolist()[1::2])).most_common(1)[0][0]], new)),
+    ("counted without overlap", lambda ids, new: joined(ids, [without_overlap(ids)], new)),
+    ("digits for ids", by_replacing_text),
     ("the second token kept", keeps_the_second),
     ("nothing joined", lambda ids, new: ids.clone()),
     ("type", lambda ids, new: joined(ids, [counted(ids)[0][0]], new).tolist()),
@@ -136,7 +156,16 @@ WRONG["bits-per-byte"] = [
     ("nats for bits, and the sign turned", lambda l, m, n: l[m].sum() / n.sum()),
     ("shape", lambda l, m, n: -(l * m).sum(1) / math.log(2) / n),
     ("raised", lambda l, m, n: -(l @ m) / n),
-    ("a law", lambda l, m, n: -l[m].sum() / math.log(10) / n.sum()),
+    ("not finite", lambda l, m, n: -(l * m).sum() / math.log(2) / n.sum()),
+    ("log 10 for log 2", lambda l, m, n: -l[m].sum() / math.log(10) / n.sum()),
+    ("end counted as a byte", lambda l, m, n: -l[m].sum() / math.log(2) / (n.sum() + len(n))),
+    ("mask shifted by one", lambda l, m, n: -l[:, :-1][m[:, 1:]].sum() / math.log(2) / n.sum()),
+    ("mask shifted by one", lambda l, m, n: -l[:, 1:][m[:, :-1]].sum() / math.log(2) / n.sum()),
+    ("mean over texts for sum", lambda l, m, n: -l.where(m, 0).sum(1).mean() / math.log(2) / n.sum()),
+    ("mean over each text's tokens", lambda l, m, n: -(l.where(m, 0).sum(1) / m.sum(1)).sum() / math.log(2) / n.sum()),
+    ("mean over each text's tokens", lambda l, m, n: -(l.where(m, 0).sum(1) / m.sum(1) / n).mean() / math.log(2)),
+    ("mean over everything", lambda l, m, n: -l.where(m, 0).mean() / math.log(2) / n.sum()),
+    ("a law", lambda l, m, n: -l[m].sum() / math.log(3) / n.sum()),
 ]
 RIGHT["bits-per-byte"] = [
     lambda l, m, n: sum(-float(v) for row, mask in zip(l, m) for v, on in zip(row, mask) if on) / math.log(2) / torch.tensor(float(sum(n))),
@@ -171,6 +200,15 @@ def sorted_rows(logits, p, keep, back=True, norm=True):
     return s / s.sum(-1, keepdim=True) if norm else s
 
 
+def renormalised(w):
+    return w / w.sum(-1, keepdim=True)
+
+
+def down_the_columns(x, p):
+    s, index = x.softmax(0).sort(-1, descending=True)
+    return torch.zeros_like(s).scatter(-1, index, s * needed(s, s.cumsum(-1), p))
+
+
 def needed(s, c, p):
     return c - s < p
 
@@ -190,6 +228,12 @@ WRONG["top-p"] = [
     ("one nucleus for all rows", lambda x, p: sorted_rows(x, p, lambda s, c, p: torch.arange(s.shape[1]) < int(((c - s)[0] < p).sum()))),
     ("dropped logits set to 0", lambda x, p: (x * (sorted_rows(x, p, needed) > 0)).softmax(-1)),
     ("softmax of probabilities", lambda x, p: sorted_rows(x, p, needed, norm=False).softmax(-1)),
+    ("the index used the wrong way round", lambda x, p: sorted_rows(x, p, needed, back=False).gather(-1, x.argsort(-1, descending=True))),
+    ("not sorted", lambda x, p: renormalised(x.softmax(-1) * (x.softmax(-1).cumsum(-1) - x.softmax(-1) < p))),
+    ("not sorted", lambda x, p: renormalised(x.softmax(-1) * (x.softmax(-1).cumsum(-1) <= p))),
+    ("softmax over the wrong axis", lambda x, p: renormalised(down_the_columns(x, p))),
+    ("softmax over the wrong axis", lambda x, p: down_the_columns(x, p)),
+    ("1 − p as a bound on each token", lambda x, p: renormalised(x.softmax(-1) * (x.softmax(-1) >= 1 - p))),
     ("nothing dropped", lambda x, p: x.softmax(-1)),
     ("axes swapped", lambda x, p: sorted_rows(x, p, needed).T),
     ("not finite", lambda x, p: sorted_rows(x, p, needed).log()),
@@ -236,6 +280,9 @@ WRONG["scaling-law"] = [
     ("only the ends", lambda C, L, E, at: E + read(C[[0, -1]].log(), (L - E)[[0, -1]].log(), at.log()).exp()),
     ("only the last two runs", lambda C, L, E, at: E + read(C[-2:].log(), (L - E)[-2:].log(), at.log()).exp()),
     ("sign turned", turned),
+    ("sign turned", lambda C, L, E, at: E + read(C.log(), (L - E).log(), -at.log()).exp()),
+    ("bases mixed", lambda C, L, E, at: E + 10 ** read(C.log(), (L - E).log(), at.log())),
+    ("bases mixed", lambda C, L, E, at: E + read(C.log10(), (L - E).log(), at.log()).exp()),
     ("axes swapped", swapped),
     ("no intercept", lambda C, L, E, at: E + ((C.log() * (L - E).log()).sum() / C.log().square().sum() * at.log()).exp()),
     ("exp forgotten", lambda C, L, E, at: E + read(C.log(), (L - E).log(), at.log())),
@@ -344,3 +391,28 @@ def test_right_code_cuts_rightly_whatever_the_corpus(code, length):
 @pytest.mark.parametrize("code", [code for _, _, code in WRONG_CODES], ids=lambda code: code.__name__)
 def test_wrong_code_cuts_wrongly_on_the_solutions_corpus(code):
     assert code in CODES and not agrees(handed_out(code))
+
+
+def waits_for_ever(cut):
+    while True:
+        try:
+            while True:
+                cut([[5, 6]], 4)
+        except Exception:
+            return False
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer on this system")
+def test_a_test_that_never_ends_is_stopped_and_says_where(monkeypatch):
+    """An `except Exception` of its own does not help it; the timer of whoever runs this is handed back."""
+    monkeypatch.setattr(planted_rows, "SECONDS", 0.02)
+    before = signal.getitimer(signal.ITIMER_REAL)[0], signal.getsignal(signal.SIGALRM)
+    result = verdict("cut-the-text", waits_for_ever)
+    assert result.reason == "time" and "no answer" in result.text and "on right code" in result.text
+    after = signal.getitimer(signal.ITIMER_REAL)[0], signal.getsignal(signal.SIGALRM)
+    assert (after[0] > 0) == (before[0] > 0) and after[1] is before[1]
+
+
+def test_an_unknown_slip_in_bits_per_byte_is_not_blamed_on_the_mask():
+    text = verdict("bits-per-byte", lambda l, m, n: -l[m].sum() / math.log(3) / n.sum()).text
+    assert "for each byte of all texts together" in " ".join(text.split()) and "leaves out" not in text

@@ -12,7 +12,7 @@ def draw_step(rng, k, alike=False, own=False):
 
     own: the new key is so near to every query of its group, and the old ones so far, that each head sees the new token alone.
     """
-    B, K, G, S, E = (1, 2, 2, 2, 2) if k == 0 else (2, 2 + k % 2, 2 + (k + 1) % 2, 3 + k % 4, 4 + k % 3)
+    B, K, G, S, E = ((1, 2, 2, 2, 2), (1, 3, 2, 2, 2), (2, 2, 3, 3, 2))[k] if k < 3 else (2, 2 + k % 2, 2 + (k + 1) % 2, 3 + k % 4, 4 + k % 3)
     drawn = {"q": (B, K * G, E), "k": (B, K, E), "v": (B, K, E), "keys": (B, K, S, E), "values": (B, K, S, E)}
     drawn = {name: np.round(rng.normal(size=shape) * (2 if name in ("q", "k", "keys") else 1), 1).astype(np.float32) for name, shape in drawn.items()}
     if alike:
@@ -43,6 +43,19 @@ def one_set(a):
 def all_of(old, new):
     """What is cached and what is new: (B, K, S, E), (B, K, E) -> (B, K, S + 1, E)."""
     return np.concatenate([old, new[:, :, None]], 2)
+
+
+def with_zeros(old, new):
+    """What is cached, a row of zeros, and what is new: (B, K, S + 2, E)."""
+    return all_of(all_of(old, 0 * new), new)
+
+
+def by_the_number_of_sets(i):
+    """Head h with the keys of set h // K; ValueError where there is no such set."""
+    K, of = i.k.shape[1], np.arange(i.q.shape[1]) // i.k.shape[1]
+    if of.max() >= K:
+        raise ValueError("no such set of keys")
+    return step(i, all_of(i.keys, i.k)[:, of], all_of(i.values, i.v)[:, of])
 
 
 def in_the_last_place(old, new):
@@ -89,6 +102,14 @@ CACHE_STEP = Check(
           lambda i: step(i, in_the_last_place(i.keys, i.k), in_the_last_place(i.values, i.v))),
         M("keys for values", "It mixes keys. Keys are what is matched; the values are what is handed over.",
           lambda i: step(i, values=all_of(i.keys, i.k))),
+        M("a row of zeros", "There is a row of zeros among keys and values, as where the new one is written a place too late. It has a score of 0, and so a weight.",
+          lambda i: step(i, with_zeros(i.keys, i.k), with_zeros(i.values, i.v))),
+        M("keys in front, values behind", "The new key comes first and the new value last, so every value got the weight of another token.",
+          lambda i: step(i, np.concatenate([i.k[:, :, None], i.keys], 2))),
+        M("divided by K for G", "Head h was given set h // K. G heads share one: it is h // G.", by_the_number_of_sets),
+        M("the first one dropped", "The oldest cached token is missing. The new one comes behind all that are there.", lambda i: step(i, only=slice(1, None))),
+        M("the new token twice", "The new token counts twice.",
+          lambda i: step(i, all_of(all_of(i.keys, i.k), i.k), all_of(all_of(i.values, i.v), i.v))),
         M("not divided by √E", "The scores were not divided by √E.", lambda i: step(i, scale=1.0)),
         M("divided by the root of the places", "The scores were divided by the root of S + 1. The sum runs over E numbers.",
           lambda i: step(i, scale=np.sqrt(i.keys.shape[2] + 1))),

@@ -84,17 +84,33 @@ RMS_NORM = Check(
         M("ε outside the root", "ε was added to the root. Under it, as in the models that you will load, small vectors come out smaller.",
           lambda i: i.x / (rms(i.x, eps=0) + EPS) * i.weight),
         M("mean of absolute values", "It divides by the mean of the absolute values, not by the root of the mean square.",
-          lambda i: i.x / (np.abs(i.x).mean(-1, keepdims=True) + EPS) * i.weight)))
+          lambda i: i.x / (np.abs(i.x).mean(-1, keepdims=True) + EPS) * i.weight),
+        M("one size for a text", "The mean runs over places and numbers. Each place has a size of its own, and must not know what comes after it.",
+          lambda i: i.x / rms(i.x, (1, 2)) * i.weight),
+        M("one added to the weights", "It multiplies by 1 + weight, as Gemma does, whose files hold the weights less one. Here they are the weights.",
+          lambda i: i.x / rms(i.x) * (1 + i.weight)),
+        *(M("divided by the standard deviation", "It divides by the standard deviation, which takes the mean off before it squares. The mean square does not.",
+            lambda i, n=n, under=under, behind=behind: i.x / (np.sqrt(i.x.var(-1, ddof=n, keepdims=True) + under) + behind) * i.weight)
+          for n in (0, 1) for under, behind in ((EPS, 0), (0, EPS), (0, 0))),
+        *(M("another ε", "All is right but ε, which is 1e-5 here: where the mean square is as small, that shows.",
+            lambda i, eps=eps: i.x / rms(i.x, eps=eps) * i.weight) for eps in (1e-3, 1e-4, 1e-6, 2 ** -23))))
 
 # causal-attention
 
 
 def draw_heads(rng, k, alike=False):
     """q, k, v (B, H, T, E), with B, H, T, E all different for k of 1 and more; alike makes every value of a head the same."""
-    B, H, T, E = (1, 1, 2, 2) if k == 0 else (2, 1 + k % 2 * 2, 4 + k % 3, 5 if k % 2 else 7)
+    B, H, T, E = ((1, 1, 2, 2), (1, 2, 3, 4), (2, 1, 3, 4))[k] if k < 3 else (2, 1 + k % 2 * 2, 4, 5 if k % 2 else 7)
     v = spread(rng, B, H, T, E)
     v = np.repeat(v[:, :, :1], T, axis=2) if alike else v
     return {"q": spread(rng, B, H, T, E, size=2), "k": spread(rng, B, H, T, E, size=2), "v": v}
+
+
+def draw_far(rng, k):
+    """q, k (1, 1, 3, 4) of scores between −300 and 300, the first place's own near −200 and the next one's for it near 200; v."""
+    q = 20 * rng.choice([-1, 1], (1, 1, 3, 4))
+    keys = 5 * np.stack([-q[:, :, 0], q[:, :, 0], -q[:, :, 2]], 2) // 20 + rng.integers(-1, 2, q.shape)
+    return {"q": q.astype(np.float32), "k": keys.astype(np.float32), "v": spread(rng, 1, 1, 3, 4)}
 
 
 def score(i, scale=None):
@@ -123,6 +139,12 @@ def first_is_first(i, o):
     return close(o.result[:, :, 0], i.v[:, :, 0])
 
 
+SEES_NOTHING = ("A softmax in which everything is −∞ gives NaN: some place sees nothing. Does each place see itself? Is it the future that is "
+                "masked? Does the softmax run over the last axis?")
+OVERFLOW = ("exp overflows: take the largest score off first, or let softmax do it. And the mask comes before the softmax: a weight that was "
+            "rounded to 0 is not brought back by dividing.")
+TOO_LITTLE = "The future's scores were lowered, and not by enough: −10 is not −∞, and −100 is not. A place whose own scores are lower still looks ahead."
+
 ATTENTION = Check(
     name="causal-attention", title="Tokens meet", minutes=20, difficulty=2,
     function="attention", arguments=("q", "k", "v"),
@@ -136,11 +158,12 @@ ATTENTION = Check(
         "(B, H, S, E), and s is summed."),
     expected=attend,
     cases=(
-        Case("the first place sees itself alone, and gives back its own value.", draw_heads, first_is_first),
+        Case("the first place sees itself alone, and gives back its own value.", draw_heads, first_is_first, nan=SEES_NOTHING),
         Case("the weights of a place sum to one: where all values are alike, so is every output.", lambda rng, k: draw_heads(rng, k, alike=True),
-             lambda i, o: close(o.result, i.v), draws=4),
-        Case("every place up to its own counts, its own too.", draw_heads),
-        Case("rows of the batch and heads do not see one another.", lambda rng, k: draw_heads(rng, k + 1), draws=4)),
+             lambda i, o: close(o.result, i.v), draws=4, nan=SEES_NOTHING),
+        Case("every place up to its own counts, its own too.", draw_heads, nan=SEES_NOTHING),
+        Case("rows of the batch and heads do not see one another.", lambda rng, k: draw_heads(rng, k + 1), draws=4, nan=SEES_NOTHING),
+        Case("scores of some hundreds are scores too, and the first place still sees itself alone.", draw_far, first_is_first, draws=4, nan=OVERFLOW)),
     misconceptions=(
         M("no mask", "Each place sees all of them, the later ones too. It would be trained on what it is to predict.",
           lambda i: attend(i, mask=np.True_)),
@@ -163,7 +186,9 @@ ATTENTION = Check(
           lambda i: mix(softmax(np.where(lower(i), score(i).swapaxes(2, 3), -np.inf)), i.v)),
         M("scores for weights", "The softmax is missing: values were weighed by the scores.", lambda i: mix(score(i) * lower(i), i.v)),
         M("the plain mean of the past", "All places up to t count alike. How much each counts is for its score to say.",
-          lambda i: mix(lower(i) / lower(i).sum(1, keepdims=True) * np.ones((*i.q.shape[:2], 1, 1)), i.v))))
+          lambda i: mix(lower(i) / lower(i).sum(1, keepdims=True) * np.ones((*i.q.shape[:2], 1, 1)), i.v)),
+        *(M("lowered, and not by enough", TOO_LITTLE, lambda i, low=low: mix(softmax(np.where(lower(i), score(i), -low)), i.v)) for low in (10, 50, 100)),
+        *(M("lowered, and not by enough", TOO_LITTLE, lambda i, low=low: mix(softmax(score(i) - low * ~lower(i)), i.v)) for low in (10, 50, 100))))
 
 # rotate
 
@@ -195,6 +220,18 @@ def turned(i, angle=None, signs=(-1, 1), halves=True, places=None):
     return np.concatenate(new, -1) if halves else np.stack(new, -1).reshape(i.x.shape)
 
 
+def overwritten(i):
+    """turned(i), but b' is made from a' in the place of a: (B, T, E)."""
+    a = turned(i)[..., :i.x.shape[-1] // 2]
+    b, angle = i.x[..., i.x.shape[-1] // 2:], i.places[..., None] * omega(i.x.shape[-1])
+    return np.concatenate([a, b * np.cos(angle) + a * np.sin(angle)], -1)
+
+
+def interleaved(x):
+    """The first half's numbers and the second's in turn: (B, T, E) -> (B, T, E)."""
+    return np.stack(np.split(x, 2, -1), -1).reshape(x.shape)
+
+
 def lengths_kept(i, o):
     """Does every vector keep its length?"""
     return close(np.linalg.norm(o.result, axis=-1), np.linalg.norm(i.x, axis=-1))
@@ -218,6 +255,10 @@ ROTATE = Check(
         M("turned the other way", "The angle has the wrong sign. Scores among your own vectors would be the same; a model trained the other way would be lost.",
           lambda i: turned(i, signs=(1, -1))),
         M("no minus sign", "Both sines have a plus. That is no rotation: lengths change.", lambda i: turned(i, signs=(1, 1))),
+        M("two minus signs", "Both sines have a minus. That is no rotation: lengths change.", lambda i: turned(i, signs=(-1, -1))),
+        M("the new a for the old", "b' was made from a', which had been written over a. Both need the old numbers.", overwritten),
+        M("halves in, neighbours out", "The pairs are right, and were put back side by side: a'[0], b'[0], a'[1], … All a' come first, then all b'.",
+          lambda i: interleaved(turned(i))),
         M("neighbours for pairs", "Numbers 0 and 1, 2 and 3, … were taken as pairs. Here pair i is (i, i + E/2), as in Llama's files.",
           lambda i: turned(i, halves=False)),
         M("one speed for all pairs", "All pairs turn by one radian a place. Then two places that lie a turn apart look alike to all of them.",

@@ -18,8 +18,11 @@ from .top_p import TOP_P
 LN2 = np.log(2)
 
 
-def draw_texts(rng, k, halves=False):
-    """1 + k texts of unequal length, and their bytes; with halves, two texts alike in all but where the second is spelled finer."""
+def draw_texts(rng, k, halves=False, impossible=False):
+    """1 + k texts of unequal length, and their bytes; with halves, two texts alike in all but where the second is spelled finer.
+
+    impossible: a place that was not scored holds −inf.
+    """
     B, T = 1 + k, 4 + k
     lengths = 2 + rng.permutation(T - 2)[:B]
     mask = np.array([[0 < t <= n for t in range(T)] for n in lengths])
@@ -30,12 +33,14 @@ def draw_texts(rng, k, halves=False):
         logprobs = np.full((2, 3), -v, np.float32)
         logprobs[0, 1] = -2 * v
         mask, n_bytes = np.array([[False, True, False], [False, True, True]]), np.array([5 + k, 5 + k])
+    if impossible:
+        logprobs[0, 0] = -np.inf
     return {"logprobs": logprobs, "response_mask": mask, "n_bytes": n_bytes}
 
 
 def nats(i):
     """Minus the log-probability of each text: (B,)."""
-    return -(i.logprobs * i.response_mask).sum(1)
+    return -np.where(i.response_mask, i.logprobs, 0).sum(1)
 
 
 def bits_per_byte(i):
@@ -46,7 +51,13 @@ def bits_per_byte(i):
 def end_left_out(i):
     """As bits_per_byte, with each text's last scored token left out."""
     last = i.response_mask & ~np.pad(i.response_mask[:, 1:], ((0, 0), (0, 1)))
-    return -(i.logprobs * (i.response_mask & ~last)).sum() / LN2 / i.n_bytes.sum()
+    return -i.logprobs[i.response_mask & ~last].sum() / LN2 / i.n_bytes.sum()
+
+
+def shifted(i, by):
+    """As bits_per_byte, with the mask moved by one place: 1 to the right, −1 to the left."""
+    logprobs, mask = (i.logprobs[:, 1:], i.response_mask[:, :-1]) if by == 1 else (i.logprobs[:, :-1], i.response_mask[:, 1:])
+    return -logprobs[mask].sum() / LN2 / i.n_bytes.sum()
 
 
 BITS = Check(
@@ -59,13 +70,16 @@ BITS = Check(
         "Costs add up over texts, and so do bytes. One sum is divided by the other, once, at the end."),
     expected=bits_per_byte,
     cases=(
-        Case("the number is bits and not nats, and it is 0 or more.", draw_texts, lambda i, o: bool(o.result >= 0)),
-        Case("places that response_mask leaves out cost nothing.", lambda rng, k: draw_texts(rng, k + 1), draws=4),
+        Case("the number is what all texts cost together, in bits, for each byte of all texts together.", draw_texts),  # true of any failure
+        Case("places that response_mask leaves out cost nothing, whatever stands there. Even −inf must not be multiplied by 0: that is NaN.",
+             lambda rng, k: draw_texts(rng, k + 1, impossible=True), draws=4, note="inf stands for float('inf')"),
         Case("a long text counts for more than a short one, in proportion to its bytes.", lambda rng, k: draw_texts(rng, k + 2), draws=4),
         Case("into how many tokens a text was cut does not matter, where the sums of log p are equal.",
              lambda rng, k: draw_texts(rng, k, halves=True), draws=4)),
     misconceptions=(
         M("nats for bits", "This is in nats per byte. A nat is 1/log 2 bits.", lambda i: nats(i).sum() / i.n_bytes.sum()),
+        M("log 10 for log 2", "The nats were divided by log 10. That counts decimal digits; a bit has two values.",
+          lambda i: nats(i).sum() / np.log(10) / i.n_bytes.sum()),
         M("multiplied by log 2", "To come from nats to bits, the number was multiplied by log 2. A bit is smaller than a nat: there are more of them.",
           lambda i: nats(i).sum() * LN2 / i.n_bytes.sum()),
         M("per token for per byte", "The bits were divided by the number of tokens. A tokenizer with longer tokens then looks worse, and two "
@@ -74,6 +88,20 @@ BITS = Check(
           "as much as one of ten thousand.", lambda i: (nats(i) / LN2 / i.n_bytes).mean()),
         M("mean over tokens for sum", "The mean of −log p over tokens was divided by bytes. A text costs the sum of what its tokens cost.",
           lambda i: nats(i).sum() / i.response_mask.sum() / LN2 / i.n_bytes.sum()),
+        M("mean over texts for sum", "The mean over texts was divided by the bytes of all of them. Costs are added up, as bytes are.",
+          lambda i: nats(i).mean() / LN2 / i.n_bytes.sum()),
+        M("mean over each text's tokens", "Each text's cost was divided by its number of tokens before texts were put together. A text costs the sum of "
+          "what its tokens cost.", lambda i: (nats(i) / i.response_mask.sum(1)).sum() / LN2 / i.n_bytes.sum()),
+        M("mean over each text's tokens", "Each text's mean cost of a token was divided by its bytes, and then the mean taken. A text costs the sum of what "
+          "its tokens cost.", lambda i: (nats(i) / i.response_mask.sum(1) / i.n_bytes).mean() / LN2),
+        M("mean over everything", "The mean was taken over all B·T places, those that were not scored among them. A text costs the sum of what its tokens "
+          "cost.", lambda i: nats(i).sum() / i.logprobs.size / LN2 / i.n_bytes.sum()),
+        M("mask shifted by one", "What was added up stands one place to the left of what response_mask marks. Here logprobs[b, t] belongs to token t itself.",
+          lambda i: shifted(i, -1)),
+        M("mask shifted by one", "What was added up stands one place to the right of what response_mask marks. Here logprobs[b, t] belongs to token t itself.",
+          lambda i: shifted(i, 1)),
+        M("end counted as a byte", "A byte was added for each text's end. n_bytes is to be used as given: the end is in it, or it is not.",
+          lambda i: nats(i).sum() / LN2 / (i.n_bytes + 1).sum()),
         M("mask ignored", "Every place was added up. What response_mask leaves out was not scored: its numbers mean nothing.",
           lambda i: -i.logprobs.sum() / LN2 / i.n_bytes.sum()),
         M("end token dropped", "The last scored token of each text is missing. It is the end token, and to know where a text stops costs bits too.",
@@ -121,6 +149,12 @@ def other_way_round(i):
     return i.floor + np.exp(x.mean() + (np.log(i.target) - y.mean()) / slope)
 
 
+def sign_of_a(i):
+    """A right, and its power taken with +a in place of −a."""
+    x, y, at = np.log(i.compute), np.log(i.loss - i.floor), np.log(i.target)
+    return i.floor + np.exp(line(x, y, -at))
+
+
 def through_the_origin(i):
     """The line through the origin: A fixed at 1."""
     x, y = np.log(i.compute), np.log(i.loss - i.floor)
@@ -156,6 +190,7 @@ SCALING = Check(
         M("only the ends", "The line goes through the first and the last run. The runs between them say something too.", lambda i: law(i, take=ENDS)),
         M("only the last two runs", "The line goes through the last two runs: their noise is then the whole slope.", lambda i: law(i, take=slice(-2, None))),
         M("sign turned", "The excess grows with compute: the slope has lost its sign.", mirrored),
+        M("sign turned", "A · C^a in place of A · C^−a: the excess grows with compute. The line's slope is −a.", sign_of_a),
         M("axes swapped", "log(compute) was fitted as a line in log(loss − floor). Least squares then takes compute for what is noisy, and the slope "
           "comes out steeper.", other_way_round),
         M("no intercept", "The line was made to go through the origin: A was taken for 1.", through_the_origin),
@@ -163,6 +198,10 @@ SCALING = Check(
           lambda i: line(np.log(i.compute), np.log(i.loss - i.floor), np.log(i.target)) + i.floor),
         M("bases mixed", "Logarithms to base 10 went in, and exp came out: undo each logarithm in its own base.",
           lambda i: i.floor + np.exp(line(np.log10(i.compute), np.log10(i.loss - i.floor), np.log10(i.target)))),
+        M("bases mixed", "Natural logarithms went in, and a power of 10 came out: undo each logarithm in its own base.",
+          lambda i: i.floor + 10 ** line(np.log(i.compute), np.log(i.loss - i.floor), np.log(i.target))),
+        M("bases mixed", "The line was fitted in logarithms to base 10 of compute, and read off at a natural one.",
+          lambda i: i.floor + np.exp(line(np.log10(i.compute), np.log(i.loss - i.floor), np.log(i.target)))),
         M("the last loss again", "This is the last run's loss. The target has more compute.", lambda i: i.loss[-1])))
 
 CHECKS = (MERGE_STEP, BITS, TOP_P, SCALING, CUT_THE_TEXT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..judge import Case, Check, Misconception as M
-from ..planted_masks import HARMLESS, RIGHT, WRONG, put_to_the_test
+from ..planted_masks import HARMLESS, RIGHT, WRITTEN, WRONG, put_to_the_test
 
 
 def right(i):
@@ -14,7 +14,7 @@ def right(i):
 
 
 ADVICE = ("Compare with a tolerance; count from the end where there are fewer queries than keys: query t stands at place S − T + t, and sees "
-          "that place too.")
+          "that place too. Or your own expected numbers are wrong: are they divided by √E?")
 LEAKS = len(RIGHT) + len(WRONG) - HARMLESS  # from this number on, the wrong code lets nothing of the future through
 
 FIND_THE_LEAK = Check(
@@ -31,7 +31,8 @@ FIND_THE_LEAK = Check(
         "division, are numbers whose exp you know, and write down the weights."),
     expected=lambda i: np.array(right(i), bool),
     cases=(
-        Case(f"saying True to right code, however it is written. {ADVICE}", lambda rng, k: {"which": np.array(k)}, draws=len(RIGHT)),
+        *(Case(f"saying True to right code, here written {how}. {ADVICE}", lambda rng, k, n=n: {"which": np.array(n)}, draws=1)
+          for n, how in enumerate(WRITTEN)),
         *(Case(f"saying False to code in which {bug}. It shows on {shows}; a loose tolerance hides it.",
                lambda rng, k, n=n: {"which": np.array(len(RIGHT) + n)}, draws=1)
           for n, (bug, shows, _) in enumerate(WRONG))),

@@ -73,6 +73,22 @@ def draw_common_tokens(rng, k):
     return {"ids": np.array([3, 5, 4, 8, 9, 3, 6, 4, 7, 3, 4, 8, 9, 3, 7, 4, 5, 3, 8, 9, 4][:15 + 3 * (k % 3)]), "new": np.array(20 + k)}
 
 
+def shuffled(rng, blocks):
+    """The blocks in any order, an id between each two that comes once in the text: an input."""
+    order, between = rng.permutation(len(blocks)).tolist(), rng.permutation([3, 4, 8, 9, 30, 31]).tolist()
+    return {"ids": np.array([v for n, b in enumerate(order) for v in (*between[n - 1:n], *blocks[b])]), "new": np.array(20)}
+
+
+def draw_overlaps(rng, k):
+    """7 five times running, which holds four pairs (7, 7), of which two can be joined; and 5 then 6 three times."""
+    return shuffled(rng, [[7] * 5, [5, 6], [5, 6], [5, 6]])
+
+
+def draw_long_ids(rng, k):
+    """5 then 6 three times, and neighbours whose digits read alike: 15 then 6, 5 then 61."""
+    return shuffled(rng, [[5, 6], [5, 6], [5, 6], [15, 6], [5, 61]])
+
+
 def step_with(choose, limit=None):
     """A step that joins the pairs that choose(ids, pairs) names, the rest of it right."""
     def gives(i):
@@ -100,6 +116,17 @@ def from_the_right(i):
     return np.array(join(ids[::-1], [best[::-1]], new)[::-1])
 
 
+def without_overlap(ids, pairs):
+    """The pair that could be joined most often."""
+    return [min(pairs, key=lambda pair: len(join(ids, [pair], -1)))]
+
+
+def as_digits(i):
+    """The pair replaced in a text of digits and spaces."""
+    ids, new, ((a, b), *_) = as_ints(i)
+    return np.array([int(word) for word in " ".join(map(str, ids)).replace(f"{a} {b}", str(new)).split()])
+
+
 def two_by_two(ids, pairs):
     """The commonest pair of tokens 0 and 1, 2 and 3, …."""
     return [Counter(zip(ids[::2], ids[1::2])).most_common(1)[0][0]]
@@ -120,7 +147,9 @@ MERGE_STEP = Check(
         Case("each place where the commonest pair stood is one new token, and all other tokens stay where they were.", draw_ids),
         Case("a token is used once: of a run of three equal ones, the first two are joined and the third is left.", draw_run, draws=4),
         Case("a pair has an order: 5 then 6 is not 6 then 5.", draw_both_orders, draws=4),
-        Case("the commonest pair need not hold the commonest tokens.", draw_common_tokens, draws=3)),
+        Case("the commonest pair need not hold the commonest tokens.", draw_common_tokens, draws=3),
+        Case("neighbours overlap when they are counted: 7 7 7 holds two pairs (7, 7).", draw_overlaps, draws=4),
+        Case("an id is a number, and not its digits: 15 then 6 is not 5 then 6.", draw_long_ids, draws=4)),
     misconceptions=(
         M("a token used twice", "In a run of equal tokens, every place where the pair begins was replaced, and the token between two such "
           "places served both. Text is lost: spelled out again, the result is shorter than what was read.", used_twice),
@@ -136,6 +165,8 @@ MERGE_STEP = Check(
           step_with(lambda ids, pairs: {p for p in pairs if set(p) == set(Counter(frozenset(p) for p in zip(ids, ids[1:])).most_common(1)[0][0])})),
         M("pairs cut two by two", "Tokens 0 and 1 were counted, then 2 and 3. A token is the neighbour of the one before it as well.",
           step_with(two_by_two)),
+        M("counted without overlap", "Pairs were counted without overlap: 7 7 7 holds two pairs (7,7).", step_with(without_overlap)),
+        M("digits for ids", "The pair was looked for in the ids written as text, and was found inside longer numbers.", as_digits),
         M("the second token kept", "The new token was written and the pair's second token left standing: the text has become longer than it was.",
           second_kept),
         M("nothing joined", "The ids came back as they were.", lambda i: i.ids)))

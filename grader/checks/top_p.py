@@ -57,6 +57,22 @@ def nucleus(i, keep=None, back=True):
     return out
 
 
+def over_rows(i):
+    """The nucleus of probabilities that sum to one down each column, and not along each row: (B, V)."""
+    p = softmax(i.logits.T).T
+    index = np.argsort(-p, axis=-1)
+    kept = np.take_along_axis(p, index, -1)
+    kept, out = np.where(kept.cumsum(-1) - kept < i.p, kept, 0), np.zeros_like(p)
+    np.put_along_axis(out, index, kept, -1)
+    return out
+
+
+def unsorted(i, keep):
+    """The probabilities (B, V) as they stand, kept where keep(share, what stands before it, p) says so."""
+    p = softmax(i.logits)
+    return np.where(keep(p, p.cumsum(-1) - p, float(i.p)), p, 0)
+
+
 def rank(shape):
     """0, 1, 2, … along the last axis, of a shape (B, V)."""
     return np.broadcast_to(np.arange(shape[-1]), shape)
@@ -99,6 +115,18 @@ TOP_P = Check(
           lambda i: renormalised(nucleus(i, lambda s, ahead, p: rank(s.shape) < np.ceil(np.round(p * s.shape[-1], 3))))),
         M("left in sorted order", "The probabilities are right, but stand in order of size. Each belongs to the token that it came from.",
           lambda i: renormalised(nucleus(i, back=False))),
+        M("the index used the wrong way round", "The index was used to read where it should be used to write: gather in place of scatter. index[b, n] says "
+          "where the n-th largest came from.", lambda i: renormalised(np.take_along_axis(nucleus(i, back=False), ordered(i)[1], -1))),
+        M("not sorted", "The sum was taken in the order of the ids. The likeliest come first.",
+          lambda i: renormalised(unsorted(i, lambda q, ahead, p: ahead < p))),
+        M("not sorted", "The sum was taken in the order of the ids, and stops below p. The likeliest come first.",
+          lambda i: renormalised(unsorted(i, lambda q, ahead, p: ahead + q <= p))),
+        M("softmax over the wrong axis", "The softmax was taken over the rows. Each row is a distribution of its own over V tokens.",
+          lambda i: renormalised(over_rows(i))),
+        M("softmax over the wrong axis", "The softmax was taken over the rows, and what is kept was not divided by its sum. Each row is a distribution "
+          "of its own over V tokens.", over_rows),
+        M("1 − p as a bound on each token", "Tokens were kept whose own probability is 1 − p or more. p is what they hold together.",
+          lambda i: renormalised(nucleus(i, lambda s, ahead, p: s >= 1 - p))),
         M("sorted upwards", "The nucleus was filled from the least likely token up.",
           lambda i: renormalised(nucleus(i, lambda s, ahead, p: 1 - ahead - s < p))),
         M("the tail kept", "What should be dropped was kept.", lambda i: renormalised(nucleus(i, lambda s, ahead, p: ahead >= p))),
