@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .expect import expect, expect_finite, expect_numbers, expect_some_response, expect_tensor
 
-HELD = 2**24  # logits held at once, in numbers: 64 MiB in float32
+HELD = 5 * 2**21  # logits held at once, in numbers: 40 MiB in float32; chunks below 32 MiB fragment the heap, and then take more memory
 
 
 class Batch(SimpleNamespace):
@@ -109,11 +109,34 @@ def logprobs(model, tokens: Tensor, response_mask: Tensor | None = None, *, targ
         logits = model.logits(h)
         if temperature == 1 and top_k is None and top_p is None:
             logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-            return logits.gather(-1, y[:, None])[:, 0] - logits.logsumexp(-1)
+            return _Chosen.apply(logits, y) if logits.requires_grad and not torch._C._are_functorch_transforms_active() else chosen(logits, y)[0]
         return warp(logits, temperature, top_k, top_p).gather(-1, y[:, None])[:, 0]
 
     flat = in_chunks(score, hidden, wanted, max(1, held // V))
     return torch.zeros(B, T, dtype=flat.dtype, device=flat.device).masked_scatter(response_mask, flat)
+
+
+def chosen(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """log softmax(logits) at y, and the logarithm of the sum that it is divided by: (N, V), (N,) -> (N,), (N,)."""
+    total = logits.logsumexp(-1)
+    return logits.gather(-1, y[:, None])[:, 0] - total, total
+
+
+class _Chosen(torch.autograd.Function):
+    """`chosen`, whose backward pass keeps the logits and one number a row, where autograd's own keeps several copies of the logits."""
+
+    @staticmethod
+    def forward(ctx, logits, y):
+        logp, total = chosen(logits, y)
+        ctx.save_for_backward(logits, y, total)
+        return logp
+
+    @staticmethod
+    def backward(ctx, g):
+        logits, y, total = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of the gradient is asked for: then all of it must be in the graph
+            return (-g[:, None] * logits.softmax(-1)).scatter_add(-1, y[:, None], g[:, None]), None
+        return (logits - total[:, None]).exp_().mul_(-g[:, None]).scatter_add_(-1, y[:, None], g[:, None]), None
 
 
 def in_chunks(score: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, wanted: Tensor, rows: int) -> Tensor:

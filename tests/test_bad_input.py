@@ -658,6 +658,7 @@ ELSEWHERE = {
     "transformer.make_norm": "takes a Config, which is checked",
     "rope.rotations": "takes a Config, which is checked",
     "rope.rotate": "a part: Transformer checks what reaches it",
+    "logprob.chosen": "a part: logprobs checks what reaches it",
     "logprob.in_chunks": "a part: logprobs checks what reaches it",
 }
 

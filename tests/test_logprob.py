@@ -350,3 +350,23 @@ def test_a_text_that_fits_is_read_with_all_of_its_context():
     plain = -model(ids[None])[0, :-1].log_softmax(-1).gather(-1, ids[1:, None]).sum()
     assert text_nats(model, ids, 24) == pytest.approx(plain.item(), rel=1e-12)
     assert text_nats(model, ids, 12) != pytest.approx(plain.item(), rel=1e-6)  # less context, another number
+
+
+def test_the_gradient_that_keeps_little_is_the_gradient():
+    """First and second derivatives of log softmax at y against autograd's own, in float64; one logit is −inf, as a forbidden token's."""
+    from minillm import logprob
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 7, dtype=torch.float64, generator=g)
+    logits[1, 2] = -torch.inf
+    y, weight = torch.tensor([0, 3, 6, 2, 2]), torch.randn(5, dtype=torch.float64, generator=g)
+    logits[3:] *= 50  # far from even
+    found = []
+    for f in (logprob._Chosen.apply, lambda z, y: z.log_softmax(-1).gather(-1, y[:, None])[:, 0]):
+        z = logits.clone().requires_grad_()
+        value = f(z, y)
+        first = torch.autograd.grad((weight * value).sum(), z, retain_graph=True)[0]
+        again = torch.autograd.grad((weight * value).sum(), z, create_graph=True)[0]
+        second = torch.autograd.grad(again[[0, 2, 3, 4]].square().sum(), z)[0]
+        found.append((value.detach(), first, again.detach(), second[[0, 2, 3, 4]]))
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
