@@ -12,18 +12,20 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
+from tqdm import tqdm
 
 from conftest import Tiny
 from minillm import resume
 from minillm.logprob import batch_pairs
 from minillm.train import Settings, train
 
-STEPS, KILLS = 40, 24
+STEPS, KILLS = 160, 24  # so many steps that a fast machine is not done before the last kill
 SETTINGS = Settings(STEPS, lr=0.01, muon_lr=0.01, save_every=1)
 
 
@@ -91,7 +93,7 @@ def child(folder, defect="none"):
 def kill(pid, folder, chance):
     """SIGKILL after a random while or, two times in three, when a new file is seen half-way. (killed, in the middle of a write)."""
     if chance.random() < 1 / 3:
-        time.sleep(chance.uniform(0, 0.3))
+        time.sleep(chance.uniform(0, 0.08))
     else:
         skip, before, deadline = chance.randrange(5), False, time.monotonic() + 3
         while time.monotonic() < deadline:
@@ -132,6 +134,9 @@ def kill_again_and_again(folder, defect, kills):
 def main(folder, *defects):
     """Unbroken, then killed for each defect."""
     torch.set_num_threads(1)
+    # tqdm's own lock is one for all forks: a run that is killed while it holds it would stop the others for ever.
+    tqdm.monitor_interval = 0
+    tqdm.set_lock(threading.RLock())
     folder = Path(folder)
     (folder / "unbroken").mkdir()
     train(model(), careless, coefficient, Settings(1), progress=False)  # what PyTorch imports when it is first used, once for all forks
