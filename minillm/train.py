@@ -77,7 +77,7 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
     so every piece is scored twice: about a third more work. compile: score with torch.compile; where that fails, a line says so.
     On several processes (see `parallel`) each takes its share of the rows; accumulate, compile and their number may change
     when a run goes on, the settings may not. settings.bf16 pays where there are units for bfloat16 (CUDA cards, avx512_bf16, amx)
-    and matrices to fill them: a quarter of a step at d_model 384 on one core with avx512_bf16, a seventh at 128.
+    and matrices to fill them; `make bench` measures it at d_model 384.
 
     A row holds: step, nll (mean −log p of a response token, nats), F (its mean, over response tokens where it is (B, T)),
     grad_norm (before clipping), rate, tokens and seconds since the start. Raises NonFinite, with the step, the batch and the
