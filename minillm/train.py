@@ -33,6 +33,7 @@ class Settings:
     steps: int
     lr: float = 5e-3            # AdamW's peak, for embeddings and norms; for everything when muon_lr is 0
     muon_lr: float = 0.02       # Muon's peak, for the matrices inside the blocks
+    momentum: float = 0.95      # Muon's
     weight_decay: float = 0.0
     warmup: float = 0.02        # share over which the rates rise from 0
     decay: float = 0.7          # share at the end over which they fall to 0
@@ -44,6 +45,7 @@ class Settings:
         expect(isinstance(self.steps, int) and self.steps >= 1, "steps", self.steps, "give 1 or more")
         expect(self.lr > 0, "lr", self.lr, "give a positive rate")
         expect(self.muon_lr >= 0, "muon_lr", self.muon_lr, "give a positive rate, or 0 for AdamW alone")
+        expect(0 <= self.momentum < 1, "momentum", self.momentum, "give a share in [0, 1)")
         expect(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
         expect(self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1, "warmup, decay", (self.warmup, self.decay),
                "give shares of the run that sum to at most 1")
@@ -67,20 +69,22 @@ class NonFinite(FloatingPointError):
 
 def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Tensor], Tensor], settings: Settings, *,
           label: str = "train", progress: bool = True, folder: str | os.PathLike | None = None, scoring: dict | None = None,
-          accumulate: int = 1, compile: bool = False) -> list[dict]:
+          accumulate: int = 1, compile: bool = False, score: Callable | None = None) -> list[dict]:
     """Take settings.steps steps along E[F · ∇ log p(y|x)] and return one row of metrics for each.
 
     draw(step) -> Batch; coefficient(batch, logprobs) -> F, (B,) or (B, T), where logprobs (B, T) carry no gradient.
-    A batch may hold `targets` (see logprobs) and `pairs` (see surrogate). scoring: temperature, top_k, top_p that y was drawn
-    with. folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them.
+    A batch may hold `targets` (see logprobs), `pairs` (see surrogate), and `metrics`, numbers by name for the step's row, which
+    `coefficient` may add to. scoring: temperature, top_k, top_p that y was drawn with. score(model, tokens, response_mask) ->
+    (B, S): what is scored in place of logprobs, S being T or a multiple of it: a reward on the last token of y, or log-probs and,
+    behind them, a critic's values; F is then (B,) or (B, S). folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them.
     accumulate: score a batch in so many pieces, one after the other, where it does not fit into memory. F still sees it whole,
     so every piece is scored twice: about a third more work. compile: score with torch.compile; where that fails, a line says so.
     On several processes (see `parallel`) each takes its share of the rows; accumulate, compile and their number may change
     when a run goes on, the settings may not. settings.bf16 pays where there are units for bfloat16 (CUDA cards, avx512_bf16, amx)
     and matrices to fill them; `make bench` measures it at d_model 384.
 
-    A row holds: step, nll (mean −log p of a response token, nats), F (its mean, over response tokens where it is (B, T)),
-    grad_norm (before clipping), rate, tokens and seconds since the start. Raises NonFinite, with the step, the batch and the
+    A row holds: step, nll (mean −log p of a response token, nats; with `score`, minus the mean of its first T columns), F (its mean, over
+    response tokens where it is (B, T)), grad_norm (before clipping), rate, tokens and seconds since the start. Raises NonFinite, with the step, the batch and the
     likely cause; OSError, before the first step, for a folder that cannot be written, and for a full disk.
     """
     expect(isinstance(accumulate, int) and accumulate >= 1, "accumulate", accumulate, "give 1 (the batch whole) or more pieces")
@@ -107,12 +111,12 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
                 batch = draw(step).to(device)
                 parallel.agree(pressed, step, batch.tokens, batch.response_mask, getattr(batch, "targets", None))
                 scorer = _compiled(model, batch.tokens, settings.bf16) if compile and scorer is None else scorer or model
-                weight, logp = _gradients(scorer, batch, coefficient, scoring or {}, accumulate, settings.bf16, step, rows)
+                weight, logp = _gradients(scorer, batch, coefficient, score, scoring or {}, accumulate, settings.bf16, step, rows)
                 parallel.add_up_gradients(model)
                 norm = parallel.full(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
-                mask = batch.response_mask if weight.ndim == 2 else torch.ones_like(weight, dtype=torch.bool)
+                mask = _repeated(batch.response_mask, weight) if weight.ndim == 2 else torch.ones_like(weight, dtype=torch.bool)
                 norm, total, scored, F, count = torch.stack([  # one wait for the device
-                    norm, logp.sum(), batch.response_mask.sum(), weight.where(mask, 0).sum(), mask.sum()]).tolist()
+                    norm, logp[:, :batch.tokens.shape[1]].sum(), batch.response_mask.sum(), weight.where(mask, 0).sum(), mask.sum()]).tolist()
                 if not math.isfinite(norm):
                     _raise_non_finite(step, batch, rows, "gradient", torch.tensor(norm))
                 tokens += batch.tokens.numel()
@@ -124,10 +128,10 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
                         group["lr"] = group["peak"] * row["rate"]
                     optimizer.step()
                     optimizer.zero_grad()
-                rows.append(row | {"seconds": round(time.perf_counter() - begun, 3)})
+                rows.append(row | getattr(batch, "metrics", {}) | {"seconds": round(time.perf_counter() - begun, 3)})
                 generators = resume.generators(device) if folder is not None else {}
                 whole = True
-                bar.set_postfix_str(f"{rows[-1]['nll']:.3f} nats/token", refresh=False)
+                bar.set_postfix_str(f"{rows[-1]['nll']:.3f} nats/token" if score is None else f"score {-rows[-1]['nll']:.3f}", refresh=False)
                 if folder is not None and ((step + 1) % settings.save_every == 0 or step + 1 == settings.steps):
                     resume.save(folder, model, optimizers, settings, rows, generators)
                     kept = len(rows)
@@ -147,9 +151,9 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
     return rows
 
 
-def _gradients(scorer, batch: Batch, coefficient, scoring: dict, accumulate: int, bf16: bool, step: int,
+def _gradients(scorer, batch: Batch, coefficient, score, scoring: dict, accumulate: int, bf16: bool, step: int,
                rows: list[dict]) -> tuple[Tensor, Tensor]:
-    """Add the gradient of −surrogate over this process's rows to the weights' .grad; return F and log p (B, T) of the whole batch.
+    """Add the gradient of −surrogate over this process's rows to the weights' .grad; return F and the scores (B, S) of the whole batch.
 
     F may compare rows (a group's mean, a pair), so it is made once, of the whole batch. One piece keeps its graph until F is
     known; of several only the numbers are kept, and each is scored again.
@@ -157,27 +161,38 @@ def _gradients(scorer, batch: Batch, coefficient, scoring: dict, accumulate: int
     tokens, response_mask, targets, (B, T) = batch.tokens, batch.response_mask, getattr(batch, "targets", None), batch.tokens.shape
     pairs, mine = getattr(batch, "pairs", None), parallel.pieces(B, accumulate)
 
-    def score(part: slice) -> Tensor:
+    def scores_of(part: slice) -> Tensor:
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
-            return logprobs(scorer, tokens[part], response_mask[part], targets=None if targets is None else targets[part], **scoring)
+            if score is None:
+                return logprobs(scorer, tokens[part], response_mask[part], targets=None if targets is None else targets[part], **scoring)
+            found = score(scorer, tokens[part], response_mask[part])
+        expect(isinstance(found, Tensor) and found.ndim == 2 and found.shape[1] % T == 0 and found.shape[1] > 0, "score",
+               tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__, f"return a tensor (B, {T}), or a multiple of {T} columns")
+        return found
 
     with torch.set_grad_enabled(len(mine) == 1):
-        scores = [score(part) for part, _ in mine]
-    logp = scores[0].new_zeros(B, T)
+        scores = [scores_of(part) for part, _ in mine]
+    S = scores[0].shape[1]
+    logp = scores[0].new_zeros(B, S)
     for (part, counts), scored in zip(mine, scores):
         if counts:
             logp[part] = scored.detach()
     parallel.add_up(logp)
     weight = coefficient(batch, logp)
-    expect(isinstance(weight, Tensor), "coefficient", type(weight).__name__, "return a tensor (B,) or (B, T)")
-    expect(weight.shape in ((B,), (B, T)), "coefficient", f"of shape {tuple(weight.shape)}", f"return one of shape {(B,)} or {(B, T)}")
+    expect(isinstance(weight, Tensor), "coefficient", type(weight).__name__, f"return a tensor {(B,)} or {(B, S)}")
+    expect(weight.shape in ((B,), (B, S)), "coefficient", f"of shape {tuple(weight.shape)}", f"return one of shape {(B,)} or {(B, S)}")
     if not bool(torch.isfinite(weight).all() & torch.isfinite(logp).all()):
         _raise_non_finite(step, batch, rows, *(("logprobs", logp) if torch.isfinite(weight).all() else ("coefficient", weight)))
     for (part, counts), scored in zip(mine, scores):
-        scored = scored if len(mine) == 1 else score(part)
+        scored = scored if len(mine) == 1 else scores_of(part)
         F = weight[part] if counts else torch.zeros_like(weight[part])
-        (-surrogate(F, scored, response_mask[part], B if pairs is None else pairs)).backward()
+        (-surrogate(F, scored, _repeated(response_mask[part], scored), B if pairs is None else pairs)).backward()
     return weight, logp
+
+
+def _repeated(response_mask: Tensor, scores: Tensor) -> Tensor:
+    """The mask (B, T) once for each T columns of the scores (B, S)."""
+    return response_mask.repeat(1, scores.shape[1] // response_mask.shape[1])
 
 
 def _compiled(model, tokens: Tensor, bf16: bool):
@@ -202,7 +217,7 @@ def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings and norms; AdamW for all when muon_lr is 0."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     expect(len(named) > 0, "model", "frozen whole", "leave some parameter with requires_grad")
-    inner = [p for name, p in named if settings.muon_lr and p.ndim == 2 and name.startswith("blocks.")]
+    inner = [p for name, p in named if settings.muon_lr and p.ndim == 2 and ".blocks." in "." + name]
     taken = {id(p) for p in inner}
     rest = [p for _, p in named if id(p) not in taken]
     optimizers: list[torch.optim.Optimizer] = []
@@ -210,7 +225,7 @@ def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
         optimizers.append(torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay))
     if inner:
         muon = parallel.Muon if parallel.is_sharded(model) else torch.optim.Muon
-        optimizers.append(muon(inner, lr=settings.muon_lr, weight_decay=settings.weight_decay))
+        optimizers.append(muon(inner, lr=settings.muon_lr, weight_decay=settings.weight_decay, momentum=settings.momentum))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

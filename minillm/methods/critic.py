@@ -6,10 +6,13 @@ al. 2000, theorem 2; Schulman et al. 2016 (advantages).
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor, nn
 
 from ..expect import expect
+from ..logprob import logprobs
 from ..returns import expect_aligned
 
 
@@ -25,6 +28,20 @@ class Critic(nn.Module):
     def forward(self, hidden: Tensor, response_mask: Tensor) -> Tensor:
         before = nn.functional.pad(self.head(hidden[:, :-1])[..., 0], (1, 0))       # (B, T)
         return torch.where(response_mask, before, 0.0)
+
+
+class PolicyAndCritic(nn.Module):
+    """One trunk with two heads: it is read once for both. Its `score` is what `train` takes; F is then the policy's, and behind it the critic's."""
+
+    def __init__(self, trunk: nn.Module):
+        super().__init__()
+        self.trunk, self.critic = trunk, Critic(trunk.config.d_model)
+
+    def score(self, tokens: Tensor, response_mask: Tensor) -> Tensor:
+        """[log p | V], (B, 2T), with gradient."""
+        hidden = self.trunk.hidden(tokens)                                          # (B, T, D)
+        read = SimpleNamespace(hidden=lambda _: hidden, logits=self.trunk.logits, config=self.trunk.config)
+        return torch.cat([logprobs(read, tokens, response_mask), self.critic(hidden, response_mask)], 1)
 
 
 def coefficient(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tensor, clip: float = torch.inf) -> Tensor:

@@ -31,6 +31,11 @@ class RewardModel(nn.Module):
         return self.trunk.hidden(tokens)[last_token(response_mask)] @ self.head    # (B, D) @ (D,)
 
 
+def score(model: RewardModel, tokens: Tensor, response_mask: Tensor) -> Tensor:
+    """r on the last token of y, 0 elsewhere, (B, T), with its gradient: what `train` scores in place of log-probs."""
+    return model(tokens, response_mask)[:, None].where(last_token(response_mask), 0.0)
+
+
 def coefficient(rewards: Tensor, better: Tensor, worse: Tensor, weight: Tensor, margin: Tensor | float = 0.0) -> Tensor:
     """F = 1 on ∇ log p(choice), which is (B,) on ∇ r: +(1 − p) to the better answer, −(1 − p) to the worse, p = σ(r_w − r_l − m).
 
