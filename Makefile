@@ -6,14 +6,14 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 RUN := .venv/bin/python
 SEED ?= 0
 SCALE ?= cpu
-export TEXT QA FROM SEED SCALE
+export TEXT QA PREFS FROM SEED SCALE
 export PYTHONUTF8 := 1
 
 .PHONY: help setup journey test lab notebooks checkpoints bench clean
 
 help:
-	@echo 'make journey      one model from random weights to answers (SEED=0 SCALE=cpu|gpu FROM=base|FOLDER)'
-	@echo '                  on your own text: TEXT=FILE, and your own questions: QA=FILE.jsonl'
+	@echo 'make journey      one model from random weights to answers (SEED=0 SCALE=cpu|gpu FROM=base|tuned|FOLDER)'
+	@echo '                  on your own text: TEXT=FILE, questions: QA=FILE.jsonl, preferences: PREFS=FILE.jsonl'
 	@echo 'make lab          open chapter 1 in JupyterLab'
 	@echo 'make test         unit tests, laws, equivalences, every notebook'
 	@echo 'make notebooks    rebuild and run the notebooks whose text changed (ALL=1: every one)'
@@ -28,7 +28,7 @@ setup:
 
 # Make turns a recipe's exit code into its own (always 2); the command's own codes are in its --help.
 journey: setup
-	@$(RUN) -m minillm.journey --seed="$$SEED" --scale="$$SCALE" $${FROM:+--from="$$FROM"} $${TEXT:+--text="$$TEXT"} $${QA:+--qa="$$QA"}
+	@$(RUN) -m minillm.journey --seed="$$SEED" --scale="$$SCALE" $${FROM:+--from="$$FROM"} $${TEXT:+--text="$$TEXT"} $${QA:+--qa="$$QA"} $${PREFS:+--prefs="$$PREFS"}
 
 test: setup
 	@$(RUN) -m pytest tests

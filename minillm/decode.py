@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .linear import SMALL, WIDE, Linear, packed, product
+from .lora import LoRA
+from .quantize import NF4, Int8
 from .transformer import Attention, Block, Cache, Transformer
 
 MANY = 8  # rows from which on the plain products are faster
@@ -88,11 +90,12 @@ def fits(model) -> bool:
     """Whether a Decoder computes what the model does: nobody has changed it, hooked into it or spread it over machines, and it may be copied."""
     if not isinstance(model, Transformer) or type(model).hidden is not Transformer.hidden:
         return False
-    known = (Block, Attention, Linear, nn.RMSNorm, nn.LayerNorm)
+    known = (Block, Attention, Linear, nn.RMSNorm, nn.LayerNorm, LoRA, NF4, Int8)  # an adapter and a map in few bits give their weight
+    stored = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, (NF4, Int8)))  # a copy holds them as floats
     return (all(type(part) in known for block in model.blocks for part in block.modules())
             and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
             and all(type(p) is nn.Parameter for p in model.parameters())
-            and sum(p.numel() for p in model.parameters()) <= LARGEST)
+            and sum(p.numel() for p in model.parameters()) + stored <= LARGEST)
 
 
 def _joined(block, qk_norm: bool, rows: int) -> SimpleNamespace:
@@ -123,7 +126,7 @@ def _join(rows: int, scale: Tensor | None, *maps) -> Callable[[Tensor], Tensor]:
         weight = weight * scale
     if any(m.bias is not None for m in maps):
         bias = torch.cat([weight.new_zeros(len(m.weight)) if m.bias is None else m.bias for m in maps])
-    if WIDE and weight.dtype == torch.float32 and weight.device.type == "cpu" and rows * weight.numel() >= SMALL:
+    if WIDE and weight.dtype == torch.float32 and weight.device.type == "cpu" and rows * weight.numel() >= SMALL and not torch.is_autocast_enabled("cpu"):
         weight = packed(weight, rows)
         return lambda x: product(x, weight, bias)
     weight = weight.t().contiguous()

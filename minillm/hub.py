@@ -22,18 +22,19 @@ from .families import read_config, read_json, their_config, their_tensors
 from .tokenizer import Tokenizer
 from .transformer import Transformer
 
-BASE = Path(__file__).parent / "checkpoints" / "base"
+SHIPPED = {name: Path(__file__).parent / "checkpoints" / name for name in ("base", "tuned")}
+BASE = SHIPPED["base"]
 BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias))")  # tables that older files hold beside the weights
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def load(folder: str | os.PathLike = "base", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
          context: int | None = None) -> tuple[Transformer, Tokenizer]:
-    """(model, tokenizer) from a folder; "base" is the model that is shipped with the package. See `load_model`.
+    """(model, tokenizer) from a folder; "base" and "tuned" are the models that are shipped with the package. See `load_model`.
 
     A tokenizer from elsewhere has none of the course's marks (`add_marks` gives them); its `end` is the configuration's eos_token_id.
     """
-    path = BASE if str(folder) == "base" else Path(folder)
+    path = SHIPPED.get(str(folder)) or Path(folder)
     if not (path / "tokenizer.json").is_file():
         _expect_files(path)
         raise FileNotFoundError(f"{path / 'tokenizer.json'} is not there: give the tokenizer in this form, or use load_model for the model alone")
@@ -54,7 +55,7 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
     Raises FileNotFoundError naming a missing file or shard, ValueError naming what is not as it must be: an unknown
     architecture, a damaged file, a tensor that is missing, of another shape or not finite.
     """
-    path = BASE if str(folder) == "base" else Path(folder)
+    path = SHIPPED.get(str(folder)) or Path(folder)
     _expect_files(path)
     config = read_config(path / "config.json")
     if context is not None:
@@ -88,6 +89,8 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
            f"of {tokenizer.vocab_size if tokenizer else 0} tokens", f"the model has {model.config.vocab_size}")
     expect(shard_bytes > 0, "shard_bytes", shard_bytes, "give a positive number of bytes")
     config, own = their_config(model.config), dict(model.named_parameters())
+    lost = [name for ours, _ in their_tensors(model.config).values() for name in ours if name not in own]
+    expect(not lost, "model", f"without {lost[0] if lost else ''}", "merge its adapters (or save_adapters writes them alone), and dequantize what is kept in few bits")
     end = tokenizer.end if tokenizer else None
     config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "dtype": str(model.embed.weight.dtype).removeprefix("torch.")}
     config["torch_dtype"] = config["dtype"]  # the name before transformers 5

@@ -128,7 +128,7 @@ class Method:
 METHODS = (
     Method("pretraining, supervised fine-tuning", "data", "data", "1", 1, "supervised"),
     Method("curated data (LIMA, Humpback, Toolformer's filter)", "data", "data or a model", "1 if the curator keeps the pair, else 0", 1, "self_training"),
-    Method("distillation", "data", "a teacher", "1 (sampled), or the teacher's probability (summed over y)", 9),
+    Method("distillation", "data", "a teacher", "1 (sampled), or the teacher's probability (summed over y)", 9, "distill"),
     Method("on-policy distillation", "data", "the model itself", "log q_teacher/p, per token", 9),
     Method("self-training: rejection sampling, STaR, expert iteration, best-of-n", "data", "the model itself", "1 if the filter keeps it, else 0", 1, "self_training"),
     Method("DAgger", "the model's own visits", "an expert's correction", "1", 1, "dagger"),

@@ -41,15 +41,15 @@ def packed(weight: Tensor, rows: int) -> Tensor:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)  # a frozen weight's x is not needed
         return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx, g):
         x, weight = ctx.saved_tensors
-        rows, out = x.flatten(0, -2), g.flatten(0, -2)                              # (N, D), (N, F)
+        out = g.flatten(0, -2)                                                      # (N, F)
         return (linear(g, weight.t()) if ctx.needs_input_grad[0] else None,         # (..., D)
-                linear(out.t(), rows.t()) if ctx.needs_input_grad[1] else None,     # (F, D)
+                linear(out.t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None,  # (F, D)
                 out.sum(0) if ctx.needs_input_grad[2] else None)                    # (F,)
 
 

@@ -26,27 +26,82 @@ class Batch(SimpleNamespace):
         return Batch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()})
 
 
-def batch_pairs(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
+Turns = Sequence[tuple[Sequence[int], Sequence[int]]]  # a conversation: (prompt, response), (prompt, response), …
+
+
+def batch_pairs(pairs: Turns) -> Batch:
     """Rows of prompt + response, padded at the right with 0; response_mask is True on the response alone.
 
     batch_pairs([([7, 8], [9, 0])]) has tokens [[7, 8, 9, 0]] and response_mask [[F, F, T, T]].
     ValueError for no pairs, an empty prompt (its first token would have no context) or an empty response.
     """
     expect(len(pairs) > 0, "pairs", "empty", "give at least one (prompt, response)")
-    for i, (prompt, response) in enumerate(pairs):
-        expect(hasattr(prompt, "__len__") and hasattr(response, "__len__"), f"pairs[{i}]", (prompt, response), "give two lists of ids")
-        expect(len(prompt) > 0, f"pairs[{i}]", "without a prompt", "begin it with a special token, such as END or USER")
-        expect(len(response) > 0, f"pairs[{i}]", "without a response", "give at least the end token")
-    T = max(len(prompt) + len(response) for prompt, response in pairs)
-    tokens = torch.zeros(len(pairs), T, dtype=torch.long)
-    response_mask = torch.zeros(len(pairs), T, dtype=torch.bool)
-    for row, mask, (prompt, response) in zip(tokens, response_mask, pairs):
-        end = len(prompt) + len(response)
-        ids = torch.tensor([*prompt, *response])
-        expect(not ids.is_floating_point(), "pairs", f"with the token {ids.tolist()[0]}", "give ids: whole numbers")
-        row[:end] = ids
-        mask[len(prompt):end] = True
+    conversations = [[pair] for pair in pairs]
+    tokens, response_mask, _ = _fill(conversations, _sizes(conversations, "pairs"), [[i] for i in range(len(pairs))])
     return Batch(tokens=tokens, response_mask=response_mask)
+
+
+def batch_turns(conversations: Sequence[Turns]) -> Batch:
+    """A row for each conversation, a list of (prompt, response): response_mask is True on every response, each with its end token.
+
+    A turn's x is all that stands before its y, so n turns are n pairs (x, y) that one row scores at once; `pairs` counts them all.
+    batch_turns([[([7], [8, 0]), ([9], [0])]]) has tokens [[7, 8, 0, 9, 0]], response_mask [[F, T, T, F, T]] and pairs 2.
+    """
+    sizes = _sizes(conversations, "conversations")
+    tokens, response_mask, _ = _fill(conversations, sizes, [[i] for i in range(len(sizes))])
+    return Batch(tokens=tokens, response_mask=response_mask, pairs=sum(map(len, conversations)))
+
+
+def batch_packed(conversations: Sequence[Turns], length: int) -> Batch:
+    """The same, several conversations to a row of at most `length` tokens (each into the first with room, the longest first).
+
+    sequence (B, T) is the number of the conversation that each token belongs to, −1 for padding; `logprobs` keeps them apart by it.
+    batch_packed([[([7], [8, 0])], [([9], [0])]], 5) has tokens [[7, 8, 0, 9, 0]] and sequence [[0, 0, 0, 1, 1]].
+    """
+    sizes = _sizes(conversations, "conversations")
+    order = sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True)
+    expect(isinstance(length, int) and length >= sizes[order[0]], "length", length,
+           f"conversations[{order[0]}] has {sizes[order[0]]} tokens: give as many or more, or leave it out")
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for i in order:
+        r = next((r for r, free in enumerate(room) if free >= sizes[i]), len(rows))
+        if r == len(rows):
+            rows.append([])
+            room.append(length)
+        rows[r].append(i)
+        room[r] -= sizes[i]
+    tokens, response_mask, sequence = _fill(conversations, sizes, rows)
+    return Batch(tokens=tokens, response_mask=response_mask, sequence=sequence, pairs=sum(map(len, conversations)))
+
+
+def _sizes(conversations: Sequence[Turns], argument: str) -> list[int]:
+    """How many tokens each has, after a look at what is wrong with them."""
+    expect(len(conversations) > 0, argument, "empty", "give at least one")
+    for i, turns in enumerate(conversations):
+        expect(len(turns) > 0, f"{argument}[{i}]", "empty", "give at least one (prompt, response)")
+        for prompt, response in turns:
+            expect(hasattr(prompt, "__len__") and hasattr(response, "__len__"), f"{argument}[{i}]", (prompt, response), "give two lists of ids")
+            expect(len(prompt) > 0, f"{argument}[{i}]", "without a prompt", "begin it with a special token, such as END or USER")
+            expect(len(response) > 0, f"{argument}[{i}]", "without a response", "give at least the end token")
+    return [sum(len(prompt) + len(response) for prompt, response in turns) for turns in conversations]
+
+
+def _fill(conversations: Sequence[Turns], sizes: list[int], rows: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """tokens, response_mask, sequence (B, T): each row holds the conversations of these numbers, one behind the other."""
+    shape = len(rows), max(sum(sizes[i] for i in row) for row in rows)
+    tokens, response_mask, sequence = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool), torch.full(shape, -1)
+    for b, row in enumerate(rows):
+        end = 0
+        for i in row:
+            sequence[b, end:end + sizes[i]] = i
+            for prompt, response in conversations[i]:
+                ids = torch.tensor([*prompt, *response])
+                expect(not ids.is_floating_point(), "pairs", f"with the token {ids.tolist()[0]}", "give ids: whole numbers")
+                start, end = end, end + len(ids)
+                tokens[b, start:end] = ids
+                response_mask[b, start + len(prompt):end] = True
+    return tokens, response_mask, sequence
 
 
 def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
@@ -77,13 +132,14 @@ def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top
     return logits.log_softmax(-1)
 
 
-def logprobs(model, tokens: Tensor, response_mask: Tensor | None = None, *, targets: Tensor | None = None,
+def logprobs(model, tokens: Tensor, response_mask: Tensor | None = None, *, targets: Tensor | None = None, sequence: Tensor | None = None,
              temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, held: int = HELD) -> Tensor:
     """log p of each token given those before it, (B, T); 0 where response_mask is False.
 
     model: has hidden(tokens) -> (B, T, D) and logits(hidden) -> (..., V). tokens (B, T): integer, padded at the right.
     response_mask (B, T): True where a token is scored; by default all but the first, which has no context.
     targets (B, T): score these in place of the tokens themselves (what an expert would have written at each place).
+    sequence (B, T): which text each token belongs to, where a row holds several (see batch_packed); none sees another.
     temperature, top_k, top_p: score under the distribution that `sample` draws from with the same settings.
     held: at most so many logits exist at once; in the backward pass they are computed again, chunk by chunk.
     """
@@ -95,11 +151,10 @@ def logprobs(model, tokens: Tensor, response_mask: Tensor | None = None, *, targ
         response_mask[:, 0] = False
     expect_tensor("response_mask", response_mask, "B T", "bool", B=B, T=T)
     expect_some_response(response_mask)
-    expect(not response_mask[:, 0].any(), "response_mask[:, 0]", "True", "the first token has no context: begin x with a token")
     if targets is None:
         targets = tokens
     expect_tensor("targets", targets, "B T", "integer", B=B, T=T)
-    hidden = model.hidden(tokens)[:, :-1][response_mask[:, 1:]]     # (N, D): the state *before* each scored token
+    hidden = _before(model, tokens, response_mask, sequence)        # (N, D): the state *before* each scored token
     wanted = targets[response_mask]                                 # (N,), in the same order
     V = model.config.vocab_size
     low, high = int(wanted.min()), int(wanted.max())
@@ -114,6 +169,31 @@ def logprobs(model, tokens: Tensor, response_mask: Tensor | None = None, *, targ
 
     flat = in_chunks(score, hidden, wanted, max(1, held // V))
     return torch.zeros(B, T, dtype=flat.dtype, device=flat.device).masked_scatter(response_mask, flat)
+
+
+def all_logprobs(model, tokens: Tensor, response_mask: Tensor, *, temperature: float = 1.0, sequence: Tensor | None = None) -> Tensor:
+    """log p of *every* next token, (B, V·T): column v·T + t is log p(v | tokens[b, <t]); 0 where response_mask is False.
+
+    .view(B, V, T) has a distribution over v at each scored place. `train` takes it as a score, and F then weighs every token.
+    """
+    expect_tensor("response_mask", response_mask, "B T", "bool")
+    (B, T), V = response_mask.shape, model.config.vocab_size
+    expect_tensor("tokens", tokens, "B T", "integer", B=B, T=T)
+    expect_some_response(response_mask)
+    flat = warp(model.logits(_before(model, tokens, response_mask, sequence)), temperature)         # (N, V)
+    found = torch.zeros(B, T, V, dtype=flat.dtype, device=flat.device).masked_scatter(response_mask[..., None], flat)
+    return found.transpose(1, 2).reshape(B, V * T)
+
+
+def _before(model, tokens: Tensor, response_mask: Tensor, sequence: Tensor | None) -> Tensor:
+    """The states behind which the scored tokens stand, (N, D)."""
+    expect(not response_mask[:, 0].any(), "response_mask[:, 0]", "True", "the first token has no context: begin x with a token")
+    if sequence is None:
+        return model.hidden(tokens)[:, :-1][response_mask[:, 1:]]
+    hidden = model.hidden(tokens, sequence=sequence)
+    expect(bool((sequence[:, 1:] == sequence[:, :-1])[response_mask[:, 1:]].all()), "response_mask", "True on the first token of a sequence",
+           "it has no context: begin each x with a token")
+    return hidden[:, :-1][response_mask[:, 1:]]
 
 
 def chosen(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -148,12 +148,12 @@ def agree(pressed: list[int], step: int, *tensors: Tensor | None) -> None:
         if t is not None:
             weight = torch.arange(1, t.numel() + 1, device=t.device)
             values += [*t.shape, int((t.flatten().long() * (weight * 2654435761 % 2**31)).sum() % 2**31)]
-    values = (values + [0] * 12)[:12]  # one length in all processes, whatever they drew
+    values = (values + [0] * 13)[:13]  # one length in all processes, whatever they drew
     device = f"cuda:{torch.cuda.current_device()}" if dist.get_backend() == "nccl" else "cpu"
     most = torch.tensor([len(pressed), *values, *(-v for v in values)], device=device)
     dist.all_reduce(most, dist.ReduceOp.MAX)
     stop, *most = most.tolist()
-    same = [a == -b for a, b in zip(most[:12], most[12:])]
+    same = [a == -b for a, b in zip(most[:13], most[13:])]
     expect(same[0], "step", f"{step} here and another in another process", "give all processes one folder that they all see")
     expect(all(same), "draw", f"another batch in another process at step {step}", "draw from generators that are seeded by the step alone")
     if stop:

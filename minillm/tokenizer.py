@@ -125,6 +125,10 @@ class Tokenizer:
         scratchpad = [] if thought is None else [self.think, *self.encode(thought), self.think_end]
         return [*scratchpad, *self.encode(text), self.end]
 
+    def turns(self, conversation: Iterable[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+        """(prompt, response) of each turn of [(question, answer), …], for `logprob.batch_turns`; joined, they are the text so far."""
+        return [(self.prompt(question), self.response(answer)) for question, answer in conversation]
+
     def read_response(self, ids: Iterable[int]) -> Response:
         """Undo `response`. A scratchpad that is never closed leaves the text empty."""
         ids = list(ids)

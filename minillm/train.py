@@ -73,7 +73,7 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
     """Take settings.steps steps along E[F · ∇ log p(y|x)] and return one row of metrics for each.
 
     draw(step) -> Batch; coefficient(batch, logprobs) -> F, (B,) or (B, T), where logprobs (B, T) carry no gradient.
-    A batch may hold `targets` (see logprobs), `pairs` (see surrogate), and `metrics`, numbers by name for the step's row, which
+    A batch may hold `targets` and `sequence` (see logprobs; a score is given them too), `pairs` (see surrogate), and `metrics`, numbers by name for the step's row, which
     `coefficient` may add to. scoring: temperature, top_k, top_p that y was drawn with. score(model, tokens, response_mask) ->
     (B, S): what is scored in place of logprobs, S being T or a multiple of it: a reward on the last token of y, or log-probs and,
     behind them, a critic's values; F is then (B,) or (B, S). folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them.
@@ -109,7 +109,7 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
         try:
             for step in bar:
                 batch = draw(step).to(device)
-                parallel.agree(pressed, step, batch.tokens, batch.response_mask, getattr(batch, "targets", None))
+                parallel.agree(pressed, step, batch.tokens, batch.response_mask, getattr(batch, "targets", None), getattr(batch, "sequence", None))
                 scorer = _compiled(model, batch.tokens, settings.bf16) if compile and scorer is None else scorer or model
                 weight, logp = _gradients(scorer, batch, coefficient, score, scoring or {}, accumulate, settings.bf16, step, rows)
                 parallel.add_up_gradients(model)
@@ -158,14 +158,16 @@ def _gradients(scorer, batch: Batch, coefficient, score, scoring: dict, accumula
     F may compare rows (a group's mean, a pair), so it is made once, of the whole batch. One piece keeps its graph until F is
     known; of several only the numbers are kept, and each is scored again.
     """
-    tokens, response_mask, targets, (B, T) = batch.tokens, batch.response_mask, getattr(batch, "targets", None), batch.tokens.shape
+    tokens, response_mask, (B, T) = batch.tokens, batch.response_mask, batch.tokens.shape
+    places = {name: getattr(batch, name) for name in ("targets", "sequence") if hasattr(batch, name)}  # (B, T) each
     pairs, mine = getattr(batch, "pairs", None), parallel.pieces(B, accumulate)
 
     def scores_of(part: slice) -> Tensor:
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
+            beside = {name: value[part] for name, value in places.items()}
             if score is None:
-                return logprobs(scorer, tokens[part], response_mask[part], targets=None if targets is None else targets[part], **scoring)
-            found = score(scorer, tokens[part], response_mask[part])
+                return logprobs(scorer, tokens[part], response_mask[part], **beside, **scoring)
+            found = score(scorer, tokens[part], response_mask[part], **beside)
         expect(isinstance(found, Tensor) and found.ndim == 2 and found.shape[1] % T == 0 and found.shape[1] > 0, "score",
                tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__, f"return a tensor (B, {T}), or a multiple of {T} columns")
         return found

@@ -12,6 +12,7 @@ Yang et al. 2024 and 2025 (Qwen2, Qwen3), Kazemnejad et al. 2023 (layers without
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -148,7 +149,10 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)                           # (B, K, S, E)
         causal = mask is None and T > 1  # one new token may see every key
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=c.n_heads != c.n_kv_heads)
+        short = q.device.type == "cpu" and torch.is_autocast_enabled("cpu")  # there bfloat16 takes up to five times float32's time backwards
+        with torch.autocast("cpu", enabled=False) if short else nullcontext():
+            q, k, v = (x.float() for x in (q, k, v)) if short else (q, k, v)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=c.n_heads != c.n_kv_heads)
         return self.o(out.transpose(1, 2).reshape(B, T, -1))                # (B, T, D)
 
 
@@ -209,8 +213,11 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 weight.zero_()
 
-    def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        """The residual stream after the last norm, (B, T, D). With a cache, `tokens` continue what it holds."""
+    def hidden(self, tokens: Tensor, cache: Cache | None = None, sequence: Tensor | None = None) -> Tensor:
+        """The residual stream after the last norm, (B, T, D). With a cache, `tokens` continue what it holds.
+
+        sequence (B, T): the number of the text that each token belongs to, where a row holds several (see logprob.batch_packed).
+        """
         start = cache.length if cache is not None else 0
         expect_tokens(tokens, self.config, start)
         end = start + tokens.shape[1]
@@ -227,6 +234,10 @@ class Transformer(nn.Module):
         elif cache is not None and start > 0 and tokens.shape[1] > 1:
             columns = torch.arange(end, device=tokens.device)
             mask = columns <= columns[start:, None]                                            # (T, S)
+        if sequence is not None:
+            expect(cache is None, "cache", "given with sequence", "read packed rows without one")
+            expect_tensor("sequence", sequence, "B T", "integer", B=len(tokens), T=end)
+            position, mask = apart(sequence)
         x, cos, sin = self.embed(tokens), None, None                                           # (B, T, D)
         if self.config.family.positions == "learned":
             x = x + self.places.weight[position]                                               # (T, D) or (B, T, D)
@@ -250,6 +261,18 @@ class Transformer(nn.Module):
     def count_parameters(self) -> int:
         """How many numbers are trained; the tied embedding counts once."""
         return sum(p.numel() for p in self.parameters())
+
+
+def apart(sequence: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (B, T) that begin again in each sequence, and who sees whom, (B, 1, T, T): what stands before it in its own sequence.
+
+    sequence (B, T): a number for each token; the tokens of one sequence stand together.
+    """
+    t = torch.arange(sequence.shape[1], device=sequence.device)
+    first = torch.zeros_like(t).repeat(len(sequence), 1)
+    first[:, 1:] = t[1:].where(sequence[:, 1:] != sequence[:, :-1], 0)                         # where another begins: its place
+    same = sequence[:, :, None] == sequence[:, None, :]
+    return t - first.cummax(1).values, (same & (t <= t[:, None]))[:, None]
 
 
 def make_norm(config: Config) -> nn.Module:

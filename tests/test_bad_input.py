@@ -16,9 +16,9 @@ import torch
 
 import minillm
 from conftest import Tiny
-from minillm import expect, families, hub, identity, logprob, readable, returns, rope, sample, tokenizer, train, transformer
+from minillm import adapters, expect, families, hub, identity, logprob, lora, quantize, readable, returns, rope, sample, tokenizer, train, transformer
 from minillm.logprob import Batch
-from minillm.methods import critic, dagger, dpo, grpo, ipo, kto, ppo, reinforce, reward_model, self_training, supervised
+from minillm.methods import critic, dagger, distill, dpo, grpo, ipo, kto, ppo, reinforce, reward_model, self_training, supervised
 from minillm.tokenizer import Tokenizer
 from minillm.worlds import own, questions, sums, town
 
@@ -47,6 +47,7 @@ def i(*values):
 MASK = torch.tensor([[False, True, True], [False, True, False]])
 NONE = torch.tensor([[False, True, True], [False, False, False]])
 LOGP = f([0.0, -1.0, -2.0], [0.0, -3.0, 0.0])
+TEACHER = -torch.ones(2, 6, dtype=torch.float64)
 LOGP_NAN = f([0.0, NAN, -2.0], [0.0, -3.0, 0.0])
 TOKENS = i([1, 2, 0], [1, 0, 0])
 EVEN = f(0.5, 0.5).log().requires_grad_()
@@ -58,6 +59,12 @@ def loop(coefficient=lambda batch, logp: torch.ones(2), model=None, **fields):
     """train for one step on a batch of these fields."""
     batch = Batch(**({"tokens": TOKENS, "response_mask": MASK} | fields))
     return train.train(model or Tiny(vocab_size=5), lambda step: batch, coefficient, train.Settings(1), progress=False)
+
+
+def wide(value):
+    map = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(map.weight, value)
+    return map
 
 
 def a_sum():
@@ -178,6 +185,9 @@ CASES = {
         ("a temperature that overflows", lambda: logprob.warp(torch.ones(3), 1e-42), "is inf"),
     ],
     "logprob.logprobs": [
+        ("sequence", lambda: logprob.logprobs(MODEL, TOKENS, MASK, sequence=TOKENS[:1]), "sequence is of shape .* its B must be 2"),
+        ("sequence kind", lambda: logprob.logprobs(MODEL, TOKENS, MASK, sequence=MASK), "sequence is of dtype"),
+        ("first of its sequence", lambda: logprob.logprobs(MODEL, TOKENS, MASK, sequence=i([0, 0, 1], [2, 2, 2])), "response_mask is True on the first token of a seq"),
         ("rank", lambda: logprob.logprobs(MODEL, TOKENS[0], MASK[0]), r"tokens is of shape \(3,\): give shape \(B, T\)"),
         ("floats", lambda: logprob.logprobs(MODEL, TOKENS.double(), MASK), "tokens is of dtype"),
         ("empty", lambda: logprob.logprobs(MODEL, TOKENS[:0], MASK[:0]), "tokens is empty"),
@@ -201,6 +211,28 @@ CASES = {
         ("mask", lambda: logprob.answer_logprobs(LOGP, MASK.T), r"response_mask is of shape \(3, 2\)"),
         ("all-masked row", lambda: logprob.answer_logprobs(LOGP, NONE), r"response_mask\[1\] is False"),
         ("NaN", lambda: logprob.answer_logprobs(LOGP_NAN, MASK), r"logprobs\[0, 1\] is nan"),
+    ],
+    "logprob.batch_turns": [
+        ("none", lambda: logprob.batch_turns([]), "conversations is empty"),
+        ("no turns", lambda: logprob.batch_turns([[([1], [2])], []]), r"conversations\[1\] is empty: give at least one \(prompt"),
+        ("no prompt", lambda: logprob.batch_turns([[([1], [2]), ([], [1])]]), r"conversations\[0\] is without a prompt: begin it"),
+        ("no response", lambda: logprob.batch_turns([[([1], [])]]), r"conversations\[0\] is without a response"),
+    ],
+    "logprob.batch_packed": [
+        ("none", lambda: logprob.batch_packed([], 8), "conversations is empty"),
+        ("too long", lambda: logprob.batch_packed([[([1], [2])], [([1, 1], [2])]], 2), r"length is 2: conversations\[1\] has 3 tokens: give as many"),
+        ("no response", lambda: logprob.batch_packed([[([1], [])]], 8), "without a response"),
+        ("half a length", lambda: logprob.batch_packed([[([1], [2])]], 2.5), "length is 2.5"),
+    ],
+    "logprob.all_logprobs": [
+        ("rank", lambda: logprob.all_logprobs(MODEL, TOKENS[0], MASK), "tokens is of shape"),
+        ("mask", lambda: logprob.all_logprobs(MODEL, TOKENS, TOKENS), "response_mask is of dtype"),
+        ("shape", lambda: logprob.all_logprobs(MODEL, TOKENS, MASK[:1]), "tokens is of shape .* its B must be 1"),
+        ("no response", lambda: logprob.all_logprobs(MODEL, TOKENS, NONE), r"response_mask\[1\] is False everywhere"),
+        ("first", lambda: logprob.all_logprobs(MODEL, TOKENS, ~MASK), r"response_mask\[:, 0\] is True"),
+        ("weights", lambda: logprob.all_logprobs(BROKEN, TOKENS, MASK), "is nan"),
+        ("temperature", lambda: logprob.all_logprobs(MODEL, TOKENS, MASK, temperature=-1), "temperature is -1"),
+        ("sequence", lambda: logprob.all_logprobs(MODEL, TOKENS, MASK, sequence=TOKENS[:1]), "sequence is of shape"),
     ],
     "logprob.batch_windows": [
         ("rank", lambda: logprob.batch_windows(TOKENS, 1, 2, generator()), "ids is of shape"),
@@ -263,6 +295,7 @@ CASES = {
         ("pad of other rows", lambda: transformer.Cache(MODEL, 3, 8, i(0, 0)), r"pad is of shape \(2,\): its B must be 3"),
     ],
     "transformer.Transformer": [
+        ("packed and cached", lambda: MODEL.hidden(TOKENS, transformer.Cache(MODEL, 2, 8, i(0, 0)), TOKENS), "cache is given with sequence"),
         ("rank", lambda: MODEL(TOKENS[0]), "tokens is of shape"),
         ("floats", lambda: MODEL(TOKENS.double()), "tokens is of dtype"),
         ("bools", lambda: MODEL(MASK), "tokens is of dtype torch.bool"),
@@ -368,6 +401,23 @@ CASES = {
         ("all-masked row", lambda: supervised.loss(LOGP, NONE), r"response_mask\[1\]"),
         ("NaN", lambda: supervised.loss(LOGP_NAN, MASK), "is nan"),
         ("shape", lambda: supervised.loss(LOGP, MASK[:1]), "response_mask is of shape"),
+    ],
+    "distill.coefficient": [
+        ("kind", lambda: distill.coefficient(LOGP), "response_mask is of dtype"),
+        ("rows", lambda: distill.coefficient(MASK, TEACHER[:1]), "teacher is of shape .* its B must be 2"),
+        ("columns", lambda: distill.coefficient(MASK, TEACHER[:, :5]), r"teacher is of shape \(2, 5\): give V columns for each of the 3 places"),
+        ("nan", lambda: distill.coefficient(MASK, TEACHER.log()), r"teacher\[0, 0\] is nan"),
+        ("temperature", lambda: distill.coefficient(MASK, TEACHER, 0), "temperature is 0: give more than 0"),
+    ],
+    "distill.loss": [
+        ("shape", lambda: distill.loss(LOGP, MASK, TEACHER), "logprobs is of shape .* its S must be 6"),
+        ("rows", lambda: distill.loss(LOGP, MASK, TEACHER[:1]), "teacher is of shape"),
+        ("temperature", lambda: distill.loss(TEACHER, MASK, TEACHER, -1), "temperature is -1"),
+        ("no teacher", lambda: distill.loss(LOGP_NAN, MASK), r"logprobs\[0, 1\] is nan"),
+    ],
+    "distill.ask_teacher": [
+        ("greedy", lambda: distill.ask_teacher(MODEL, Batch(tokens=TOKENS, response_mask=MASK), 0), "temperature is 0: give more than 0"),
+        ("mask", lambda: distill.ask_teacher(MODEL, Batch(tokens=TOKENS, response_mask=NONE)), r"response_mask\[1\] is False"),
     ],
     "self_training.coefficient": [
         ("numbers for verdicts", lambda: self_training.coefficient(f(1.0, 0.3)), "keep is of dtype torch.float64: give a bool"),
@@ -629,10 +679,54 @@ CASES = {
         ("missing", lambda: own.read_questions("/nowhere/at/all.jsonl"),
          "/nowhere/at/all.jsonl: there is no such file; give the path"),
     ],
+    "lora.add_lora": [
+        ("no rank", lambda: lora.add_lora(Tiny(), 0), "rank is 0: give a whole number from 1"),
+        ("half a rank", lambda: lora.add_lora(Tiny(), 1.5), "rank is 1.5"),
+        ("more rank than there is", lambda: lora.add_lora(Tiny(), 9), r"rank is 9: blocks.0.attention.q is 8 × 8: at most 8"),
+        ("scale", lambda: lora.add_lora(Tiny(), scale=0), r"scale is 0: give a positive number: lora_alpha / rank"),
+        ("NaN", lambda: lora.add_lora(Tiny(), scale=NAN), "scale is nan"),
+        ("dropout", lambda: lora.add_lora(Tiny(), dropout=1.0), r"dropout is 1.0: give a share in \[0, 1\)"),
+        ("an unknown map", lambda: lora.add_lora(Tiny(), 2, maps=("q", "w")), "maps is 'w': the model's blocks have q, k, v, o, gate, up, down"),
+        ("an embedding", lambda: lora.add_lora(Tiny(), 2, maps=("embed",)), "maps is 'embed'"),
+        ("one name as a text", lambda: lora.add_lora(Tiny(), 2, maps="q"), "maps is 'q': give names, as in"),
+        ("no map", lambda: lora.add_lora(Tiny(), 2, maps=()), r"maps is \(\): give names"),
+        ("twice", lambda: lora.add_lora(lora.add_lora(Tiny(), 2), 2), "model is one that has adapters already: merge or remove them first"),
+    ],
+    "lora.attach": [
+        ("a map that is not there", lambda: lora.attach(Tiny(), {"blocks.7.up": (f([1.0]), f([1.0]), 1.0)}), "maps is 'blocks.7.up'"),
+        ("shapes", lambda: lora.attach(Tiny(), {"blocks.0.up": (torch.zeros(2, 8), torch.zeros(8, 2), 1.0)}),
+         r"blocks.0.up is given A \(2, 8\) and B \(8, 2\): give \(r, 8\) and \(12, r\)"),
+    ],
+    "lora.choose": [("unknown", lambda: lora.choose(Tiny(), ["x"]), "maps is 'x'")],
+    "lora.adapters_off": [("none", lambda: lora.adapters_off(Tiny()).__enter__(), "model is one without adapters: call add_lora first")],
+    "lora.merge": [("none", lambda: lora.merge(Tiny()), "model is one without adapters: call add_lora first"),
+                   ("twice", lambda: lora.merge(lora.merge(lora.add_lora(Tiny(), 2))), "model is one without adapters")],
+    "lora.remove": [("none", lambda: lora.remove(Tiny()), "model is one without adapters: call add_lora first")],
+    "adapters.save_adapters": [("none", lambda: adapters.save_adapters(Tiny(), "/nowhere"), "model is one without adapters: call add_lora first, or hub.save")],
+    "quantize.quantize": [
+        ("kind", lambda: quantize.quantize(Tiny(), "int4"), "kind is 'int4': give 'nf4' or 'int8'"),
+        ("an unknown map", lambda: quantize.quantize(Tiny(), maps=("head",)), "maps is 'head': the model's blocks have q, k, v, o, gate, up, down"),
+        ("one name as a text", lambda: quantize.quantize(Tiny(), maps="q"), "maps is 'q': give names"),
+        ("twice", lambda: quantize.quantize(quantize.quantize(Tiny())), "model is with blocks.0.attention.q in few bits already: quantise a map once"),
+    ],
+    "quantize.dequantize": [("nothing to do", lambda: quantize.dequantize(Tiny()), "model is without a map in few bits: give one that")],
+    "quantize.to_nf4": [
+        ("rank", lambda: quantize.to_nf4(f(1.0)), r"weight is of shape \(1,\): give shape \(F, D\)"),
+        ("whole numbers", lambda: quantize.to_nf4(TOKENS), "weight is of dtype torch.int64: give a float tensor"),
+        ("NaN", lambda: quantize.to_nf4(f([1.0, NAN])), r"weight\[0, 1\] is nan"),
+    ],
+    "quantize.from_nf4": [("another shape", lambda: quantize.from_nf4(*quantize.to_nf4(torch.ones(2, 64)), (3, 64)), r"shape is \(3, 64\): there are 2 blocks of 64")],
+    "quantize.Int8": [("infinite", lambda: quantize.Int8(wide(INF)), r"weight\[0, 0\] is inf")],
+    "quantize.NF4": [("infinite", lambda: quantize.NF4(wide(INF)), r"weight\[0, 0\] is inf")],
 }
 
 # What needs no case here, and why.
 ELSEWHERE = {
+    "lora.LoRA": "a part: add_lora and attach check what reaches it",
+    "lora.adapters": "a list, empty where there are none",
+    "adapters.load_adapters": "every damaged and foreign folder in test_lora",
+    "quantize.Stored": "a part: NF4 and Int8 make it",
+    "quantize.bytes_of": "any model has an answer",
     "reward_model.RewardModel": "takes a Transformer, which checks its tokens; last_token checks the mask",
     "critic.Critic": "a part: the hidden states come from a Transformer",
     "hub.load": "every damaged and foreign folder in test_hub",
@@ -658,6 +752,7 @@ ELSEWHERE = {
     "transformer.make_norm": "takes a Config, which is checked",
     "rope.rotations": "takes a Config, which is checked",
     "rope.rotate": "a part: Transformer checks what reaches it",
+    "transformer.apart": "a part: Transformer checks what reaches it",
     "logprob.chosen": "a part: logprobs checks what reaches it",
     "logprob.in_chunks": "a part: logprobs checks what reaches it",
 }
@@ -678,8 +773,8 @@ def public(path):
     return {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")}
 
 
-CORE = ["expect", "identity", "logprob", "sample", "rope", "readable", "transformer", "tokenizer", "train", "families", "hub",
-        "methods/supervised", "methods/self_training", "methods/dagger", "methods/reinforce", "returns", "methods/critic",
+CORE = ["expect", "identity", "logprob", "sample", "rope", "readable", "transformer", "tokenizer", "train", "families", "hub", "lora", "adapters", "quantize",
+        "methods/supervised", "methods/distill", "methods/self_training", "methods/dagger", "methods/reinforce", "returns", "methods/critic",
         "methods/reward_model", "methods/ppo", "methods/grpo", "methods/dpo", "methods/ipo", "methods/kto",
         "worlds/questions", "worlds/sums", "worlds/town", "worlds/own"]
 

@@ -21,14 +21,14 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip
 MAY_IMPORT = {
     "expect": set(),
     "__init__": {"identity"},
-    "tokenizer": set(), "rope": set(), "readable": {"rope"}, "linear": set(), "transformer": {"rope", "readable", "linear"}, "lora": set(), "quantize": set(), "logprob": set(), "identity": set(), "returns": set(),
+    "tokenizer": set(), "rope": set(), "readable": {"rope"}, "linear": set(), "transformer": {"rope", "readable", "linear"}, "lora": {"linear"}, "quantize": {"linear"}, "logprob": set(), "identity": set(), "returns": set(),
     "circuits": set(),
-    "decode": {"transformer", "linear"}, "sample": {"transformer", "logprob", "decode"},
+    "decode": {"transformer", "linear", "lora", "quantize"}, "sample": {"transformer", "logprob", "decode"},
     "methods": {"identity", "logprob", "sample", "returns"},
     "worlds": {"tokenizer"},
     "thinking": {"sample", "worlds", "tokenizer"}, "acting": {"sample", "worlds", "tokenizer"},
     "parallel": set(), "resume": {"parallel"}, "train": {"identity", "logprob", "parallel", "resume"},
-    "families": {"transformer"}, "hub": {"transformer", "tokenizer", "families"},
+    "families": {"transformer"}, "hub": {"transformer", "tokenizer", "families"}, "adapters": {"families", "lora"},
 }
 ON_TOP = {"show", "journey", "checkpoints"}                         # may import all below them
 IMPORTED_BY = {"show": {"journey"}, "journey": {"checkpoints"}, "checkpoints": set()}  # and notebooks

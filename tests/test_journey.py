@@ -46,6 +46,57 @@ def test_own_text_and_questions(tmp_path, text, capsys):
     assert "instruction tuning" in out and "answers word for word (3 questions)" in out
 
 
+def preferences(n=24, prompt="How do you say {i}?", chosen="Please, {i}.", rejected="{i}, go."):
+    return [json.dumps({"prompt": prompt.format(i=i), "chosen": chosen.format(i=i), "rejected": rejected.format(i=i)}) for i in range(n)]
+
+
+@pytest.mark.parametrize("start", ["tuned", None])
+def test_own_preferences(tmp_path, capsys, start):
+    """From a shipped model, or from random weights with the prompts and the chosen answers for a text."""
+    path = tmp_path / "my prefs.jsonl"
+    path.write_text("\n".join(preferences(24 if start else 200)), encoding="utf-8")
+    assert run(tmp_path, "--prefs", str(path), "--steps", "4", *(["--from", start] if start else [])) == 0
+    out = capsys.readouterr().out
+    assert "reward model" in out and "±β·σ(−βh)" in out and re.search(r"held-out choices told by h > 0 \(\d+ rows\) +50 % → \d+ %", out)
+    assert ("pretraining" in out) == (start is None)
+    page = (tmp_path / "build" / "journey.html").read_text(encoding="utf-8")
+    assert "log p of the held-out rejected" in page
+
+
+BAD_PREFERENCES = {  # line 3, and what the message must say; lines 5 and 9 are as bad
+    "no rejected": ('{"prompt": "a", "chosen": "b"}', 'line 3 has no "rejected"'), "json": ("{", "line 3 is not JSON"),
+    "number": ('{"prompt": "a", "chosen": "b", "rejected": 3}', 'line 3: "rejected" is 3'), "list": ("[]", "line 3 is not an object"),
+    "empty": ('{"prompt": "a", "chosen": "", "rejected": "b"}', 'line 3: "chosen" is \'\''),
+    "same": ('{"prompt": "a", "chosen": "b", "rejected": "b"}', '"chosen" and "rejected" are the same on lines 3, 5, 9'),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PREFERENCES)
+def test_bad_preferences_are_named_by_number(tmp_path, capsys, case):
+    bad, said = BAD_PREFERENCES[case]
+    rows = preferences()
+    rows[2] = rows[4] = rows[8] = bad
+    path = tmp_path / "prefs.jsonl"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    assert run(tmp_path, "--prefs", str(path), "--from", "tuned") == 2
+    error = capsys.readouterr().err
+    assert said in error and "5, 9" in error and error.count("\n") == 1 and not (tmp_path / "build").exists()
+
+
+def test_preferences_longer_than_the_context_are_named(tmp_path, capsys):
+    path = tmp_path / "prefs.jsonl"
+    path.write_text("\n".join([*preferences(), *preferences(1, prompt="long " * 2000)]), encoding="utf-8")
+    assert run(tmp_path, "--prefs", str(path), "--from", "tuned", "--steps", "2") == 0
+    assert re.search(r"1 of 25 preferences .* left out: rows 25", capsys.readouterr().out)
+
+
+def test_one_prompt_holds_nothing_out(tmp_path, capsys):
+    path = tmp_path / "prefs.jsonl"
+    path.write_text("\n".join(preferences(5, prompt="Which?")), encoding="utf-8")
+    assert run(tmp_path, "--prefs", str(path), "--from", "tuned") == 2
+    assert "1 different prompt that fits a context of" in capsys.readouterr().err
+
+
 def test_questions_longer_than_the_context_are_named_and_not_dropped_in_silence(tmp_path, text, capsys):
     qa = tmp_path / "qa.jsonl"
     rows = [{"question": f"What is {i}?", "answer": str(i)} for i in range(20)] + [{"question": "long " * 2000, "answer": "yes"}]

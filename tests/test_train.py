@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from conftest import Table, Tiny
 from minillm.logprob import Batch, batch_pairs, logprobs
-from minillm.methods import dagger, reinforce, self_training, supervised
+from minillm.methods import critic, dagger, ppo, reinforce, reward_model, self_training, supervised
 from minillm.sample import sample
 from minillm.train import NonFinite, Settings, make_optimizers, train
 
@@ -548,3 +548,86 @@ def test_where_compiling_fails_one_line_says_so(monkeypatch, capsys, how):
     said = capsys.readouterr()
     assert said.out.startswith("torch.compile failed, so training goes on without it: ") and said.out.count("\n") == 1 and said.err == ""
     assert torch.equal(weights(plain), weights(compiled))
+
+
+# --- other scores than log-probs -------------------------------------------------------------------------------------------------
+
+
+RANKINGS = [([1], [[2, 1, 0], [0], [1, 2, 2]]), ([2, 1], [[1, 0], [2, 0]])]
+
+
+def heads(make, seed=0):
+    """A small trunk in float64 with a head that is not 0."""
+    torch.manual_seed(seed)
+    model = make(Tiny(seed)).double()
+    for name, p in model.named_parameters():
+        if "head" in name:
+            torch.nn.init.normal_(p.data)
+    return model
+
+
+def stepped(model, draw, coefficient, score, **others):
+    """The change of the weights by one plain-gradient-like step: AdamW's first step hides sizes, so the gradients are kept instead."""
+    kept = {}
+
+    def keep(step):
+        return draw(step)
+
+    hooks = [p.register_hook(lambda g, n=n: kept.__setitem__(n, kept.get(n, 0) + g)) for n, p in model.named_parameters()]
+    rows = train(model, keep, coefficient, adamw(1), progress=False, score=score, **others)
+    for hook in hooks:
+        hook.remove()
+    return kept, rows
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_reward_model_by_its_score(accumulate):
+    """F on r, placed on the last token, is the gradient of the paper's loss by autograd; in pieces too."""
+    model, batch = heads(reward_model.RewardModel), reward_model.draw(RANKINGS)
+    rewards = model(batch.tokens, batch.response_mask)
+    (reward_model.loss(rewards, batch.better, batch.worse, batch.weight).sum() / batch.pairs).backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    found, rows = stepped(model, lambda step: batch, lambda b, scores: reward_model.coefficient(scores.sum(1), b.better, b.worse, b.weight),
+                          reward_model.score, accumulate=accumulate)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_policy_and_critic_by_one_score(accumulate):
+    """[log p | V] with [ρ·A | goal − V] is the sum of both papers' gradients, of one trunk."""
+    model, batch = heads(critic.PolicyAndCritic, 1), batch_pairs(PAIRS)
+    mask, g = batch.response_mask, torch.Generator().manual_seed(2)
+    draw = lambda: torch.randn(mask.shape, generator=g, dtype=torch.float64) * mask  # noqa: E731
+    with torch.no_grad():
+        logp, values = model.score(batch.tokens, mask).chunk(2, 1)
+    batch.old, batch.advantages, batch.goals, batch.values = logp + 0.2 * draw(), draw(), draw(), values + 0.1 * draw()
+    batch.pairs = int(mask.sum())
+    logp, values = model.score(batch.tokens, mask).chunk(2, 1)
+    ((ppo.loss(logp, mask, batch.old, batch.advantages) + critic.loss(values, mask, batch.values, batch.goals, 0.2)).sum() / batch.pairs).backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+
+    def coefficient(b, scores):
+        logp, values = scores.chunk(2, 1)
+        return torch.cat([ppo.coefficient(logp, b.response_mask, b.old, b.advantages), critic.coefficient(values, b.response_mask, b.values, b.goals, 0.2)], 1)
+
+    found, rows = stepped(model, lambda step: batch, coefficient, critic.PolicyAndCritic.score, accumulate=accumulate)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-10, atol=1e-12)
+    assert rows[0]["nll"] == pytest.approx(-float(logp.detach().sum()) / batch.pairs)
+
+
+def test_a_batch_may_bring_metrics():
+    batch = batch_pairs(PAIRS)
+    batch.metrics = {"reward": 3.5}
+    assert train(table(), lambda step: batch, one, adamw(1), progress=False)[0]["reward"] == 3.5
+
+
+def test_a_score_of_another_width_is_refused():
+    batch = batch_pairs(PAIRS)
+    with pytest.raises(ValueError, match=r"score is \(4, 3\): return a tensor \(B, 4\), or a multiple of 4 columns"):
+        train(table(), lambda step: batch, one, adamw(1), progress=False, score=lambda model, tokens, mask: torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="score is with scoring or compile"):
+        train(table(), lambda step: batch, one, adamw(1), progress=False, score=lambda model, tokens, mask: torch.zeros(4, 4), scoring={"top_k": 2})

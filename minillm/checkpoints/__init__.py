@@ -1,1 +1,1 @@
-"""The shipped base model (base/), read by `hub.load("base")`; `python -m minillm.checkpoints` trains it again."""
+"""The shipped models, base/ and tuned/, read by `hub.load("base")` and `hub.load("tuned")`; `python -m minillm.checkpoints` trains them again."""

@@ -1,7 +1,8 @@
 """Train the shipped base model again, tune copies of it on questions, and write down what they reach: `make checkpoints`.
 
 The recipe is the journey's pretraining, longer and on three tellings of the same town. It leaves out picking a seed: the base model
-is seed 0's, whatever comes of it; the tuned copies, one for each of three seeds, are measured and thrown away.
+is seed 0's, whatever comes of it; the tuned copies, one for each of three seeds, are measured and thrown away. `tuned` is kept beside it:
+the base model after it imitated careless people, from which the chapters on preferences start.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 
 from .. import hub
+from ..journey import preferences
 from ..journey.quiz import TOWN, Quiz, town_data
 from ..journey.stages import SCALES, Journey
 from ..logprob import batch_windows
@@ -64,13 +66,32 @@ def tuned(model: Transformer, tokenizer: Tokenizer, quiz: Quiz, seed: int, progr
     return journey
 
 
+def imitated(steps: int = 400) -> int:
+    """Tune the base model on careless people's answers, keep it as `tuned`, and write down what its answers are like."""
+    begun, town = time.perf_counter(), Town(TOWN)
+    model, tokenizer = hub.load("base")
+    demos = preferences.demonstrations(town, tokenizer, random.Random("careless"))
+    preferences.imitate(model, demos, steps, preferences.RATES, seed=0, label="imitation")
+    hub.save(model, tokenizer, hub.SHIPPED["tuned"])
+    found = preferences.weigh(model, model, None, tokenizer, preferences.asked(town, True, random.Random("held")), seed=0)
+    record = {"what": "the base model, tuned on answers by careless people", "steps": steps, "demonstrations": len(demos), **preferences.CARELESS,
+              "seconds": round(time.perf_counter() - begun), "torch": torch.__version__,
+              "held_out": {name: {"mean": round(mean, 3), "half of the 95 % interval": round(half, 3)} for name, (mean, half) in found.items()}}
+    (hub.SHIPPED["tuned"] / "scores.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"Kept in {hub.SHIPPED['tuned']}: {record['held_out']}")
+    return 0
+
+
 def main() -> int:
     """The command. Returns 1 when a tuned copy misses a goal."""
     parser = argparse.ArgumentParser(prog="python -m minillm.checkpoints", description="Train the shipped base model again (about 10 minutes on two cores).")
     parser.add_argument("--out", type=Path, default=hub.BASE, metavar="FOLDER", help="where the model goes (default: the package's own)")
     parser.add_argument("--work", type=Path, default=Path("build/checkpoints"), metavar="FOLDER", help="where a stopped run is kept, to go on from")
     parser.add_argument("--measure", action="store_true", help="only measure the model that is there")
+    parser.add_argument("--tuned", action="store_true", help="only tune the base model that is there, for the chapters on preferences")
     args = parser.parse_args()
+    if args.tuned:
+        return imitated()
     scale, config = SCALES["cpu"], SCALES["cpu"].config
     documents, _, quiz = town_data(scale.sums * TELLINGS, scale.questions, random.Random("base"), TELLINGS)
     if args.measure:
@@ -100,6 +121,8 @@ def main() -> int:
     os.replace(beside, args.out / "scores.json")
     missed = [(name, seed) for name, goal in GOALS.items() for seed, found in seeds.items() if found[name] < goal]
     print(f"Kept in {args.out}." + (f" Goals missed: {missed}" if missed else " Every goal is reached by every seed."))
+    if not args.measure and args.out == hub.BASE:
+        imitated()
     return 1 if missed else 0
 
 

@@ -13,7 +13,7 @@ import torch
 
 from .. import hub
 from ..train import NonFinite
-from ..worlds.own import BadFile, read_questions, read_text
+from ..worlds.own import BadFile, read_preferences, read_questions, read_text
 from .stages import SCALES, Journey, travel_own, travel_town
 
 
@@ -44,9 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="journey", description="One small model from random weights through every stage that the package has.")
     parser.add_argument("--seed", type=int, default=0, help="draws of weights, batches and answers (default 0); the town stays the same")
     parser.add_argument("--scale", choices=sorted(SCALES), default="cpu", help="cpu: minutes on two cores; gpu: a larger model, longer")
-    parser.add_argument("--from", dest="start", metavar="base|FOLDER", help="start from the shipped model, or from a folder that a journey kept")
+    parser.add_argument("--from", dest="start", metavar="base|tuned|FOLDER", help="start from a shipped model, or from a folder that a journey kept")
     parser.add_argument("--text", metavar="FILE", help="your own text, UTF-8, in place of the town")
     parser.add_argument("--qa", metavar="FILE.jsonl", help='your own questions: {"question": …, "answer": …} a line')
+    parser.add_argument("--prefs", metavar="FILE.jsonl", help='your own preferences: {"prompt": …, "chosen": …, "rejected": …} a line')
     parser.add_argument("--out", type=Path, default=Path("build"), metavar="FOLDER", help="where the page and the model go (default build)")
     parser.add_argument("--steps", type=int, help="pretraining steps, in place of the scale's")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         scale = replace(scale, steps=args.steps, tuning_steps=min(scale.tuning_steps, args.steps))
     model_folder, page = args.out / "journey", args.out / "journey.html"
     journey = Journey(scale, args.seed, progress=not args.quiet)
-    names = {key: os.path.basename(path) for key, path in (("text", args.text), ("qa", args.qa)) if path}
+    names = {key: os.path.basename(path) for key, path in (("text", args.text), ("qa", args.qa), ("prefs", args.prefs)) if path}
     subtitle = f"On {' and '.join(names.values()) or 'the town'}, " + (f"starting from {args.start}." if args.start else "from random weights.")
 
     def keep(stopped: str = "") -> None:
@@ -77,10 +78,11 @@ def main(argv: list[str] | None = None) -> int:
             raise BadFile(f"--out: {args.out} holds something else where {page.name} and the folder {model_folder.name} are to go; name another")
         text = read_text(args.text) if args.text else None
         rows = read_questions(args.qa) if args.qa else None
-        if text is None and rows is None:
+        preferred = read_preferences(args.prefs) if args.prefs else None
+        if not names:
             travel_town(journey, args.start)
         else:
-            travel_own(journey, text, rows, args.start, names)
+            travel_own(journey, text, rows, preferred, args.start, names)
         keep()
     except (BadFile, OSError) as error:
         print(f"journey: {error}", file=sys.stderr)

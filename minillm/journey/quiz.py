@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -41,6 +41,24 @@ class Sample:
     asked: str
     answered: str
     verdict: str
+
+
+@dataclass
+class Stage:
+    """What one stage did, for the terminal and for the page."""
+
+    name: str
+    x: str
+    y: str
+    F: str
+    scores: list[Score] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    table: list[list[str]] | None = None  # rows of cells, the first of them headers
+    curve: tuple[list, list, str, str] | None = None  # x, y, and their axes' names
+    caption: str = ""
+    figure: str = ""
+    seconds: float = 0.0
 
 
 class Quiz:
@@ -126,3 +144,8 @@ def one_line(text: str, width: int = 100) -> str:
     text = " ⏎ ".join(text.splitlines())
     text = "".join(c if c.isprintable() else "·" for c in text)  # an untrained model writes control characters too
     return text if len(text) <= width else text[:width - 1] + "…"
+
+
+def numbers(rows: list[int], most: int = 12) -> str:
+    """The numbers of rows, a dozen of them at most, for people."""
+    return ", ".join(map(str, rows[:most])) + (f" and {len(rows) - most} more" if len(rows) > most else "")

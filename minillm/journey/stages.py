@@ -1,6 +1,6 @@
 """The stages: tokens, pretraining, instruction tuning, self-training; on the town or on the learner's own files.
 
-Left out, until their chapters are written: preferences, thinking, tools.
+What people prefer is in `pipeline`. Left out, until their chapters are written: thinking, tools.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 import random
 import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -23,8 +23,9 @@ from ..transformer import Config, Transformer, device_and_dtype
 from ..worlds.own import BadFile
 from ..worlds.questions import Question
 from ..worlds.sums import Sums
-from ..worlds.town import PERSONAL
-from .quiz import TOWN, Quiz, Sample, Score, one_line, town_data
+from ..worlds.town import PERSONAL, Town
+from . import pipeline
+from .quiz import TOWN, Quiz, Sample, Score, Stage, numbers, one_line, town_data
 
 
 @dataclass(frozen=True)
@@ -38,30 +39,14 @@ class Scale:
     questions: int            # of each kind of sum, for instruction tuning
     tuning_steps: int
     rounds: int               # of self-training
+    draws: int                # of PPO
 
 
 SCALES = {
-    "cpu": Scale(Config(), rows=8, steps=1_000, sums=8_000, questions=1_000, tuning_steps=240, rounds=6),
+    "cpu": Scale(Config(), rows=8, steps=1_000, sums=8_000, questions=1_000, tuning_steps=240, rounds=6, draws=16),
     "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000, sums=24_000,
-                 questions=4_000, tuning_steps=400, rounds=8),
+                 questions=4_000, tuning_steps=400, rounds=8, draws=40),
 }
-
-
-@dataclass
-class Stage:
-    """What one stage did, for the terminal and for the page."""
-
-    name: str
-    x: str
-    y: str
-    F: str
-    scores: list[Score] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    curve: tuple[list, list, str, str] | None = None  # x, y, and their axes' names
-    caption: str = ""
-    figure: str = ""
-    seconds: float = 0.0
 
 
 class Journey:
@@ -87,6 +72,10 @@ class Journey:
         width = max((len(s.name) for s in stage.scores), default=0)
         for s in stage.scores:
             print(f"   {s.name:<{width}}  {s.shown(s.before)} → {s.shown(s.after)}")
+        if stage.table:
+            widths = [max(map(len, column)) for column in zip(*stage.table)]
+            for row in stage.table:
+                print("   " + "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths))))
         for note in stage.notes:
             print(f"   {note}")
         for s in stage.samples:
@@ -222,43 +211,50 @@ def travel_town(journey: Journey, start: str | None) -> None:
         journey.pretrain(documents, held, "the town", journey.scale.config.context, quiz, journey.scale.steps)
     journey.instruct(quiz)
     journey.self_train(quiz, Sums(TOWN))
+    pipeline.travel_town(journey, Town(TOWN), quiz)
 
 
-def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] | None, start: str | None, names: dict[str, str]) -> None:
-    """The learner's own text, then the learner's own questions. The last tenth of the text and a tenth of the questions are held out.
+def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] | None, preferred: list[tuple[str, str, str]] | None, start: str | None,
+               names: dict[str, str]) -> None:
+    """The learner's own text, then questions, then preferences. The last tenth of the text and a tenth of the others are held out.
 
     All that can be wrong with the files is found before anything is trained.
     """
-    length = 128
+    length, source = 128, names.get("text") or names.get("qa") or names["prefs"]
     training: list[Question] = []
     asked: list[Question] = []
+    if rows is not None or preferred is not None:
+        journey.scale = replace(journey.scale, config=replace(journey.scale.config, context=512))
     if rows is not None:
         training, asked = _split(rows, journey.rng, names["qa"])
-        journey.scale = replace(journey.scale, config=replace(journey.scale.config, context=512))
-        if text is None:  # the questions are all the text there is
-            text = "\n".join(f"{q.prompt}\n{q.response}\n" for q in training)
-    cut = len(text) * 9 // 10
-    known, held = text[:cut], text[cut:cut + 200_000]  # of a long text, enough is held out to score on
-    vocab_size = journey.scale.config.vocab_size
-    if not known.strip():
-        raise BadFile(f"{names.get('text') or names['qa']}: its first nine tenths are blank; give a text")
     if start:
         journey.load(start)
         length = min(length, journey.model.config.context)
-    tokenizer = journey.tokenizer if start else Tokenizer.train(known, vocab_size)
-    context = journey.model.config.context if start else journey.scale.config.context
-    n = len(tokenizer.encode(known))
-    if n < length:
-        raise BadFile(f"{names.get('text') or names['qa']}: nine tenths of it are {n} tokens and one context is {length}; give a longer text, "
-                      "or one that repeats itself less")
+    if text is None and not (start and rows is None):  # the questions, or the prompts, are all the text there is
+        text = "\n".join([f"{q.prompt}\n{q.response}\n" for q in training] or [f"{prompt}\n{chosen}\n" for prompt, chosen, _ in preferred])
+    tokenizer, context = journey.tokenizer, journey.model.config.context if start else journey.scale.config.context
+    if text is not None:
+        cut = len(text) * 9 // 10
+        known, held = text[:cut], text[cut:cut + 200_000]  # of a long text, enough is held out to score on
+        if not known.strip():
+            raise BadFile(f"{source}: its first nine tenths are blank; give a text")
+        tokenizer = tokenizer if start else Tokenizer.train(known, journey.scale.config.vocab_size)
+        n = len(tokenizer.encode(known))
+        if n < length:
+            raise BadFile(f"{source}: nine tenths of it are {n} tokens and one context is {length}; give a longer text, or one that repeats itself less")
     if rows is not None:
         training, asked = _fitting(training, asked, tokenizer, context, names["qa"])
+    if preferred is not None:
+        compared = pipeline.split(preferred, tokenizer, context, random.Random(f"preferences/{journey.seed}"), names["prefs"])
     if not start:
-        journey.tokens([known], vocab_size)
-    journey.pretrain([known], held, names.get("text") or names["qa"], length, None, journey.scale.steps)
+        journey.tokens([known], journey.scale.config.vocab_size)
+    if text is not None:
+        journey.pretrain([known], held, source, length, None, journey.scale.steps)
     if rows is not None:
         asked = asked[:64]
         journey.instruct(Quiz(training, asked, max_new_tokens=max(len(q.pair(tokenizer)[1]) for q in asked)))
+    if preferred is not None:
+        pipeline.travel_own(journey, *compared, names["prefs"], imitated=rows is not None)
 
 
 def _split(rows: list[tuple[str, str]], rng: random.Random, name: str) -> tuple[list[Question], list[Question]]:
@@ -285,9 +281,5 @@ def _fitting(training: list[Question], asked: list[Question], tokenizer: Tokeniz
     if long:
         rows = sorted(int(q.key.removeprefix("row ")) for q in long)
         print(f"{len(long)} of {len(training) + len(asked) + len(long)} questions are longer, with their answer, than the context of {context} tokens "
-              f"and are left out: rows {_numbers(rows)}")
+              f"and are left out: rows {numbers(rows)}")
     return training, asked
-
-
-def _numbers(numbers: list[int], most: int = 12) -> str:
-    return ", ".join(map(str, numbers[:most])) + (f" and {len(numbers) - most} more" if len(numbers) > most else "")

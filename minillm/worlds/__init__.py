@@ -1,4 +1,5 @@
-"""Where x and R come from: questions with exact checkers. town (facts), sums (arithmetic), own (the learner's files).
+"""Where x and R come from: questions with exact checkers, and judges. town (facts), sums (arithmetic), own (the learner's files), judgements
+(a gold reward, people who compare), monty_hall (the puzzle and its variants), go (a board with an exact referee).
 
-Left out until their chapters need them: countdown, Monty Hall, judgements, tools.
+Left out until their chapters need them: countdown, tools.
 """

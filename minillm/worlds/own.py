@@ -1,4 +1,4 @@
-"""The learner's own files: a text in UTF-8, and questions with answers as JSONL. It leaves out every other format.
+"""The learner's own files: a text in UTF-8; questions with answers, and preferences, as JSONL. It leaves out every other format.
 
 Each reader checks the whole file before anything else happens, and raises BadFile with the file, the place and the remedy in one line.
 """
@@ -45,26 +45,59 @@ def read_questions(path: str | os.PathLike) -> list[tuple[str, str]]:
 
     BadFile, with the line's number counted from 1, for bad JSON, a missing key, or a value that is no text. No row is dropped.
     """
-    name, rows = os.fspath(path), []
-    for number, line in enumerate(read_text(path).split("\n"), 1):  # not splitlines: JSON may hold U+2028 within a string
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:  # its own "line 1" would be the line's, not the file's
-            raise BadFile(f"{name}: line {number} is not JSON ({error.msg}, at column {error.colno}); write one object a line") from None
-        except (ValueError, RecursionError) as error:
-            raise BadFile(f"{name}: line {number} is not JSON ({error}); write one object a line") from None
-        if not isinstance(row, dict):
-            raise BadFile(f'{name}: line {number} is not an object; write {{"question": "…", "answer": "…"}}')
-        for key in ("question", "answer"):
-            if key not in row:
-                raise BadFile(f'{name}: line {number} has no "{key}"; write {{"question": "…", "answer": "…"}}')
-            if not isinstance(row[key], str) or not row[key].strip():
-                raise BadFile(f'{name}: line {number}: "{key}" is {row[key]!r:.40}; give a text that is not empty')
-            try:
-                row[key].encode("utf-8")
-            except UnicodeEncodeError:
-                raise BadFile(f'{name}: line {number}: "{key}" holds a lone surrogate (\\ud800 to \\udfff); write whole characters') from None
-        rows.append((row["question"], row["answer"]))
+    return [texts for _, texts in _rows(path, ("question", "answer"))]
+
+
+def read_preferences(path: str | os.PathLike) -> list[tuple[str, str, str]]:
+    """[(prompt, chosen, rejected), …] from JSONL, as `read_questions`. A row whose two answers are the same prefers nothing: BadFile too."""
+    name, rows, same = os.fspath(path), [], []
+    for number, texts in _rows(path, ("prompt", "chosen", "rejected")):
+        rows.append(texts)
+        if texts[1] == texts[2]:
+            same.append(number)
+    if same:
+        raise BadFile(f'{name}: "chosen" and "rejected" are the same on {_lines(same)}, so nothing is preferred; mend or remove them')
     return rows
+
+
+def _rows(path: str | os.PathLike, keys: tuple[str, ...]) -> list[tuple[int, tuple[str, ...]]]:
+    """[(line number, the texts of these keys), …]. BadFile says what is wrong with the first bad line, and where the others are."""
+    name, rows, bad = os.fspath(path), [], []
+    for number, line in enumerate(read_text(path).split("\n"), 1):  # not splitlines: JSON may hold U+2028 within a string
+        if line.strip():
+            row, wrong = _row(line, keys)
+            rows.append((number, row))
+            if wrong:
+                bad.append((number, wrong))
+    if bad:
+        others = f" (and {_lines([number for number, _ in bad[1:]])})" if bad[1:] else ""
+        raise BadFile(f"{name}: line {bad[0][0]}{bad[0][1]}{others}")
+    return rows
+
+
+def _row(line: str, keys: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """(its texts, "") or ((), what is wrong with it)."""
+    form = "{" + ", ".join(f'"{key}": "…"' for key in keys) + "}"
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:  # its own "line 1" would be the line's, not the file's
+        return (), f" is not JSON ({error.msg}, at column {error.colno}); write one object a line"
+    except (ValueError, RecursionError) as error:
+        return (), f" is not JSON ({error}); write one object a line"
+    if not isinstance(row, dict):
+        return (), f" is not an object; write {form}"
+    for key in keys:
+        if key not in row:
+            return (), f' has no "{key}"; write {form}'
+        if not isinstance(row[key], str) or not row[key].strip():
+            return (), f': "{key}" is {row[key]!r:.40}; give a text that is not empty'
+        try:
+            row[key].encode("utf-8")
+        except UnicodeEncodeError:
+            return (), f': "{key}" holds a lone surrogate (\\ud800 to \\udfff); write whole characters'
+    return tuple(row[key] for key in keys), ""
+
+
+def _lines(numbers: list[int], most: int = 12) -> str:
+    """"line 3", "lines 3, 7", and no more than a dozen of them."""
+    return ("line " if len(numbers) == 1 else "lines ") + ", ".join(map(str, numbers[:most])) + (f" and {len(numbers) - most} more" if len(numbers) > most else "")
