@@ -73,10 +73,11 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
     """Take settings.steps steps along E[F · ∇ log p(y|x)] and return one row of metrics for each.
 
     draw(step) -> Batch; coefficient(batch, logprobs) -> F, (B,) or (B, T), where logprobs (B, T) carry no gradient.
-    A batch may hold `targets` and `sequence` (see logprobs; a score is given them too), `pairs` (see surrogate), and `metrics`, numbers by name for the step's row, which
-    `coefficient` may add to. scoring: temperature, top_k, top_p that y was drawn with. score(model, tokens, response_mask) ->
-    (B, S): what is scored in place of logprobs, S being T or a multiple of it: a reward on the last token of y, or log-probs and,
-    behind them, a critic's values; F is then (B,) or (B, S). folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them.
+    A batch may hold `targets` and `sequence` (see logprobs; a score is given them too), `pairs` (see surrogate), and `metrics`, numbers
+    by name for the step's row, which `coefficient` may add to. scoring: temperature, top_k, top_p that y was drawn with.
+    score(model, tokens, response_mask) -> (B, S): what is scored in place of logprobs, S being T or a multiple of it: a reward on the
+    last token of y, or log-probs and, behind them, a critic's values; F is then (B,) or (B, S).
+    folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them.
     accumulate: score a batch in so many pieces, one after the other, where it does not fit into memory. F still sees it whole,
     so every piece is scored twice: about a third more work. compile: score with torch.compile; where that fails, a line says so.
     On several processes (see `parallel`) each takes its share of the rows; accumulate, compile and their number may change
@@ -90,6 +91,7 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
     expect(isinstance(accumulate, int) and accumulate >= 1, "accumulate", accumulate, "give 1 (the batch whole) or more pieces")
     expect(not settings.bf16 or all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad), "bf16", True,
            "it is for weights in float32: model.float()")
+    expect(score is None or not (scoring or compile), "score", "given with scoring or compile", "those two are for log-probs alone")
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, settings)
     folder, rows = None if folder is None else Path(folder), []

@@ -1,4 +1,4 @@
-"""DPO, IPO, KTO, the reward model and GRPO beside trl's trainers: the same log-probs in, the same loss and gradient out.
+"""DPO, IPO, KTO, the reward model and GRPO beside trl's trainers: the same log-probs in, the same loss and gradient out; LoRA beside peft.
 
 trl is no part of the course's environment (it is for benchmarks), so these tests are left out where it is not installed. Each
 trainer's own method computes the loss, on a stand-in for `self` that holds its settings. Written for trl 1.16.
@@ -12,10 +12,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from minillm import returns
+from conftest import Tiny, liven
+from minillm import hub, returns
+from minillm.adapters import load_adapters, save_adapters
 from minillm.identity import surrogate
 from minillm.logprob import answer_logprobs, batch_pairs
+from minillm.lora import adapters, add_lora, merge
 from minillm.methods import dpo, grpo, ipo, kto, reward_model
+from minillm.quantize import LEVELS, from_nf4, to_nf4
+from minillm.transformer import GPT2, LLAMA, MAPS, QWEN3, Config, Transformer
 
 trl = pytest.importorskip("trl", reason="trl is not installed here; it is only compared with")
 
@@ -181,3 +186,77 @@ def test_rloo_on_fresh_samples():
     theirs = trl.RLOOTrainer._compute_loss(me, None, inputs)
     F = grpo.coefficient(logp, mask, logp.detach(), A, clip=torch.inf, average=False)
     assert same(*gradients(theirs, logp, F, mask, 6))
+
+
+# --- LoRA and NF4 ---------------------------------------------------------------------------------------------------------------
+
+
+def worked(model, seed=11):
+    """The adapters of ours or of peft's, B drawn so that they matter."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith((".B", "lora_B.default.weight")):
+                p.copy_(0.2 * torch.randn(p.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + p.numel())))
+    return model
+
+
+@pytest.mark.parametrize("maps, dropout", [(MAPS, 0.0), (("q", "v"), 0.0), (MAPS, 0.3)], ids=["all", "q and v", "dropout"])
+def test_lora_on_our_own_model(maps, dropout):
+    """peft's layers around our model's maps, with our first weights: the same outputs and gradients, to 1e-12, dropout's draws too."""
+    peft = pytest.importorskip("peft", reason="peft is not installed here; it is only compared with")
+    shape = {"vocab_size": 40, "d_model": 32, "d_ff": 48, "context": 32}
+    ours, theirs = worked(add_lora(Tiny(**shape), 4, 1.5, maps, dropout)), Tiny(**shape)
+    peft.inject_adapter_in_model(peft.LoraConfig(r=4, lora_alpha=6, target_modules=list(maps), lora_dropout=dropout), theirs)
+    own = dict(ours.named_parameters())
+    with torch.no_grad():
+        for name, p in theirs.named_parameters():
+            if ".lora_" in name:
+                p.copy_(own[name.replace(".lora_A.default.weight", ".A").replace(".lora_B.default.weight", ".B")])
+    tokens = torch.randint(0, 40, (4, 30), generator=torch.Generator().manual_seed(0))
+    gradient = {}
+    for name, model in (("ours", ours), ("theirs", theirs.double().train())):
+        torch.manual_seed(3)
+        out = model(tokens)
+        out.sin().sum().backward()
+        gradient[name] = (out.detach(), [p.grad for p in model.parameters() if p.grad is not None])
+    assert len(gradient["ours"][1]) == len(gradient["theirs"][1]) == 2 * len(adapters(ours))
+    for a, b in zip(*(torch.cat([out.flatten(), *(g.flatten() for g in grads)]) for out, grads in gradient.values())):
+        assert abs(a - b) <= 1e-12 * max(1, abs(b))
+
+
+@pytest.mark.parametrize("family, maps", [(LLAMA, MAPS), (QWEN3, ("q", "blocks.1.down")), (GPT2, ("q", "k", "v", "o", "up", "down"))], ids=["llama", "qwen3", "gpt2"])
+def test_loras_files_and_merging(tmp_path, family, maps):
+    """What we write peft reads onto transformers' model, and what peft writes we read; the outputs are the same, and merged as well.
+
+    To 1e-6 of the largest logit: transformers keeps its table of rotations in float32.
+    """
+    peft = pytest.importorskip("peft", reason="peft is not installed here; it is only compared with")
+    transformers = pytest.importorskip("transformers")
+    config = Config(vocab_size=40, d_model=32, n_layers=2, n_heads=4, n_kv_heads=4 if family is GPT2 else 2, d_ff=48, context=32, family=family)
+    tokens = torch.randint(0, 40, (4, 30), generator=torch.Generator().manual_seed(0))
+    base = liven(Transformer(config).double())
+    hub.save(base, None, tmp_path / "base")
+    ours = worked(add_lora(base, 4, 1.5, maps))
+    save_adapters(ours, tmp_path / "ours")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float64)
+    theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "ours", autocast_adapter_dtype=False).eval()
+    wanted = ours(tokens)
+    atol = 1e-6 * float(wanted.detach().abs().max())
+    torch.testing.assert_close(theirs(tokens).logits, wanted, atol=atol, rtol=0)
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = load_adapters(hub.load_model(tmp_path / "base", dtype=torch.float64), tmp_path / "theirs")
+    torch.testing.assert_close(again(tokens), wanted, atol=1e-12, rtol=0)
+    torch.testing.assert_close(merge(again)(tokens), wanted, atol=1e-12, rtol=0)
+    torch.testing.assert_close(theirs.merge_and_unload()(tokens).logits, wanted, atol=atol, rtol=0)
+
+
+def test_nf4s_codes(seed=0):
+    """bitsandbytes packs the same bytes, where it runs on this machine's processor; scales without the second quantisation, too."""
+    functional = pytest.importorskip("bitsandbytes.functional", reason="bitsandbytes is not installed here; it is only compared with")
+    for shape in ((96, 128), (352, 128), (64, 64)):
+        w = 0.05 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+        packed, state = functional.quantize_4bit(w, quant_type="nf4", blocksize=64)
+        codes, scales, outer = to_nf4(w)
+        assert torch.equal(packed.flatten(), codes) and state.code.tolist() == list(LEVELS)
+        once, twice = functional.dequantize_4bit(packed, state), from_nf4(codes, scales, outer, shape)
+        assert float((once - twice).norm() / once.norm()) < 0.01  # float8 for its own table of 8 bits

@@ -629,5 +629,5 @@ def test_a_score_of_another_width_is_refused():
     batch = batch_pairs(PAIRS)
     with pytest.raises(ValueError, match=r"score is \(4, 3\): return a tensor \(B, 4\), or a multiple of 4 columns"):
         train(table(), lambda step: batch, one, adamw(1), progress=False, score=lambda model, tokens, mask: torch.zeros(4, 3))
-    with pytest.raises(ValueError, match="score is with scoring or compile"):
+    with pytest.raises(ValueError, match="score is given with scoring or compile"):
         train(table(), lambda step: batch, one, adamw(1), progress=False, score=lambda model, tokens, mask: torch.zeros(4, 4), scoring={"top_k": 2})

@@ -1,5 +1,5 @@
 """The checks, one module for each chapter. It leaves out how they are run: see grader/judge.py and grader/notebook.py."""
 
-from . import chapter01, chapter02, chapter03
+from . import chapter01, chapter02, chapter03, chapter13
 
-CHAPTERS = {1: chapter01.CHECKS, 2: chapter02.CHECKS, 3: chapter03.CHECKS}
+CHAPTERS = {1: chapter01.CHECKS, 2: chapter02.CHECKS, 3: chapter03.CHECKS, 13: chapter13.CHECKS}
