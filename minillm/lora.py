@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -150,6 +151,17 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
     finally:
         for part, on in zip(parts, before):
             part.on = on
+
+
+def reference(model: nn.Module) -> SimpleNamespace:
+    """The model with its adapters off, as `logprobs` and the methods take a reference: the same weights, no second copy of them."""
+    _adapted(model)
+
+    def hidden(*tokens, **others) -> Tensor:
+        with adapters_off(model):
+            return model.hidden(*tokens, **others)
+
+    return SimpleNamespace(hidden=hidden, logits=model.logits, config=model.config, embed=model.embed)
 
 
 @torch.no_grad()

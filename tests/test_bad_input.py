@@ -699,6 +699,7 @@ CASES = {
     ],
     "lora.choose": [("unknown", lambda: lora.choose(Tiny(), ["x"]), "maps is 'x'")],
     "lora.adapters_off": [("none", lambda: lora.adapters_off(Tiny()).__enter__(), "model is one without adapters: call add_lora first")],
+    "lora.reference": [("none", lambda: lora.reference(Tiny()), "model is one without adapters: call add_lora first")],
     "lora.merge": [("none", lambda: lora.merge(Tiny()), "model is one without adapters: call add_lora first"),
                    ("twice", lambda: lora.merge(lora.merge(lora.add_lora(Tiny(), 2))), "model is one without adapters")],
     "lora.remove": [("none", lambda: lora.remove(Tiny()), "model is one without adapters: call add_lora first")],

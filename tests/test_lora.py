@@ -20,7 +20,7 @@ from minillm.adapters import load_adapters, save_adapters
 from minillm.decode import fits
 from minillm.linear import Linear
 from minillm.logprob import answer_logprobs, batch_pairs, logprobs
-from minillm.lora import LoRA, adapters, adapters_off, add_lora, attach, merge, remove
+from minillm.lora import LoRA, adapters, adapters_off, add_lora, attach, merge, reference, remove
 from minillm.methods import dpo
 from minillm.quantize import NF4, quantize
 from minillm.readable import readable_logits
@@ -236,8 +236,9 @@ def test_off_it_is_the_reference_of_dpo():
     with torch.no_grad():
         with adapters_off(model):
             mine = answer_logprobs(logprobs(model, batch.tokens, batch.response_mask), batch.response_mask)
+        view = answer_logprobs(logprobs(reference(model), batch.tokens, batch.response_mask), batch.response_mask)
         theirs = answer_logprobs(logprobs(second, batch.tokens, batch.response_mask), batch.response_mask)
-    assert torch.equal(mine, theirs)
+    assert torch.equal(mine, theirs) and torch.equal(view, theirs) and all(part.on for part in adapters(model).values())
     assert torch.equal(dpo.coefficient(logp, batch.response_mask, mine, 0.5), dpo.coefficient(logp, batch.response_mask, theirs, 0.5))
 
 
