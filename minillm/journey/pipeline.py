@@ -35,7 +35,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     demos = demonstrations(town, tokenizer, rng)
     sums = [q.pair(tokenizer) for q in quiz.training if q.kind not in RELATIONS]
     before = weigh(journey.model, journey.model, None, tokenizer, held, seed)
-    rows = imitate(journey.model, demos + rng.sample(sums, min(len(sums), len(demos) // 4)), _part(journey, 2 / 3), journey.rates(**RATES), seed, **bars("imitation"))
+    rows = imitate(journey.model, demos + rng.sample(sums, min(len(sums), len(demos) // 4)), _part(journey, 5 / 4), journey.rates(**RATES), seed, **bars("imitation"))
     reference = copy.deepcopy(journey.model)
     after = weigh(reference, reference, None, tokenizer, held, seed)
     stage.table = _table({"before": before, "after": after}, held)
