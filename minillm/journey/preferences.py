@@ -114,8 +114,11 @@ def judged_by(judge_: reward_model.RewardModel) -> Callable[[Batch], Tensor]:
 
 
 def reinforce(model, reference, reward: Callable[[Batch], Tensor], prompts: Sequence[list[int]], draws: int, rates: dict, seed: int, end: int, *,
-              answers: int = 64, rows: int = 32, passes: int = 2, beta: float = 0.05, **how) -> list[dict]:
-    """PPO: `answers` drawn, then `passes` over them in minibatches of `rows`; the critic shares the policy's trunk. The policy is changed in place."""
+              answers: int = 64, rows: int = 32, passes: int = 2, beta: float = 0.05, lam: float = 1.0, **how) -> list[dict]:
+    """PPO: `answers` drawn, then `passes` over them in minibatches of `rows`; the critic shares the policy's trunk. The policy is changed in place.
+
+    lam is 1: below it a token's advantage leans on the critic, which begins at 0, and then what stands far from the reward is paid less of it.
+    """
     both = critic.PolicyAndCritic(model).to(model.embed.weight.device)
     waiting: Iterator[Batch] = iter(())
 
@@ -124,7 +127,8 @@ def reinforce(model, reference, reward: Callable[[Batch], Tensor], prompts: Sequ
         if step % (passes * -(-answers // rows)) == 0:
             rng = random.Random(f"ppo/{seed}/{step}")
             generator = torch.Generator(model.embed.weight.device).manual_seed(rng.getrandbits(62))
-            whole = ppo.draw(model, both.critic, reference, rng.choices(prompts, k=answers), reward, LONGEST, beta=beta, lam=0.95, end=end, generator=generator)
+            whole = ppo.draw(model, both.critic, reference, rng.choices(prompts, k=answers), reward, LONGEST, beta=beta, lam=lam, end=end,
+                             generator=generator)
             whole.metrics = {"reward": float(whole.rewards.mean()), "kl": float(whole.kl.mean()), "tokens written": float(whole.response_mask.sum(1).float().mean())}
             waiting = ppo.minibatches(whole, rows, passes, torch.Generator().manual_seed(rng.getrandbits(62)))
         batch = next(waiting)
