@@ -18,7 +18,7 @@ help:
 	@echo 'make test         unit tests, laws, equivalences, every notebook'
 	@echo 'make notebooks    rebuild and run the notebooks whose text changed (ALL=1: every one)'
 	@echo 'make checkpoints  train the shipped base model again'
-	@echo 'make bench        speed beside peers, one table (about half an hour; TEXT=FILE: tinyshakespeare as well)'
+	@echo 'make bench        speed beside peers, one table (about half an hour; TEXT=FILE: tinyshakespeare as well; ROWS="grpo dpo": some)'
 	@echo 'make setup        only set up .venv'
 	@echo 'make clean        remove build/ (never .venv)'
 
@@ -45,7 +45,8 @@ checkpoints: setup
 
 bench: setup
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
-	@$(RUN) -m benchmarks $${TEXT:+--text="$$TEXT"}
+	@test -d build/trl-1.12/trl || $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target build/trl-1.12 trl==1.12.0
+	@$(RUN) -m benchmarks $${TEXT:+--text="$$TEXT"} $(foreach row,$(ROWS),--only=$(row))
 
 clean:
 	rm -rf build

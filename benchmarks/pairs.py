@@ -93,7 +93,7 @@ def describe_machine(threads: int) -> dict:
         has = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
         name += f" ({', '.join(has)})" if has else ""
     versions = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "one-gradient"):
+    for package in ("torch", "transformers", "trl", "peft", "one-gradient"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -114,14 +114,18 @@ def spread(values: list[float]) -> str:
     return f"{number(median(values))} ({number(min(values))} to {number(max(values))})"
 
 
+def line(row: Row) -> str:
+    """The row as a line of the table."""
+    low, high = row.extremes
+    after = {"ratio": " ×", "difference": f" {row.unit} more", "worst": f" {row.unit}"}[row.compare]
+    value = f"**{row.value:.{4 if row.compare == 'worst' else 3}g}**{after} ({low:.3g} to {high:.3g})"
+    return f"| {row.what} | {row.unit} | {spread(row.ours)} | {spread(row.theirs)} | {value} | {'≥' if row.at_least else '≤'} {row.goal:g} | {'yes' if row.met else 'no'} |"
+
+
 def table(results: Results) -> str:
     """The rows as a Markdown table, what each side ran below it, and the machine."""
     lines = ["| what | unit | minillm | beside it | compared | goal | met |", "|---|---|---|---|---|---|---|"]
-    for row in results.rows:
-        low, high = row.extremes
-        after = {"ratio": " ×", "difference": f" {row.unit} more", "worst": f" {row.unit}"}[row.compare]
-        lines.append(f"| {row.what} | {row.unit} | {spread(row.ours)} | {spread(row.theirs)} | **{row.value:.{4 if row.compare == 'worst' else 3}g}**{after} ({low:.3g} to {high:.3g}) "
-                     f"| {'≥' if row.at_least else '≤'} {row.goal:g} | {'yes' if row.met else 'no'} |")
+    lines += map(line, results.rows)
     lines += ["", "Medians (minimum to maximum). Compared: × is the ratio of the medians and \"more\" their difference, in brackets the least and "
               "the largest of a pair taken in turn; anything else is the worst run of minillm.", ""]
     for row in results.rows:

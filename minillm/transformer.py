@@ -181,15 +181,19 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Tokens (B, T) to logits (B, T, V). Weights are drawn from `seed`, the same on every device.
 
-    seed None leaves them as PyTorch makes them, for a caller who overwrites them all.
+    seed None leaves them as memory has them, for a caller who overwrites them all.
     """
 
     def __init__(self, config: Config, seed: int | None = 0):
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+
+        def vectors(rows: int) -> nn.Embedding:  # PyTorch's own draw, on the device meta, would import its compiler: a second
+            return nn.Embedding(rows, config.d_model, _weight=None if seed is not None else torch.empty(rows, config.d_model))
+
+        self.embed = vectors(config.vocab_size)
         if config.family.positions == "learned":
-            self.places = nn.Embedding(config.context, config.d_model)
+            self.places = vectors(config.context)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = make_norm(config)
         if not config.tied:

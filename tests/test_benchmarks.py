@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import nanogpt, process, shakespeare, speed
+from benchmarks import adapters, methods, nanogpt, peers, process, shakespeare, speed
 from benchmarks.pairs import Results, Row, describe_machine, in_turn, number, table, write
 from minillm.transformer import Config, Transformer
 
@@ -179,3 +180,89 @@ def test_the_command_keeps_what_was_finished(tmp_path, monkeypatch, capsys):
 def test_the_curve_is_drawn(tmp_path):
     speed.draw_curves(Results({}, curves=[{"label": "minillm", "lengths": [32, 64, 128, 256, 512], "milliseconds": [[1.0, 2.0, 1.5]] * 5}]), tmp_path)
     assert (tmp_path / "cost_per_token.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- whole steps of methods -------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_measured_from_the_end_of_the_first_to_the_end_of_the_last(monkeypatch):
+    """Steps that end after 1, 2, 3, … seconds: with two updates a step, three measured steps take 6 of 8 updates, 2 seconds each."""
+    monkeypatch.setattr(methods, "train", lambda model, draw, coefficient, settings, **_: [{"seconds": 1.0 + i} for i in range(settings.steps)])
+    assert methods.steps_of(None, None, None, 3, each=2)() == 2 and methods.steps_of(None, None, None, 4)() == 1
+
+
+def test_seconds_a_step_become_steps_a_second():
+    r = methods.faster(Row("dpo", "a step", "s", [0.5, 0.25], [1.0, 1.0], ("this", "that"), 1.5))
+    assert r.ours == [2, 4] and r.theirs == [1, 1] and r.unit == "steps/s" and r.met
+
+
+def test_the_words_are_the_ids():
+    pytest.importorskip("transformers")
+    ids = speed.random_ids(3, 32).tolist()
+    for end in (0, peers.V + 1):
+        read = peers.tokenizer(end)
+        assert read([peers.words(row) for row in ids])["input_ids"] == ids and read.eos_token_id == end and read.pad_token_id == peers.V
+
+
+def test_both_sides_of_dpo_end_at_the_same_weights(tmp_path, monkeypatch):
+    """Three steps on the same eight comparisons from the same weights, the rate so high that they move by 1e-2."""
+    pytest.importorskip("trl")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    model, pairs = Transformer(SMALL), methods.comparisons(8, 10, 6)
+    start = copy.deepcopy(model)
+    trainer = peers.dpo(model, pairs, 8, 3, 5e-3, 0.1)
+    assert peers.timed(trainer)() > 0
+    assert methods.our_dpo(model, pairs, 8, 2, lr=5e-3)() > 0
+    ids = speed.random_ids(3, 20)
+    with torch.no_grad():
+        ours, theirs, before = model(ids), trainer.model(ids).logits, start(ids)
+    assert (ours - theirs).abs().max() < 1e-3 < 0.1 < (ours - before).abs().max()
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_both_sides_of_grpo_write_as_many_tokens(monkeypatch, bf16):
+    pytest.importorskip("trl")
+    drawn = []
+    monkeypatch.setattr(methods.grpo, "draw", lambda *a, draw=methods.grpo.draw, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    prompts = speed.random_ids(2, 10).tolist()
+    assert methods.our_grpo(SMALL, prompts, 4, 1, bf16)() > 0
+    assert [int(batch.response_mask.sum()) for batch in drawn] == [2 * 4 * methods.NEW] * 2
+    trainer = peers.grpo(Transformer(SMALL), prompts, 4, methods.NEW, 2, bf16, 1e-5, None)
+    lengths = []
+    monkeypatch.setattr(trainer, "reward_funcs", [lambda completion_ids, **_: lengths.extend(map(len, completion_ids)) or [float(ids[0] % 2) for ids in completion_ids]])
+    assert peers.timed(trainer)() > 0 and lengths == [methods.NEW] * 16
+
+
+def test_both_sides_of_lora_train_as_many_numbers():
+    pytest.importorskip("peft")
+    ours, theirs = adapters_of(Transformer(SMALL)), peers.lora(Transformer(SMALL), 8, 2.0)
+    count = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in (ours, theirs)]
+    assert count[0] == count[1] > 0
+
+
+def adapters_of(model):
+    from minillm.lora import add_lora
+    return add_lora(model, adapters.RANK, adapters.SCALE)
+
+
+@pytest.mark.parametrize("with_adapters", [False, True])
+def test_our_side_of_ppo_takes_its_four_passes(monkeypatch, with_adapters):
+    drawn = []
+    monkeypatch.setattr(methods.ppo, "draw", lambda *a, draw=methods.ppo.draw, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    assert methods.our_ppo(SMALL, speed.random_ids(4, 10).tolist(), 4, 1, with_adapters)() > 0
+    assert len(drawn) == 2 and int(drawn[0].response_mask.sum()) == 4 * methods.NEW
+
+
+def test_ppo_without_its_library_is_a_row_not_run(tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("TRL_WITH_PPO", str(tmp_path))
+    with pytest.raises(ImportError, match="pip install --no-deps --target .* trl==1.12.0"):
+        methods.ppo_rows(Results({}), 1, lambda: None)
+
+
+def test_parts_are_chosen_by_how_their_names_begin(tmp_path, monkeypatch, capsys):
+    called = []
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(command, "PARTS", {name: lambda *_, name=name: called.append(name) for name in ("grpo-4x128", "grpo-6x384", "dpo-4x128", "start")})
+    assert command.main(["--quiet", "--out", str(tmp_path), "--threads", "1", "--only", "grpo", "--only", "start"]) == 0
+    assert called == ["grpo-4x128", "grpo-6x384", "start"]
