@@ -87,7 +87,7 @@ def add_lora(model: nn.Module, rank: int = 8, scale: float = 2.0, maps: tuple[st
 
     maps: last names ("q") or whole ones ("blocks.0.attention.q"). A is uniform within ±1/√D, drawn from `seed`; B is 0. scale: what
     BA is multiplied by, PEFT's lora_alpha / r. dropout: share of an adapter's inputs that training leaves out. Adapters are float32
-    where the weights are shorter. Train them by AdamW (Settings(muon_lr=0)): Muon's steps have one length in all r directions.
+    where the weights are shorter. Settings(muon_lr=0) trains them by AdamW; Muon, at a rate of its own, came level and no further.
     """
     whole = isinstance(rank, int) and not isinstance(rank, bool)
     expect(whole and rank >= 1, "rank", rank, "give a whole number from 1")
@@ -178,7 +178,7 @@ def merge(model: nn.Module) -> nn.Module:
             plain.weight, plain.bias = nn.Parameter(part.base.weight), part.bias
             plain.train(part.training)
         exact = torch.promote_types(part.A.dtype, torch.float32)
-        plain.weight.copy_(plain.weight.to(exact) + part.scale * (part.B @ part.A))
+        plain.weight.copy_(torch.addmm(plain.weight.to(exact), part.B.to(exact), part.A.to(exact), alpha=part.scale))  # as _Folded has it
         _put(model, name, plain)
     return model.requires_grad_(True)
 
