@@ -251,5 +251,5 @@ def round_list(array: np.ndarray):
 
 
 def sentence_case(text: str) -> str:
-    """The text with a capital at its start."""
-    return text[0].upper() + text[1:]
+    """The text with a capital at its start; a symbol of one letter stays as it is."""
+    return text[0].upper() + text[1:] if len(text) > 1 else text

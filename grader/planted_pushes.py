@@ -1,4 +1,4 @@
-"""DPO's F written right in five ways and wrong in twelve: what the exercise find-the-wrong-push puts before a learner's test.
+"""DPO's F written right in five ways and wrong in thirteen: what the exercise find-the-wrong-push puts before a learner's test.
 
 Each takes policy and reference (functions from tokens (2B, T) to logits (2B, T, V)), tokens, response_mask (2B, T) and beta, and gives F
 (2B,): the chosen answers' and then, in the same order, the rejected ones'. Several of the wrong ones have shipped in well-known
@@ -167,6 +167,12 @@ def one_h_for_all(policy, reference, tokens, mask, beta):
     return both(beta * torch.sigmoid(-beta * h.mean().expand_as(h)))
 
 
+def rejected_weighed_apart(policy, reference, tokens, mask, beta):
+    """−β·σ(βh) on the rejected, β·σ(−βh) on the chosen."""
+    h = difference(answers(policy, tokens, mask) - answers(reference, tokens, mask))
+    return torch.cat([beta * torch.sigmoid(-beta * h), -beta * torch.sigmoid(beta * h)])
+
+
 def not_detached(policy, reference, tokens, mask, beta):
     """The right numbers, with the policy's gradient in them."""
     ratio = total(each_token(policy(tokens), tokens), mask[:, 1:]) - answers(reference, tokens, mask)
@@ -186,6 +192,7 @@ WRONG = (
     ("beta stands before the logistic function, and not in it", "a beta that is not 1, and h that is not 0", beta_outside_only),
     ("neighbouring rows are read as pairs", "two pairs or more in one batch", neighbours),
     ("every pair gets the weight of the batch's mean h", "two pairs or more in one batch, with different h", one_h_for_all),
+    ("the rejected answers get a weight of their own, which grows with h", "the second half of the rows, where h is not 0", rejected_weighed_apart),
     ("F carries the policy's gradient", "a policy whose table requires a gradient: the numbers are right", not_detached),
 )
 

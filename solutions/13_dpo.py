@@ -148,11 +148,11 @@ check("reference-point", reference_point)
 #
 # and claims that it gives DPO's $F$ of each row. `policy` and `reference` are functions from `tokens` (2B, T) to logits (2B, T, V); `logits[b, t]` predict `tokens[b, t + 1]`. A row is a prompt, then an answer with its end token, then padding; both rows of a pair begin with the same prompt. `response_mask` (2B, T) is True on the answer. `beta` is a number above 0.
 #
-# Write `is_right(coefficient)`: call the function on inputs that you make up, and return True or False. The check hands your test seventeen functions, one at a time. Five are right, in different ways: the numbers agree but for rounding. Twelve have a bug each.
+# Write `is_right(coefficient)`: call the function on inputs that you make up, and return True or False. The check hands your test eighteen functions, one at a time. Five are right, in different ways: the numbers agree but for rounding. Thirteen have a bug each.
 #
 # **What you need.** Policies so small that you can multiply out $\log p(y|x)$ by hand, such as a table of logits with a row for each token: `policy = lambda tokens: table[tokens]`. `batch_pairs([(prompt, y), …])` makes tokens and response_mask. What your inputs do not show, your test cannot see: on a policy that equals its reference, say, most of these bugs change nothing.
 #
-# **What numbers cannot show.** One of the twelve returns the right numbers. They are not fit for use all the same.
+# **What numbers cannot show.** One of the thirteen returns the right numbers. They are not fit for use all the same.
 
 # %%
 batch = batch_pairs([([2, 1], [1, 0]), ([2, 1], [2, 2, 0])])        # one pair: a chosen answer, and then its rejected one

@@ -23,6 +23,11 @@ def changes_its_input(reference, R, beta):
     return (reference.log() + R).softmax(-1)
 
 
+def largest_off(reference, R, beta):
+    shares = reference * ((R - R.amax(1, keepdim=True)) / beta).exp()
+    return shares / shares.sum(1, keepdim=True)
+
+
 WRONG["tilt"] = [
     ("β multiplied for divided", lambda q, R, beta: (q.log() + R * beta).softmax(-1)),
     ("β forgotten", lambda q, R, beta: (q.log() + R).softmax(-1)),
@@ -33,9 +38,14 @@ WRONG["tilt"] = [
     ("sign turned", lambda q, R, beta: (q.log() - R / beta).softmax(-1)),
     ("p for log p", lambda q, R, beta: (q + R / beta).softmax(-1)),
     ("β on the reference too", lambda q, R, beta: ((q.log() + R) / beta).softmax(-1)),
+    ("β on the reference for the rewards", lambda q, R, beta: (beta * q.log() + R).softmax(-1)),
+    ("log p for p", lambda q, R, beta: (q.log() + R / beta).log_softmax(-1)),
     ("the best answer alone", lambda q, R, beta: F.one_hot(R.argmax(1), R.shape[1]).float()),
     ("the reference itself", lambda q, R, beta: q),
     ("not finite", lambda q, R, beta: q * (R / beta).exp() / (q * (R / beta).exp()).sum(1, keepdim=True)),   # exp overflows
+    ("not finite", lambda q, R, beta: largest_off(q, R, beta)),                                              # the largest may be where q is 0
+    ("the odds of two answers", lambda q, R, beta: (q.log() + 0.9 * R / beta).softmax(-1)),
+    ("a number added", lambda q, R, beta: (q.log() + R.clamp(max=50) / beta).softmax(-1)),
     ("a law", lambda q, R, beta: (q.log() + (R - (q * R).sum(1, keepdim=True)).clamp(-2, 2) / beta).softmax(-1)),
     ("a law", lambda q, R, beta: ((q + 1e-4).log() + R / beta).softmax(-1)),                                # so that log 0 is not met
     ("a factor", lambda q, R, beta: (q.log() + R / beta).softmax(-1) * 0.9),
@@ -97,6 +107,13 @@ def read_as_neighbours(logprobs, mask, reference, beta):
 WRONG["dpo-coefficient"] = [
     ("mean over tokens for sum", lambda *a: weigh(*a, size=True)),
     ("mean over tokens for sum", lambda p, m, r, b: dpo.coefficient(p, m, r, float(b), average=True) * m.sum(1)),
+    ("mean for sum", lambda p, m, r, b: weigh((p * m).mean(1, keepdim=True), m.any(1, keepdim=True), r, b)),
+    ("mask one token late", lambda p, m, r, b: weigh(p, later(m), r, b)),
+    ("mask one token early", lambda p, m, r, b: weigh(p, F.pad(m[:, 1:], (0, 1)), r, b)),
+    ("first token dropped", lambda p, m, r, b: weigh(p, m & (m.long().cumsum(1) > 1), r, b)),
+    ("no weight", lambda *a: weigh(*a).sign() * a[3]),
+    ("the sign alone", lambda *a: weigh(*a).sign()),
+    ("reference turned", lambda p, m, r, b: weigh(p, m, -r, b)),
     ("mask ignored", lambda p, m, r, b: weigh(p, torch.ones_like(m), r, b)),
     ("mask inverted", lambda p, m, r, b: weigh(p, ~m, r, b)),
     ("end token dropped", lambda p, m, r, b: weigh(p, without_last(m), r, b)),
@@ -113,7 +130,6 @@ WRONG["dpo-coefficient"] = [
     ("divided by the number of pairs", lambda *a: weigh(*a) / (len(a[2]) / 2)),
     ("the chosen alone", lambda *a: weigh(*a).clamp(min=0)),
     ("the loss for F", lambda p, m, r, b: -F.logsigmoid(b * margins(p, m, r))),
-    ("a law", lambda p, m, r, b: weigh(p, later(m), r, b)),
     ("a law", lambda p, m, r, b: weigh(p, m, r, 0.1)),
     ("raised", lambda p, m, r, b: weigh(p, m, r[:, None, None].view(-1, 3, 1), b)),
     ("shape", lambda *a: weigh(*a)[:, None].expand(a[0].shape)),
@@ -171,6 +187,8 @@ WRONG["ipo-coefficient"] = [
     ("always outwards", lambda p, r, b: half_of(spring(p, r, b).chunk(2)[0].abs())),
     ("sign turned", lambda p, r, b: -spring(p, r, b)),
     ("reference forgotten", lambda p, r, b: spring(p, 0 * r, b)),
+    ("reference turned", lambda p, r, b: spring(p, -r, b)),
+    ("reference turned", lambda p, r, b: spring(p, r.roll(len(r) // 2), b)),
     ("both pushed alike", lambda p, r, b: spring(p, r, b).chunk(2)[0].repeat(2)),
     ("neighbours for pairs", spring_of_neighbours),
     ("DPO's weight", lambda p, r, b: half_of(b * torch.sigmoid(-b * (p - r).view(2, -1).diff(dim=0).neg()[0]))),
@@ -251,13 +269,13 @@ def wanted(table, other, pairs, beta):
     return batch, dpo.coefficient(score(table), batch.response_mask, reference, beta)
 
 
-def compares(coefficient, pairs=PAIRS, beta=0.4, grad=True, tolerance=1e-4, same=False):
+def compares(coefficient, pairs=PAIRS, beta=0.4, grad=True, tolerance=1e-4, same=False, rows=None):
     """A learner's test: the numbers, on tables, and where `grad` whether F carries a gradient."""
     table, other = tables(grad=grad)
     other = table.detach() if same else other
     batch, expected = wanted(table, other, pairs, beta)
     found = coefficient(lambda t: table[t], lambda t: other[t], batch.tokens, batch.response_mask, beta)
-    return torch.allclose(found, expected, atol=tolerance) and not (grad and found.requires_grad)
+    return torch.allclose(found[:rows], expected[:rows], atol=tolerance) and not (grad and found.requires_grad)
 
 
 WRONG["find-the-wrong-push"] = [
@@ -269,6 +287,7 @@ WRONG["find-the-wrong-push"] = [
     ("beta stands before the logistic function", lambda f: compares(f, beta=1.0)),
     ("neighbouring rows are read as pairs", lambda f: compares(f, pairs=PAIRS[:1])),
     ("padding is scored too", lambda f: compares(f, pairs=[(x, w, l) for x, w, l in PAIRS if len(w) == len(l)] * 2)),
+    ("the rejected answers get a weight of their own", lambda f: compares(f, rows=len(PAIRS))),
     ("log-probabilities are averaged", lambda f: compares(f, tolerance=0.4)),                         # as wide as F can be
     ("type", lambda f: f(lambda t: tables()[0][t], lambda t: tables()[1][t], torch.ones(2, 3).long(), torch.tensor([[False, True, True]] * 2), 0.5)),
     ("type", lambda f: 1),

@@ -40,8 +40,8 @@ def draw_policy(rng, k, beta=None, shift=0.0, never=False):
 
 
 def tilted(i):
-    """p_ref·exp(R/β), each row divided by its largest: (X, Y)."""
-    z = i.R / i.beta
+    """p_ref·exp(R/β), each row divided by its largest exp among the answers that p_ref gives: (X, Y)."""
+    z = np.where(i.reference > 0, i.R / i.beta, -np.inf)
     return i.reference * np.exp(z - z.max(1, keepdims=True))
 
 
@@ -67,12 +67,18 @@ BEST_POLICY = Check(
         Case("what the reference never says has probability 0, whatever its reward.", lambda rng, k: draw_policy(rng, k, never=True),
              lambda i, o: bool((np.abs(o.result[i.reference == 0]) < 1e-5).all()), draws=4,
              nan="log 0 is −inf, and −inf less −inf is NaN: look at where the reference is 0."),
-        Case("a number added to all rewards of one prompt changes nothing.", lambda rng, k: draw_policy(rng, k, shift=90.0), draws=4,
-             nan="exp of a large number overflows, and ∞/∞ is NaN."),
+        Case("with a tiny beta all probability is on the best of the answers that the reference gives; one of probability 0 may be paid more.",
+             lambda rng, k: draw_policy(rng, k, never=True, beta=1e-4),
+             lambda i, o: bool((o.result.argmax(1) == np.where(i.reference > 0, i.R, -np.inf).argmax(1)).all() and (o.result.max(1) > 0.99).all()),
+             draws=4, nan="If the largest reward is taken off before the exp, take the largest among the answers that the reference gives: "
+             "otherwise every exp that counts may be 0, and 0/0 is NaN."),
         Case("with a huge beta the policy stays at the reference.", lambda rng, k: draw_policy(rng, k, beta=1e5),
              lambda i, o: bool((np.abs(o.result - i.reference) < 1e-3).all()), draws=4),
         Case("with a tiny beta all probability is on the best answer.", lambda rng, k: draw_policy(rng, k, beta=0.005),
              lambda i, o: bool((o.result.argmax(1) == i.R.argmax(1)).all() and (o.result.max(1) > 0.99).all()), draws=4,
+             nan="exp of a large number overflows, and ∞/∞ is NaN."),
+        Case("the odds of two answers are the reference's, times e for each β by which the one's reward is above the other's.", draw_policy),
+        Case("a number added to all rewards of one prompt changes nothing.", lambda rng, k: draw_policy(rng, k, shift=90.0), draws=4,
              nan="exp of a large number overflows, and ∞/∞ is NaN.")),
     misconceptions=(
         M("β multiplied for divided", "The rewards were multiplied by beta. A large beta then pays more for rewards, where it should hold the "
@@ -93,6 +99,9 @@ BEST_POLICY = Check(
           lambda i: softmax(i.reference + i.R / i.beta)),
         M("β on the reference too", "The logarithm of the reference was divided by beta as well. A huge beta then leads to an even policy, and not "
           "to the reference.", lambda i: softmax((np.log(i.reference) + i.R) / i.beta)),
+        M("β on the reference for the rewards", "This is in proportion to exp(β·log p_ref + R): beta times the exponent that is wanted, and with it "
+          "too even or too steep.", lambda i: softmax(i.beta * np.log(i.reference) + i.R)),
+        M("log p for p", "These are logarithms. Probabilities are wanted.", lambda i: np.log(per_row(tilted(i)))),
         M("the best answer alone", "All probability is on the answer with the largest reward. That is where beta = 0 ends; here distance costs.",
           lambda i: np.eye(i.R.shape[1])[i.R.argmax(1)]),
         M("the reference itself", "This is the reference. Rewards move the policy away from it.", lambda i: i.reference)))

@@ -59,6 +59,12 @@ def without_last(mask):
     return mask & np.pad(mask[:, 1:], ((0, 0), (0, 1)))
 
 
+def moved(mask, by):
+    """The mask one place later (by = 1) or earlier (−1), False where nothing moves in."""
+    wide = np.pad(mask, ((0, 0), (1, 1)))
+    return wide[:, 1 - by:][:, :mask.shape[1]]
+
+
 def by_neighbours(i):
     """F where rows 0 and 1 are read as a pair, 2 and 3, …: (2B,)."""
     ratio = answers(i) - i.reference
@@ -97,6 +103,14 @@ DPO = Check(
           "long answer counts for less.", lambda i: dpo(i, answers(i) / i.response_mask.sum(1) - i.reference)),
         M("mean over tokens for sum", "Both log-probabilities were divided by the answer's length. The paper's h is a difference of sums.",
           lambda i: dpo(i, (answers(i) - i.reference) / i.response_mask.sum(1))),
+        M("mean for sum", "The mean was taken along the whole row, T tokens. log p(y|x) is a sum over y's.",
+          lambda i: dpo(i, answers(i) / i.logprobs.shape[1] - i.reference)),
+        M("mask one token late", "The mask was moved by one: the first token of each answer is left out, and what comes after it is scored. "
+          "logprobs[b, t] is of token t already.", lambda i: dpo(i, answers(i, moved(i.response_mask, 1)) - i.reference)),
+        M("mask one token early", "The mask was moved by one: the prompt's last token is scored, and the answer's last is not. "
+          "logprobs[b, t] is of token t already.", lambda i: dpo(i, answers(i, moved(i.response_mask, -1)) - i.reference)),
+        M("first token dropped", "The first token of each answer is not scored. It belongs to y as the others do.",
+          lambda i: dpo(i, answers(i, i.response_mask & moved(i.response_mask, 1)) - i.reference)),
         M("mask ignored", "Prompt and padding are scored too. They are no part of y.", lambda i: dpo(i, i.logprobs.sum(1) - i.reference)),
         M("mask inverted", "response_mask is True on the tokens of y. Here they were left out, and the others scored.",
           lambda i: dpo(i, answers(i, ~i.response_mask) - i.reference)),
@@ -104,13 +118,17 @@ DPO = Check(
           lambda i: dpo(i, answers(i, without_last(i.response_mask)) - i.reference)),
         M("reference forgotten", "h was made of the policy's log-probabilities alone. What counts is how far the policy has moved from its "
           "reference: at the start every h is 0.", lambda i: dpo(i, answers(i))),
-        M("reference turned", "The reference's rejected answer stands where its chosen one belongs.",
+        M("reference turned", "The reference's rejected answer stands where its chosen one belongs, or log p_ref was added where it is taken away.",
           lambda i: dpo(i, answers(i) - np.roll(i.reference, len(i.reference) // 2))),
         M("weight turned", "The pairs that are right already are pushed most: the sign of h inside the logistic function is turned.",
           lambda i: both(i.beta * sigmoid(i.beta * h(i)))),
         M("β missing inside", "beta stands before the logistic function, and h went into it without.",
           lambda i: both(i.beta * sigmoid(-h(i)))),
         M("β missing in front", "This is σ(−βh). The chain rule brings a beta out with it.", lambda i: both(sigmoid(-i.beta * h(i)))),
+        M("no weight", "F is ±β for every pair. σ(−βh) is missing: it lets go of a pair that is ranked rightly.",
+          lambda i: i.beta * both(np.ones(len(i.reference) // 2))),
+        M("the sign alone", "F is ±1 for every pair. Rejected answers would be pushed down for ever.",
+          lambda i: both(np.ones(len(i.reference) // 2))),
         M("both pushed up", "The rejected answers are pushed up as well.", lambda i: np.abs(dpo(i))),
         M("each its own weight", "The two answers of a pair got different weights. There is one h a pair, and one weight.",
           lambda i: np.concatenate([i.beta * sigmoid(-i.beta * h(i)), -i.beta * sigmoid(i.beta * h(i))])),
@@ -188,6 +206,8 @@ IPO = Check(
           lambda i: both(np.abs(ipo(i)[:len(i.reference) // 2]))),
         M("sign turned", "This goes up the loss: h is pushed away from its goal.", lambda i: -ipo(i)),
         M("reference forgotten", "h was made of the policy's log-probabilities alone.", lambda i: ipo(i, ratio=i.logprobs)),
+        M("reference turned", "log p_ref was added where it is taken away, or its chosen and rejected answers were exchanged.",
+          lambda i: ipo(i, ratio=i.logprobs + i.reference)),
         M("both pushed alike", "The rejected answer has the sign of the chosen one.",
           lambda i: np.tile(ipo(i)[:len(i.reference) // 2], 2)),
         M("neighbours for pairs", "Rows 0 and 1 were read as a pair, 2 and 3, and so on. Row i is compared with row B + i.", ipo_neighbours),
