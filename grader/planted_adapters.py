@@ -1,4 +1,4 @@
-"""A low-rank adapter written right in five ways and wrong in ten: what the exercise find-the-merge puts before a learner's test.
+"""A low-rank adapter written right in five ways and wrong in eleven: what the exercise find-the-merge puts before a learner's test.
 
 Each takes W (F, D), A (r, D), B (F, r) and alpha, and gives an object with forward(x), reference(x) and merge(). It leaves out the test that
 tells them apart: that is the exercise. A grader of strangers' code keeps this module away from them.
@@ -162,6 +162,18 @@ class AlphaByWidth(Plain):
         self.scale = alpha / A.shape[1]
 
 
+class IntoTheirB(Plain):
+    """merge multiplies the B that it was given by α/r, so that it can add B·A."""
+
+    def __init__(self, W, A, B, alpha):
+        super().__init__(W, A, B, alpha)
+        self.B = B
+
+    def merge(self):
+        self.B *= self.scale
+        self.W, self.on = self.W + self.B @ self.A, False
+
+
 # (what is wrong, on what it shows, the code)
 WRONG = (
     ("merge() multiplies by α/r twice", "forward before and after merge(), where α/r is not 1", ScaleTwice),
@@ -174,6 +186,8 @@ WRONG = (
     ("after one call of reference() the adapter stays off", "forward before and after reference()", LeftOff),
     ("α stands for α/r", "a result that you know by hand, with a rank above 1", AlphaAlone),
     ("α is divided by the width D in place of the rank r", "a result that you know by hand, with r and D unequal", AlphaByWidth),
+    ("merge() multiplies the B that it was given by α/r, and others may be using it", "all of the tensors that you handed over, after merge()",
+     IntoTheirB),
 )
 BEFORE_AND_AFTER = 5  # so many of them, at the beginning, show where forward is compared before and after merge() alone
 

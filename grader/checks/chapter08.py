@@ -60,6 +60,9 @@ FORWARD = Check(
           lambda i: adapted(i, i.alpha / i.A.shape[1])),
         M("alpha over another size", "alpha is divided by the output's width. The rank is the small size, which A and B share.",
           lambda i: adapted(i, i.alpha / len(i.B))),
+        M("alpha over another size", "alpha is divided by the number of x's rows: what an adapter adds would depend on how many inputs come at once.",
+          lambda i: adapted(i, i.alpha / len(i.x))),
+        M("a whole number", "α/r was rounded down to a whole number, as // does. Divide with /.", lambda i: adapted(i, i.alpha // len(i.A))),
         M("multiplied by r", "The strength is alpha times r: a wider adapter would be stronger by that much. It is alpha divided by r.",
           lambda i: adapted(i, i.alpha * len(i.A))),
         M("the map scaled too", "W is multiplied by the adapter's strength as well. The map stays as it is; only what is added has a strength.",
@@ -115,6 +118,16 @@ GRADIENT = Check(
 # round-to-levels
 
 
+def most_extreme(weights):
+    """The number of the largest absolute value in each block, with its sign, (M, 1)."""
+    return np.take_along_axis(weights, np.abs(weights).argmax(1)[:, None], 1)
+
+
+def norm(weights):
+    """The root of each block's sum of squares, (M, 1)."""
+    return np.sqrt((weights ** 2).sum(1, keepdims=True))
+
+
 def draw_blocks(rng, k, zeros=False):
     """weights (M, b), M blocks of different sizes; levels (L,) unevenly spaced from −1 to 1, with a 0. No weight stands between two levels."""
     M_, b = 1 + k, 4 + k % 3
@@ -124,10 +137,14 @@ def draw_blocks(rng, k, zeros=False):
         weights = np.round(weights, 3).astype(np.float32)
         weights[0, 0] = -abs(weights[0]).max() - 0.4       # the largest is below 0
         size = np.abs(weights)
-        scales = size.max(1, keepdims=True), size.max(), size.max(0), weights.max(1, keepdims=True), 1.0   # the right one, and others to be told from it
+        scales = (size.max(1, keepdims=True), size.max(), size.max(0), weights.max(1, keepdims=True), most_extreme(weights),  # the right one, and
+                  size.mean(1, keepdims=True), norm(weights), weights.std(1, keepdims=True), weights.std(1, ddof=1, keepdims=True), 1.0)  # wrong ones
         ways = [(scale, levels) for scale in scales] + [(scales[0], np.linspace(-1, 1, len(levels)))]
         distances = [np.sort(np.abs((weights / scale)[..., None] - among), -1) for scale, among in ways]
-        if min((d[..., 1] - d[..., 0]).min() for d in distances) > 0.003 and (weights.max(1) > 0).all():
+        clear = min((d[..., 1] - d[..., 0]).min() for d in distances) > 0.002       # no ties by any of them
+        off = np.abs((weights / scales[0])[..., None] - levels[1:-1]).min() > 0.002  # and nothing on a level, where "above" and "below" meet
+        second, largest = np.sort(size, 1)[:, -2:].T
+        if clear and off and (weights.max(1) > 0).all() and (second < largest).all():
             break
     if zeros:
         weights[-1] = 0
@@ -151,6 +168,16 @@ def below(shares, levels):
     return levels[np.clip(np.searchsorted(levels, shares + 1e-6, side="right") - 1, 0, None)]
 
 
+def above(shares, levels):
+    """The lowest level that is not below it."""
+    return levels[np.clip(np.searchsorted(levels, shares - 1e-6), None, len(levels) - 1)]
+
+
+def towards_zero(shares, levels):
+    """The level next to it on the side of 0."""
+    return np.where(shares > 0, below(shares, levels), above(shares, levels))
+
+
 def codes(i):
     """The numbers of the levels."""
     shares = rounded(i, back=False)
@@ -164,14 +191,14 @@ ROUND = Check(
     hints=(
         "Work on one block. Divide by its largest absolute value: now everything lies between −1 and 1, as the levels do.",
         "weights[..., None] − levels has all differences, (M, b, L). Which level is nearest?",
-        "Multiply back by what you divided by. And a block may hold nothing but zeros."),
+        "Multiply back by what you divided by."),
     expected=rounded,
     cases=(
         Case("in each block the largest keeps its size, whatever its sign.", lambda rng, k: draw_blocks(rng, 0),
              lambda i, o: bool(np.allclose(np.abs(o.result).max(1), np.abs(i.weights).max(1), atol=1e-3)), draws=3),
         Case("each block has a scale of its own, and each weight goes to the level that is nearest.", draw_blocks),
         Case("a block of zeros stays one.", lambda rng, k: draw_blocks(rng, k + 1, zeros=True),
-             lambda i, o: bool((np.abs(o.result[-1]) < 1e-6).all()), draws=2, nan="What is a block of zeros divided by?")),
+             lambda i, o: bool((np.abs(o.result[-1]) < 1e-6).all()), draws=2)),
     misconceptions=(
         M("one scale for all", "All blocks were divided by the largest of the whole matrix. A block of small weights is then rounded to 0.",
           lambda i: rounded(i, np.abs(i.weights).max().reshape(1, 1))),
@@ -181,12 +208,26 @@ ROUND = Check(
           lambda i: rounded(i, i.weights.max(1, keepdims=True))),
         M("the level below", "Each weight went to the highest level that is not above it: every error has the same sign. Take the nearest.",
           lambda i: rounded(i, pick=below)),
+        M("the level above", "Each weight went to the lowest level that is not below it, which is what searchsorted finds. Take the nearest.",
+          lambda i: rounded(i, pick=above)),
+        M("rounded towards 0", "Each weight went to the next level towards 0, so that all of them get smaller. Take the nearest.",
+          lambda i: rounded(i, pick=towards_zero)),
+        M("differences with their sign", "The smallest difference is not the nearest level: it is the most negative one, and so every weight went to the "
+          "highest level. Take absolute values before argmin.", lambda i: np.abs(i.weights).max(1, keepdims=True) * np.ones_like(i.weights)),
+        M("the extreme with its sign", "The scale is the most extreme weight with its sign. Where that is below 0 the whole block is turned, and its weights "
+          "meet the wrong levels.", lambda i: rounded(i, most_extreme(i.weights))),
+        M("scaled by the mean", "Each block was divided by its mean absolute value. The larger weights then lie outside of the levels.",
+          lambda i: rounded(i, np.abs(i.weights).mean(1, keepdims=True))),
+        M("scaled by the norm", "Each block was divided by the root of its sum of squares. No weight then reaches the outer levels.",
+          lambda i: rounded(i, norm(i.weights))),
         M("even steps", "Weights were rounded to evenly spaced levels from −1 to 1. These levels are uneven, on purpose.",
           lambda i: rounded(i, levels=np.linspace(-1, 1, len(i.levels)))),
         M("not scaled back", "These are levels, between −1 and 1. Multiply by what you divided by.", lambda i: rounded(i, back=False)),
         M("numbers of levels", "These are the numbers of the levels, what is kept in memory. Asked is what they stand for.", codes),
         M("scaled by the standard deviation", "Each block was divided by its standard deviation. Its largest weight then lies far outside of the levels.",
           lambda i: rounded(i, i.weights.std(1, ddof=1, keepdims=True))),
+        M("scaled by the standard deviation", "Each block was divided by its standard deviation. Its largest weight then lies far outside of the levels.",
+          lambda i: rounded(i, i.weights.std(1, keepdims=True))),
         M("not divided", "The weights were held against the levels as they are. Levels lie between −1 and 1; weights are of any size.",
           lambda i: nearest(i.weights, i.levels)),
         M("nothing rounded", "These are the weights themselves.", lambda i: i.weights)))
@@ -194,9 +235,9 @@ ROUND = Check(
 # training-bytes
 
 
-def draw_shapes(rng, k, M=1):
-    """shapes (M + k, 2): rows and columns of maps, multiples of 64, many more rows than columns; a rank."""
-    shapes = 64 * np.stack([rng.integers(40, 64, M + k), rng.integers(8, 16, M + k)], 1)
+def draw_shapes(rng, k, M=1, narrow=False):
+    """shapes (M + k, 2): rows and columns of maps, multiples of 64, many more rows than columns; a rank. narrow: 128 columns."""
+    shapes = 64 * np.stack([rng.integers(40, 64, M + k), np.full(M + k, 2) if narrow else rng.integers(8, 16, M + k)], 1)
     return {"shapes": shapes, "rank": np.array([1, 2, 4, 8, 16, 2][k])}
 
 
@@ -221,7 +262,7 @@ BYTES = Check(
         "A number that is trained is there four times: itself, its gradient, and two averages. A float32 is four bytes."),
     expected=bytes_,
     cases=(
-        Case("of one map: its bytes, and all that is kept of its adapter.", lambda rng, k: draw_shapes(rng, 0) | {"rank": np.array(2 ** k)}, draws=4),
+        Case("of one map: its bytes, and all that is kept of its adapter.", lambda rng, k: draw_shapes(rng, 0, narrow=k == 0) | {"rank": np.array(2 ** k)}, draws=4),
         Case("of several maps: bytes add up, map by map.", lambda rng, k: draw_shapes(rng, k, 2))),
     misconceptions=(
         M("adapters of full rank", "The adapter of a map was counted as r·F·D numbers. A holds r·D and B holds F·r.",
@@ -229,9 +270,17 @@ BYTES = Check(
         M("one half of the adapter", "Only one of A and B was counted.", lambda i: bytes_(i) - 16 * (i.rank * i.shapes[:, 0]).sum()),
         M("one half of the adapter", "Only one of A and B was counted.", lambda i: bytes_(i) - 16 * (i.rank * i.shapes[:, 1]).sum()),
         M("a copy forgotten", "12 bytes were counted for each trained number: of itself, its gradient and two averages one is missing.", lambda i: bytes_(i, 12)),
+        M("a copy too many", "20 bytes were counted for each trained number. It is there four times: itself, its gradient, and two averages.",
+          lambda i: bytes_(i, 20)),
         M("gradient and one average forgotten", "8 bytes were counted for each trained number. It is there four times, in four bytes each.", lambda i: bytes_(i, 8)),
         M("training forgotten", "Each trained number was counted once. It has a gradient, and AdamW keeps two averages of it.", lambda i: bytes_(i, 4)),
         M("the scales forgotten", "The frozen maps were counted at half a byte a number. Each 64 of them share a scale, of one byte.", lambda i: bytes_(i, frozen=0.5)),
+        M("a scale for each row", "One scale was counted for each row of a map. Each block of 64 numbers has one.",
+          lambda i: bytes_(i, frozen=0.5) + i.shapes[:, 0].sum()),
+        M("a gradient for frozen maps", "A gradient was counted for the frozen numbers too. It passes through them to what lies before, and none is kept.",
+          lambda i: bytes_(i, frozen=4.5 + 1 / 64)),
+        M("all rows by all columns", "Rows and columns were added up over the maps, and then multiplied. Each map has its own rows times its own columns.",
+          lambda i: bytes_(i, frozen=0) + (0.5 + 1 / 64) * i.shapes[:, 0].sum() * i.shapes[:, 1].sum()),
         M("a scale for each number", "A byte was counted for each frozen number's scale. 64 of them share one.", lambda i: bytes_(i, frozen=1.5)),
         M("scales of four bytes", "The scales were counted at four bytes each. Double quantisation keeps them in one.", lambda i: bytes_(i, frozen=0.5 + 4 / 64)),
         M("a byte for a frozen number", "The frozen maps were counted at a byte a number. Two numbers share a byte.", lambda i: bytes_(i, frozen=1 + 1 / 64)),

@@ -24,12 +24,12 @@ FIND_THE_MERGE = Check(
         "Write down what you expect, once and by hand: with W, A and B of your own, what should forward(x) be, and what reference(x)? Take a rank "
         "above 1, a width that is not the rank, and an α that makes α/r neither 0 nor 1.",
         "What may change nothing? A call of reference() leaves forward as it was. merge() leaves forward as it was.",
-        "Two bugs are left. One needs a W with as many rows as columns, since only such a matrix can be transposed unnoticed. The other gives the right "
-        "results, and spoils something that is yours: look at the tensors that you handed over."),
+        "Three bugs are left. One needs a W with as many rows as columns, since only such a matrix can be transposed unnoticed. Two give the right "
+        "results, and spoil something that is yours: look at all of the tensors that you handed over."),
     expected=lambda i: np.array(right(i), bool),
     cases=(
         Case(f"saying True to right code, however it is written. {ADVICE}", lambda rng, k: {"which": np.array(k)}, draws=len(RIGHT)),
-        *(Case(f"saying False to code in which {bug}. It shows on {shows}; a loose tolerance hides it.",
+        *(Case(f"saying False to code in which {bug}. It shows on {shows}.",
                lambda rng, k, n=n: {"which": np.array(len(RIGHT) + n)}, draws=1)
           for n, (bug, shows, _) in enumerate(WRONG))),
     misconceptions=(

@@ -16,7 +16,8 @@ def draw_hosts(rng, k, blind=False, even=False, fixed=False):
     opens = np.repeat(opens[:1], n, 0) if fixed else opens
     opens[:, 0] = 0                                                                # door 0 is the player's
     opens /= opens.sum(1, keepdims=True) * (1 if fixed else rng.uniform(1, 1.6, (n, 1)))  # he may open none
-    return {"prior": (prior / prior.sum()).round(4).astype(np.float32), "opens": opens.round(4).astype(np.float32), "opened": np.array(int(rng.integers(1, n)))}
+    prior, opens = ((a / total).round(4).astype(np.float32) for a, total in ((prior, prior.sum()), (opens, 1)))
+    return {"prior": prior, "opens": opens, "opened": np.array(int(rng.integers(1, n)))}
 
 
 def seen_goat(w, i):
@@ -30,7 +31,8 @@ def shares(w):
 
 
 MONTY_HALL = Check(
-    name="monty-hall", title="Behind which door?", minutes=20, difficulty=2, function="where_is_the_car", arguments=("prior", "opens", "opened"),
+    name="monty-hall", title="Behind which door?", minutes=20, difficulty=2, function="where_is_the_car",
+    arguments=("prior", "opens", "opened"),
     task="how likely the car is behind each door, given the door that this host opened and the goat behind it.",
     hints=(
         "There are n cases, one for each door c: the car is behind c, and the host opens the door that he did. How likely is each "
@@ -72,5 +74,6 @@ MONTY_HALL = Check(
           lambda i: shares(i.prior * i.opens[:, int(i.opened)])),
         M("all other doors get the rest", "Your door kept its chance, and the rest was shared among the others. That is the standard "
                                           "host, and others act otherwise.",
-          lambda i: np.where(np.arange(len(i.prior)) == 0, i.prior[0], seen_goat((1 - i.prior[0]) / (len(i.prior) - 2) * np.ones(len(i.prior)), i))),
+          lambda i: np.where(np.arange(len(i.prior)) == 0, i.prior[0],
+                             seen_goat(np.full(len(i.prior), (1 - i.prior[0]) / (len(i.prior) - 2)), i))),
         M("nothing learned", "This is the prior. A door was opened since.", lambda i: i.prior)))
