@@ -68,6 +68,17 @@ def later(i):
     return out
 
 
+def no_bootstrap(i):
+    """The damped sum of r − V alone: (B, T)."""
+    out, lam = np.zeros_like(i.values), float(i.lam)
+    for b, row in enumerate(i.response_mask):
+        ahead = 0.0
+        for t in np.flatnonzero(row)[::-1]:
+            ahead = i.rewards[b, t] - i.values[b, t] + lam * ahead
+            out[b, t] = ahead
+    return out
+
+
 def damped_values(i):
     """GAE whose δ holds lam·V of the next token: (B, T)."""
     out, lam = np.zeros_like(i.values), float(i.lam)
@@ -116,7 +127,15 @@ GAE = Check(
         M("V not taken off", "What is to come was added up, and V of the token itself was not taken off: nothing is compared with what was expected.",
           lambda i: gae(i, take_off=False)),
         M("V not taken off", "V was left out: this is the reward that is still to come, damped.", lambda i: gae(i, values=np.zeros_like(i.values))),
-        M("lam as a discount", "V of the next token was multiplied by lam as well. That is what γ does; here it is 1.",
+        M("a discount", "Later rewards were discounted by a γ as well. Here is none: γ is 1.", lambda i: gae(i, gamma=0.99)),
+        M("V of the next text left out", "δ is r − V: the critic's value of the text that token t led to is not in it.",
+          no_bootstrap),
+        M("whitened", "The mean over the response was taken off. That is a step of its own, and comes later.",
+          lambda i: np.where(i.response_mask, gae(i) - gae(i)[i.response_mask].mean(), 0)),
+        M("weights of n-step returns", "The sum was multiplied by 1 − lam. Those are the weights of n-step returns; the δ are added with lam^l alone.",
+          lambda i: (1 - float(i.lam)) * gae(i)),
+        M("lam as a discount", "V of the next token was multiplied by lam as well, or, which is the same sum, the rewards were discounted by lam. "
+          "That is what γ does; here it is 1.",
           damped_values),
         M("walked from the front", "The sum was carried from the first token to the last: each token is credited with what came before it.",
           lambda i: gae(i, forward=True)),
@@ -203,6 +222,8 @@ PPO = Check(
           lambda i: inside(i, np.where(stopped(i), 0, i.advantages))),
         M("ratio upside down", "The ratio is p_old/p. y came from the old policy, so each is weighed by p/p_old.",
           lambda i: inside(i, np.where(np.where(i.advantages > 0, 1 / rho(i) > 1 + i.clip, 1 / rho(i) < 1 - i.clip), 0, i.advantages / rho(i)))),
+        M("mean for sum", "F was divided by |y|. GRPO's paper does that; PPO's F does not.",
+          lambda i: inside(i, np.where(stopped(i), 0, rho(i) * i.advantages)) / i.response_mask.sum(1, keepdims=True)),
         M("the answer's ratio", "One ratio was made for the whole answer, the product over its tokens. PPO takes each token's own.",
           lambda i: (lambda r: inside(i, np.where(np.where(i.advantages > 0, r > 1 + i.clip, r < 1 - i.clip), 0, r * i.advantages)))(
               np.exp(inside(i, i.logprobs - i.old).sum(1, keepdims=True)))),

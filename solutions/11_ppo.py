@@ -1,0 +1,168 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Exercises 11. PPO
+#
+# Four exercises to chapter 11, about an hour and a half. The first two ask for one short function each; in the last two you write a test that finds bugs. `check("NAME", function)` says what is wrong and on which small input it shows. `hint("NAME")` opens one hint at a time. `status()` says where you are.
+#
+# The symbols are the chapter's: $r_t$ what is paid for token t, $V(s_t)$ the critic's value of the text before it, $A_t$ an advantage, $p$ the policy, $p_\text{old}$ the one that drew the answer, $p_\text{ref}$ the reference. Shapes: B rows of a batch, T tokens. `response_mask` (B, T) is True on the answer, its end token too; a row is a prompt, the answer, padding. A prompt has one token at least, so column 0 is never True. What stands off the response means nothing.
+
+# %%
+import torch
+
+from grader import check, hint, status
+
+# %% [markdown]
+# ## 1. Generalised advantage estimation
+#
+# `gae` · difficulty ★★☆ · 20 minutes
+#
+# A critic has said for each token of an answer what it expected before that token was written, and each token has been paid. How much better than expected did it go? With $\delta_t = r_t + V(s_{t+1}) - V(s_t)$, and no discount, write
+#
+# $$A_t = \sum_{l\ge 0} \lambda^l\,\delta_{t+l}.$$
+#
+# The sum runs to the last token of the answer. Behind it nothing is to come: there $V$ is 0.
+#
+# - `rewards`, `values` (B, T): $r_t$ and $V(s_t)$, aligned with the tokens.
+# - `response_mask` (B, T), bool. The answer's tokens stand side by side.
+# - `lam` (): a number from 0 to 1.
+# - returns (B, T): $A_t$ on the response, 0 elsewhere.
+#
+# `minillm.returns.gae` does this too. Write it without.
+#
+# An example. A prompt of one token and an answer of two: `response_mask` (False, True, True), `rewards` (0, 0, 1), `values` (0, 0.5, 0.5), `lam` 0: the advantages are 0, 0, 0.5.
+
+# %% tags=["exercise"]
+# exercise: gae
+def gae(rewards, values, response_mask, lam):
+    """rewards, values (B, T), response_mask (B, T) bool, lam () -> (B, T): advantages on the response, 0 elsewhere."""
+    ### BEGIN SOLUTION
+    advantages = torch.zeros_like(values)
+    ahead = torch.zeros_like(values[:, 0])                      # (B,) A of the token behind
+    after = torch.zeros_like(values[:, 0])                      # (B,) V of the token behind
+    for t in range(values.shape[1] - 1, -1, -1):
+        here = response_mask[:, t]
+        ahead = torch.where(here, rewards[:, t] + after - values[:, t] + lam * ahead, ahead)
+        after = torch.where(here, values[:, t], after)
+        advantages[:, t] = torch.where(here, ahead, 0.0)
+    return advantages
+    ### END SOLUTION
+
+# %%
+# NBVAL_CHECK_OUTPUT
+check("gae", gae)
+
+# %% [markdown]
+# ## 2. PPO's F
+#
+# `ppo-coefficient` · difficulty ★★☆ · 15 minutes
+#
+# An older policy drew the answers, and the policy has taken some steps since. PPO's paper writes its objective for one token as
+#
+# $$\min\bigl(\rho A,\ \mathrm{clip}(\rho,\ 1-\varepsilon,\ 1+\varepsilon)\,A\bigr),\qquad \rho = \frac{p(y_t|s_t)}{p_\text{old}(y_t|s_t)},$$
+#
+# to be climbed. Write its derivative in $\log p(y_t|s_t)$, which is this token's $F$. By hand: autograd is off.
+#
+# - `logprobs`, `old` (B, T): log-probabilities of the tokens under the policy and under the one that drew.
+# - `advantages` (B, T), none of them 0. `response_mask` (B, T), bool.
+# - `clip` (): $\varepsilon$. No ratio is exactly $1 \pm \varepsilon$.
+# - returns (B, T): $F$ on the response, 0 elsewhere.
+#
+# An example. `clip` 0.2, $A = 1$: with $\rho = 0.5$ the coefficient is 0.5.
+
+# %% tags=["exercise"]
+# exercise: ppo-coefficient
+def coefficient(logprobs, old, advantages, response_mask, clip):
+    """logprobs, old, advantages (B, T), response_mask (B, T) bool, clip () -> (B, T): F of each token, 0 off the response."""
+    ### BEGIN SOLUTION
+    ratio = (logprobs - old).exp()
+    stopped = torch.where(advantages > 0, ratio > 1 + clip, ratio < 1 - clip)
+    return torch.where(response_mask & ~stopped, ratio * advantages, 0.0)
+    ### END SOLUTION
+
+# %%
+# NBVAL_CHECK_OUTPUT
+check("ppo-coefficient", coefficient)
+
+# %% [markdown]
+# ## 3. A test that finds the wrong penalty
+#
+# `find-the-penalty` · difficulty ★★☆ · 25 minutes
+#
+# A log-ratio with its sign turned, and $k_3$ inside the reward: both have shipped, and neither shows in a curve. Somebody hands you a function
+#
+# ```python
+# paid(rewards, logprobs, reference, response_mask, beta)    # (B,), (B, T), (B, T), (B, T) bool, a number -> (B, T)
+# ```
+#
+# and claims that it gives what each token is paid in RLHF: $-\beta\log p(y_t|s_t)/p_\text{ref}(y_t|s_t)$ on every token of the answer, the answer's reward added on its last token, and 0 off the response. `logprobs` and `reference` are the log-probabilities of the tokens under the policy and under the reference.
+#
+# Write `is_right(paid)`: call it on inputs that you make up, and return True or False. The check hands your test sixteen functions, one at a time: four are right, written in different ways, so that numbers agree but for rounding; twelve have a bug each.
+#
+# A law comes to mind: over all answers of a policy, the mean of what its tokens are paid, summed over the answer, is $\mathbb E[R] - \beta\,\mathrm{KL}$. Three of the twelve keep it.
+
+# %% tags=["exercise"]
+# exercise: find-the-penalty
+def is_right(paid):
+    """paid: (rewards (B,), logprobs (B, T), reference (B, T), response_mask (B, T), beta) -> (B, T). True if it is as claimed."""
+    ### BEGIN SOLUTION
+    response_mask = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 1, 1, 1]]).bool()
+    log_ratio = torch.tensor([[0.3, 2.0, -1.0, 0.7, -0.4], [5.0, 0.2, -0.5, 0.25, 1.5]])    # numbers off the response, too
+    reference = torch.tensor([[-1.0, -3.0, -2.0, -1.0, -2.0], [-6.0, -1.0, -1.5, -2.0, -4.0]])
+    found = paid(torch.tensor([3.0, -2.0]), reference + log_ratio, reference, response_mask, 0.5)
+    wanted = torch.tensor([[0.0, -1.0, 0.5 + 3.0, 0.0, 0.0], [0.0, 0.0, 0.25, -0.125, -0.75 - 2.0]])
+    return torch.allclose(found, wanted, atol=1e-4)
+    ### END SOLUTION
+
+# %%
+# NBVAL_CHECK_OUTPUT
+check("find-the-penalty", is_right)
+
+# %% [markdown]
+# ## 4. A test that finds the wrong advantage
+#
+# `find-the-advantage` · difficulty ★★★ · 35 minutes
+#
+# A whitening that adds the mean back, tests that repeat it, and so protect it: one of the best-known libraries had both. Another bug of the trade is to let GAE run across the end of an answer. Somebody hands you a function
+#
+# ```python
+# advantages(rewards, values, response_mask, lam)            # (B, T), (B, T), (B, T) bool, a number -> (B, T)
+# ```
+#
+# and claims that it gives the $A_t$ of exercise 1, made white: the mean of all response tokens of the batch taken off, and divided by their standard deviation (the root of the mean square, divided by their number). Off the response it gives 0.
+#
+# Write `is_right(advantages)`. Of the seventeen functions five are right, but for rounding and for tiny numbers that keep a division from failing; twelve have a bug each. Do not write the claimed formula again, or your test will have the mistakes that you have. What must hold whatever the numbers are? And which small case can you do by hand?
+
+# %% tags=["exercise"]
+# exercise: find-the-advantage
+def is_right(advantages):
+    """advantages: (rewards (B, T), values (B, T), response_mask (B, T), lam) -> (B, T). True if it is as claimed."""
+    ### BEGIN SOLUTION
+    response_mask = torch.tensor([[0, 1, 1, 0], [0, 0, 1, 0]]).bool()
+    rewards = torch.tensor([[9.0, 1.0, 4.0, 9.0], [9.0, 9.0, 12.0, 9.0]])   # 9 where nobody should look
+    values = torch.tensor([[9.0, 2.0, 3.0, 9.0], [9.0, 9.0, 1.0, 9.0]])
+    # δ of the first answer: 1 + 3 − 2 = 2 and 4 − 3 = 1, so A = 2.5 and 1; of the second: 12 − 1 = 11.
+    by_hand = torch.tensor([2.5, 1.0, 11.0])
+    centred = by_hand - 14.5 / 3
+    wanted = torch.zeros(2, 4)
+    wanted[response_mask] = centred / (centred.square().sum() / 3).sqrt()
+    return torch.allclose(advantages(rewards, values, response_mask, 0.5), wanted, atol=1e-4)
+    ### END SOLUTION
+
+# %%
+# NBVAL_CHECK_OUTPUT
+check("find-the-advantage", is_right)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+status()
