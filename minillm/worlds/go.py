@@ -17,7 +17,8 @@ POINTS = range(SIZE * SIZE)
 NAMES = [f"{'abc'[i % SIZE]}{i // SIZE + 1}" for i in POINTS]  # "a1" is the first point of the first row
 NEXT_TO = [[j for j in POINTS if abs(i // SIZE - j // SIZE) + abs(i % SIZE - j % SIZE) == 1] for i in POINTS]
 START = "." * len(POINTS)
-TURNS = [[SIZE * (i % SIZE) + SIZE - 1 - i // SIZE for i in POINTS], [SIZE * (i // SIZE) + SIZE - 1 - i % SIZE for i in POINTS]]  # a quarter turn; a mirror
+TURNED = [SIZE * (i % SIZE) + SIZE - 1 - i // SIZE for i in POINTS]  # where each point of the board comes from when it is turned by a quarter
+MIRRORED = [SIZE * (i // SIZE) + SIZE - 1 - i % SIZE for i in POINTS]
 
 
 def to_move(board: str) -> str:
@@ -49,7 +50,7 @@ def play(board: str, point: int) -> tuple[str, int]:
     me, after = to_move(board), board[:point] + to_move(board) + board[point + 1:]
     groups = [liberties(after, j) for j in NEXT_TO[point] if after[j] not in (me, ".")]
     taken = set().union(*(stones for stones, free in groups if not free))
-    expect(bool(taken) or bool(liberties(after, point)[1]), "point", point, "it leaves its own stones without an empty point: that is suicide")
+    expect(bool(taken) or bool(liberties(after, point)[1]), "point", point, "it leaves its own stones no empty point: that is suicide")
     return after, len(taken)
 
 
@@ -93,9 +94,10 @@ def move_value(board: str, point: int) -> int:
     return 1 if taken else -value(after)
 
 
-def right_moves(board: str) -> list[int]:
-    """The moves that win. [] where the position is lost."""
-    return [point for point in legal(board) if move_value(board, point) == 1]
+@cache
+def right_moves(board: str) -> tuple[int, ...]:
+    """The moves that win. () where the position is lost."""
+    return tuple(point for point in legal(board) if move_value(board, point) == 1)
 
 
 @cache
@@ -116,8 +118,8 @@ def look_alikes(board: str) -> tuple[str, ...]:
     _expect_board(board)
     found = []
     for _ in range(4):
-        board = "".join(board[i] for i in TURNS[0])
-        found += [board, "".join(board[i] for i in TURNS[1])]
+        board = "".join(board[i] for i in TURNED)
+        found += [board, "".join(board[i] for i in MIRRORED)]
     return tuple(sorted(found))
 
 

@@ -2,7 +2,7 @@
 
 A variant is a small program that asks choose(options) wherever chance decides. With a die it is a simulator; with every option taken in
 turn it lists all cases, each with its chance as a fraction. It leaves out what the player would rather believe.
-Sources: Selvin 1975, "A problem in probability"; vos Savant 1990; Rosenthal 2008, "Monty Hall, Monty Fall, Monty Crawl" (hosts who act otherwise).
+Sources: Selvin 1975, "A problem in probability"; Rosenthal 2008, "Monty Hall, Monty Fall, Monty Crawl" (hosts who act otherwise).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ..expect import expect
 
 ANSWERS = ("Switch.", "Stay.", "It does not matter.")
 NAMES = "Ada Bea Cleo Dora Abel Ben Carl Dan".split()
-HE = ("Abel", "Ben", "Carl", "Dan")
 PICKS = ("{name} picks door {door}.", "{name} chooses door {door}.", "{name} points at door {door}.")
 ASKS = ("Should {name} switch?", "Should {name} switch to another door?", "Is it better for {name} to switch?")
-CAR = ("Behind one of {n} doors is a car, behind the others are goats.", "There are {n} doors, with a car behind one and goats behind the others.",
+CAR = ("Behind one of {n} doors is a car, behind the others are goats.",
+       "There are {n} doors, with a car behind one and goats behind the others.",
        "One of {n} doors hides a car, the others hide goats.")
 
 Choose = Callable[[Sequence], object]
@@ -90,7 +90,7 @@ def told(choose: Choose, door: int, n: int, k: int, here: bool = True) -> Played
 
 @dataclass(frozen=True)
 class Variant:
-    """A game and its wordings: before the pick, and after it. {he}: the player; {opened}: the doors that were opened."""
+    """A game and its wordings: `first`, then the pick, `after` it (where `after` is PICKS, `first` tells what the host did), `last`."""
 
     game: Callable[..., Played]
     after: tuple[str, ...]
@@ -102,7 +102,8 @@ class Variant:
 
 
 OPENS = ("{opened}.", "{opened}, and there {goat}.")
-KNOWS = ("The host knows where the car is and always opens {other} with {goats}. He opens", "The host, who knows where the car is, must open {other} with {goats}. He opens")
+KNOWS = ("The host knows where the car is and always opens {other} with {goats}. He opens",
+         "The host, who knows where the car is, must open {other} with {goats}. He opens")
 VARIANTS = {
     "standard": Variant(knowing, KNOWS),
     "many doors": Variant(knowing, KNOWS, many=True),
@@ -121,7 +122,7 @@ VARIANTS = {
     "the wind": Variant(blind, ("The host knows where the car is. Now the wind opens one of the other doors by chance. It opens",
                                 "Before the host does anything, another door is opened by the wind. It opens")),
     "opened before": Variant(before, PICKS, first=tuple(
-        f"{text} The host knows where the car is and, before {{name}} picks, opens {{other}} with {{goats}}. He opens {{opened}}." for text in CAR)),
+        f"{text} The host knows where the car is and, before {{name}} picks, opens a door with a goat. He opens {{opened}}." for text in CAR)),
     "lowest, high": Variant(lowest, (
         "The host knows where the car is and always opens the goat door with the lowest number. He opens",
         "The host, who knows where the car is, goes from door 1 on and opens the first other door with a goat. He opens"), which="high"),
@@ -131,9 +132,10 @@ VARIANTS = {
     "wants a goat": Variant(partial(knowing, wanted=False), tuple(f"{{name}} wants a goat, not the car. {text}" for text in KNOWS)),
     "loaded": Variant(partial(knowing, loaded=True), tuple(
         f"The car stands behind door {{door}} three times as often as behind any other door. {text}" for text in KNOWS)),
-    "told, here": Variant(told, ("The host never lies. He says that the car is behind door {door}.", "The doors are of glass: {name} sees the car behind door {door}."), opens=False),
-    "told, not here": Variant(partial(told, here=False), ("The host never lies. He says that door {door} hides a goat.", "The doors are of glass: {name} sees a goat behind door {door}."),
-                              opens=False),
+    "told, here": Variant(told, ("The host never lies. He says that the car is behind door {door}.",
+                                 "The doors are of glass: {name} sees the car behind door {door}."), opens=False),
+    "told, not here": Variant(partial(told, here=False), ("The host never lies. He says that door {door} hides a goat.",
+                                                          "The doors are of glass: {name} sees a goat behind door {door}."), opens=False),
 }
 
 
@@ -224,11 +226,10 @@ def make_puzzle(variant: str, rng: random.Random) -> Puzzle:
     opened = tuple(sorted(rng.sample(others, k))) if v.opens else ()
     opened = {"low": tuple(others[:1]), "high": tuple(others[1:])}.get(v.which, opened)
     doors = "door " if k == 1 else "doors "
-    words = {"name": name, "door": door, "n": n, "other": "another door" if k == 1 else f"{k} other doors", "goats": "a goat" if k == 1 else "goats",
-             "goat": "is a goat" if k == 1 else "are goats", "opened": doors + ", ".join(map(str, opened))}
+    one, more = {"other": "another door", "goats": "a goat", "goat": "is a goat"}, {"other": f"{k} other doors", "goats": "goats", "goat": "are goats"}
+    words = {"name": name, "door": door, "n": n, "opened": doors + ", ".join(map(str, opened)), **(one if k == 1 else more)}
     if v.after is PICKS:
-        order = [rng.choice(v.first).replace("another door", "a door"), rng.choice(PICKS)]
-        words["other"] = "a door"
+        order = [rng.choice(v.first), rng.choice(PICKS)]
     else:
         ends = f" {rng.choice(OPENS)}" if v.opens else ""
         order = [rng.choice(v.first), rng.choice(PICKS), rng.choice(v.after) + ends]
