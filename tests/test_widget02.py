@@ -120,6 +120,7 @@ class TestInTheBrowser:
         box.fill("Bea: What is 57+39? Write the steps.\nBen: 7+")
         box.blur()
         page.locator("[role=status]", has_text="+ → 9").wait_for(timeout=20_000)
+        assert "+ → 9" in readout(page) and "+ → 8 1.00" not in readout(page)  # the second text's digit, and not the first's any more
 
     def test_the_picture_has_its_text(self, page):
         label = page.locator("svg[role=img]").first.get_attribute("aria-label")

@@ -163,6 +163,7 @@ class TestInTheBrowser:
         page.get_by_text("after “47+38=”").or_(page.get_by_text("Likeliest now: 8")).first.wait_for(timeout=20_000)
         page.get_by_role("button", name="write on").click()
         page.get_by_text("1. 47+38=").wait_for(timeout=20_000)
+        assert numbers(readout(page))[0] == 512 and "Likeliest now: 8" in readout(page)  # 47+38 is 8…, whatever the knobs were before
 
     def test_the_picture_has_its_text_and_no_cell_failed(self, page):
         label = page.locator("svg[role=img]").first.get_attribute("aria-label")

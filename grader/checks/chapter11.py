@@ -183,6 +183,7 @@ def stopped(i):
 
 
 def clamped(i):
+    """The ratio, kept within 1 ± clip: (B, T)."""
     return np.clip(rho(i), 1 - i.clip, 1 + i.clip)
 
 
