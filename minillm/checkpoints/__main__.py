@@ -76,7 +76,7 @@ def imitated(steps: int = 400) -> int:
     found = preferences.weigh(model, model, None, tokenizer, preferences.asked(town, True, random.Random("held")), seed=0)
     record = {"what": "the base model, tuned on answers by careless people", "steps": steps, "demonstrations": len(demos), **preferences.CARELESS,
               "seconds": round(time.perf_counter() - begun), "torch": torch.__version__,
-              "held_out": {name: {"mean": round(mean, 3), "half of the 95 % interval": round(half, 3)} for name, (mean, half) in found.items()}}
+              "held_out": {name: {"mean": round(mean, 3), "half of the 95 % interval": round(half, 3)} for name, (mean, half) in ((name, preferences.interval(values)) for name, values in found.items())}}
     (hub.SHIPPED["tuned"] / "scores.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"Kept in {hub.SHIPPED['tuned']}: {record['held_out']}")
     return 0

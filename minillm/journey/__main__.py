@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -33,6 +34,17 @@ def write_page(journey: Journey, path: Path, subtitle: str, stopped: str = "") -
     html = environment.get_template("journey.html").render(stages=journey.stages, subtitle=subtitle, stopped=stopped, footer=footer)
     beside = path.with_suffix(".part")
     beside.write_text(html, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def write_summary(journey: Journey, path: Path, subtitle: str, stopped: str = "") -> None:
+    """All that the page shows, as JSON; and by policy (imitation, ppo, dpo, kept) gold, right and kl on the reported questions."""
+    summary = {"subtitle": subtitle, "seed": journey.seed, "device": str(journey.device), "torch": torch.__version__,
+               "stopped": stopped, "seconds": sum(s.seconds for s in journey.stages),
+               "stages": [{name: value for name, value in asdict(s).items() if name != "figure"} for s in journey.stages],
+               **journey.policies}
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, path)
 
 
@@ -64,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         if journey.model is not None:
             hub.save(journey.model, journey.tokenizer, model_folder)
+            write_summary(journey, model_folder / "summary.json", subtitle, stopped)
         write_page(journey, page, subtitle, stopped)
 
     try:

@@ -57,6 +57,7 @@ class Journey:
         self.device, _ = device_and_dtype()
         self.rng = random.Random(f"journey/{seed}")
         self.stages: list[Stage] = []
+        self.policies: dict[str, dict] = {}  # imitation, ppo, dpo, kept: gold, right and kl on the reported questions
         self.model: Transformer | None = None
         self.tokenizer: Tokenizer | None = None
 

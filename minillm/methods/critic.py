@@ -31,17 +31,23 @@ class Critic(nn.Module):
 
 
 class PolicyAndCritic(nn.Module):
-    """One trunk with two heads: it is read once for both. Its `score` is what `train` takes; F is then the policy's, and behind it the critic's."""
+    """One trunk with two heads, read once for both. `train` takes its `score`; F is the policy's, then the critic's.
 
-    def __init__(self, trunk: nn.Module):
+    The critic reads the trunk and leaves it alone: its gradient stops at its own head. critic_into_trunk=True lets it
+    through. The trunk then serves two losses, and the larger one, which can be the critic's, moves the policy.
+    """
+
+    def __init__(self, trunk: nn.Module, critic_into_trunk: bool = False):
         super().__init__()
         self.trunk, self.critic = trunk, Critic(trunk.config.d_model)
+        self.critic_into_trunk = critic_into_trunk
 
     def score(self, tokens: Tensor, response_mask: Tensor) -> Tensor:
         """[log p | V], (B, 2T), with gradient."""
         hidden = self.trunk.hidden(tokens)                                          # (B, T, D)
         read = SimpleNamespace(hidden=lambda _: hidden, logits=self.trunk.logits, config=self.trunk.config)
-        return torch.cat([logprobs(read, tokens, response_mask), self.critic(hidden, response_mask)], 1)
+        seen = hidden if self.critic_into_trunk else hidden.detach()                # (B, T, D)
+        return torch.cat([logprobs(read, tokens, response_mask), self.critic(seen, response_mask)], 1)
 
 
 def coefficient(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tensor, clip: float = torch.inf) -> Tensor:
