@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +14,14 @@ from safetensors.torch import load_file
 
 from minillm import hub
 from minillm.journey import preferences
+from minillm.journey.__main__ import write_summary
+from minillm.journey.pipeline import travel_town
 from minillm.journey.preferences import PERSON, Ranked, asked, compare, demonstrations, gaps, interval, learn_reward, pairs_of, prefer, put_aside, reinforce, weigh
+from minillm.journey.quiz import Quiz
+from minillm.journey.stages import SCALES, Journey
 from minillm.logprob import answer_logprobs, batch_pairs, logprobs
 from minillm.methods import dpo
+from minillm.worlds.sums import Sums
 from minillm.worlds.town import Town
 
 TOWN, RATES = Town(0), {"lr": 1e-3, "muon_lr": 0.003}
@@ -151,6 +159,47 @@ def test_several_answers_to_a_question_are_averaged(shipped):
     assert {len(values) for values in found.values()} == {6}
     assert all(round(3 * value) == pytest.approx(3 * value) for value in found["right"])
     assert all(abs(value) < 1e-3 for value in found["KL (nats)"])
+
+
+@pytest.fixture(scope="module")
+def travelled(shipped):
+    """The preference stages with few steps and the real questions; enough to see every cell of the last table filled."""
+    journey = Journey(replace(SCALES["cpu"], tuning_steps=8, draws=4), seed=0, progress=False)
+    journey.model, journey.tokenizer = copy.deepcopy(shipped[0]), shipped[1]
+    training, held = (Sums(0).questions("compare", 40, side, random.Random(0)) for side in (False, True))
+    travel_town(journey, TOWN, Quiz(training, held[:20]))
+    return journey
+
+
+def test_what_is_kept_is_the_best_of_what_was_considered(travelled):
+    """By learned reward − β·KL on the questions to choose by; and the model that is kept is the policy of that name."""
+    last = travelled.stages[-1]
+    name, *_ = last.notes[0].removeprefix("kept: ").split(". ")
+    values = {who: float(value) for who, value in re.findall(r"(imitation|PPO after \d+ draws|DPO) (-?\d+\.\d+)", last.notes[0].split(": ", 2)[2])}
+    assert set(values) == {"imitation", "DPO", *(f"PPO after {n} draws" for n in range(1, 5))}
+    assert values[name] == max(values.values()) and travelled.policies["kept"]["name"] == name
+    found = {who: {name: pytest.approx(travelled.policies[who][name]) for name in ("gold", "right", "kl")} for who in ("ppo", "dpo", "imitation")}
+    same = {"DPO": "dpo", "PPO after 4 draws": "ppo", "imitation": "imitation"}.get(name)
+    assert same is None or found[same] == {k: travelled.policies["kept"][k] for k in ("gold", "right", "kl")}
+
+
+def test_the_last_table_compares_them_all(travelled):
+    header, *rows = travelled.stages[-1].table
+    assert header[1:] == ["before imitation", "imitation", "PPO", "DPO", "kept"]
+    cells = {row[0]: row[1:] for row in rows}
+    assert {"gold reward", "learned reward", f"learned reward − {preferences.BETA}·KL", "KL (nats)", "right"} <= set(cells)
+    assert all(cell == "–" for name, row in cells.items() for cell in row[:1] if "learned" in name or "KL" in name)
+    assert "–" not in [cell for row in cells.values() for cell in row[1:]]
+
+
+def test_the_summary_holds_what_the_page_shows(travelled, tmp_path):
+    write_summary(travelled, tmp_path / "summary.json", "On the town.")
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert [s["name"] for s in summary["stages"]] == [s.name for s in travelled.stages]
+    assert all({"name", "x", "y", "F", "seconds", "scores", "table", "notes", "samples", "curve"} <= set(s) and s["seconds"] > 0 for s in summary["stages"])
+    for who in ("imitation", "ppo", "dpo", "kept"):
+        assert {"gold", "right", "kl"} <= set(summary[who]) and 0 <= summary[who]["right"] <= 1
+    assert abs(summary["imitation"]["kl"]) < 1e-3
 
 
 def test_the_first_minibatch_is_on_policy(shipped, ranked):

@@ -145,14 +145,15 @@ def objective(weighed: dict[str, list[float]]) -> float:
 
 def _table(policies: dict[str, dict[str, list[float]]], held: Sequence[Question]) -> list[list[str]]:
     """Rows for people: each measure's mean ± half of its interval over the questions, side by side."""
-    names = list(dict.fromkeys(name for weighed in policies.values() for name in weighed))
+    names = list(list(policies.values())[-1])
 
     def cell(weighed: dict, name: str) -> str:
         return "{:.2f} ± {:.2f}".format(*interval(weighed[name])) if name in weighed else "–"
 
     rows = [[name, *(cell(weighed, name) for weighed in policies.values())] for name in names]
     if "learned reward" in names:
-        rows.insert(2, [f"learned reward − {BETA}·KL", *(f"{objective(weighed):.2f}" for weighed in policies.values())])
+        rows.insert(2, [f"learned reward − {BETA}·KL", *(f"{objective(weighed):.2f}" if "learned reward" in weighed else "–"
+                                                       for weighed in policies.values())])
     return [[f"{len(held)} held-out questions, {ANSWERS} answers each", *policies], *rows]
 
 

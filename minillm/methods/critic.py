@@ -34,7 +34,7 @@ class PolicyAndCritic(nn.Module):
     """One trunk with two heads, read once for both. `train` takes its `score`; F is the policy's, then the critic's.
 
     The critic reads the trunk and leaves it alone: its gradient stops at its own head. critic_into_trunk=True lets it
-    through. The trunk then serves two losses, and the larger one, which can be the critic's, moves the policy.
+    through, and then what the critic learns moves the policy as well; chapter 11 measures how far.
     """
 
     def __init__(self, trunk: nn.Module, critic_into_trunk: bool = False):
