@@ -140,6 +140,8 @@ def test_a_standardised_judge_orders_as_before(shipped, ranked):
         after = learned(batch.tokens, batch.response_mask)
     assert float(after.mean()) == pytest.approx(0, abs=1e-5) and float(after.std()) == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(after, (before - before.mean()) / before.std(), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="tokens is answers that all get one reward: give two or more that differ"):
+        learned.standardise(batch.tokens[:1].repeat(3, 1), batch.response_mask[:1].repeat(3, 1))
 
 
 def test_questions_put_aside_are_of_other_facts():
@@ -174,8 +176,8 @@ def travelled(shipped):
 def test_what_is_kept_is_the_best_of_what_was_considered(travelled):
     """By learned reward − β·KL on the questions to choose by; and the model that is kept is the policy of that name."""
     last = travelled.stages[-1]
-    name, *_ = last.notes[0].removeprefix("kept: ").split(". ")
-    values = {who: float(value) for who, value in re.findall(r"(imitation|PPO after \d+ draws|DPO) (-?\d+\.\d+)", last.notes[0].split(": ", 2)[2])}
+    name, *_ = travelled.verdict.removeprefix("Kept: ").split(". ")
+    values = {who: float(value.replace('−', '-')) for who, value in re.findall(r"(imitation|PPO after \d+ draws|DPO) (−?\d+\.\d+)", last.notes[1])}
     assert set(values) == {"imitation", "DPO", *(f"PPO after {n} draws" for n in range(1, 5))}
     assert values[name] == max(values.values()) and travelled.policies["kept"]["name"] == name
     found = {who: {name: pytest.approx(travelled.policies[who][name]) for name in ("gold", "right", "kl")} for who in ("ppo", "dpo", "imitation")}
@@ -199,7 +201,7 @@ def test_the_summary_holds_what_the_page_shows(travelled, tmp_path):
     assert all({"name", "x", "y", "F", "seconds", "scores", "table", "notes", "samples", "curve"} <= set(s) and s["seconds"] > 0 for s in summary["stages"])
     for who in ("imitation", "ppo", "dpo", "kept"):
         assert {"gold", "right", "kl"} <= set(summary[who]) and 0 <= summary[who]["right"] <= 1
-    assert abs(summary["imitation"]["kl"]) < 1e-3
+    assert abs(summary["imitation"]["kl"]) < 1e-3 and summary["verdict"] == travelled.verdict
 
 
 def test_the_first_minibatch_is_on_policy(shipped, ranked):

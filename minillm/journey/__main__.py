@@ -31,7 +31,8 @@ def write_page(journey: Journey, path: Path, subtitle: str, stopped: str = "") -
     environment = Environment(loader=FileSystemLoader(Path(__file__).parents[1] / "show"), autoescape=True)
     footer = (f"Seed {journey.seed}; {journey.device}; PyTorch {torch.__version__}; Python {platform.python_version()}; {platform.machine()}, "
               f"{os.cpu_count()} cores; {sum(s.seconds for s in journey.stages):.0f} seconds in all.")
-    html = environment.get_template("journey.html").render(stages=journey.stages, subtitle=subtitle, stopped=stopped, footer=footer)
+    html = environment.get_template("journey.html").render(stages=journey.stages, subtitle=subtitle, verdict=journey.verdict, stopped=stopped,
+                                                                     footer=footer)
     beside = path.with_suffix(".part")
     beside.write_text(html, encoding="utf-8")
     os.replace(beside, path)
@@ -40,7 +41,7 @@ def write_page(journey: Journey, path: Path, subtitle: str, stopped: str = "") -
 def write_summary(journey: Journey, path: Path, subtitle: str, stopped: str = "") -> None:
     """All that the page shows, as JSON; and by policy (imitation, ppo, dpo, kept) gold, right and kl on the reported questions."""
     summary = {"subtitle": subtitle, "seed": journey.seed, "device": str(journey.device), "torch": torch.__version__,
-               "stopped": stopped, "seconds": sum(s.seconds for s in journey.stages),
+               "verdict": journey.verdict, "stopped": stopped, "seconds": sum(s.seconds for s in journey.stages),
                "stages": [{name: value for name, value in asdict(s).items() if name != "figure"} for s in journey.stages],
                **journey.policies}
     beside = path.with_suffix(".part")
@@ -111,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print("\nStopped before there was a model; nothing was written.", file=sys.stderr)
         return 130
+    print(f"\n{journey.verdict}".rstrip())
     print(f"\nThe page: {page}   The model: {model_folder}")
     return 0
 

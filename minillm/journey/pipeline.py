@@ -50,6 +50,8 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     stage.curve = (list(range(1, len(rows) + 1)), [r["nll"] for r in rows], "step", "loss (nats per answer token)")
     stage.caption = (f"{len(demos):,} answers, {CARELESS['wrong']:.0%} of them wrong, some courteous, some rambling; "
                      "a fifth of a batch are sums, so that they are not forgotten.")
+    stage.notes = ["The gold reward is the town's own, and no stage learns from it: 1 for a right answer, −1 for a wrong one, "
+                   "½ for a courtesy, −¼ for each sentence too many, −1 for an answer that does not end."]
     journey.finish(stage)
 
     stage = journey.begin(Stage("reward model", "pairs of the model's own answers", "a person's choice", "1, on ∇ log p(choice)"))
@@ -92,7 +94,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     policies = {"imitation": weigh(reference, reference, learned, tokenizer, held, seed, ANSWERS),
                 "PPO": weigh(policy, reference, learned, tokenizer, held, seed, ANSWERS)}
     stage.table = _table(policies, held)
-    stage.notes = [f"learned reward − {BETA}·KL, draw by draw: " + ", ".join(f"{r['objective']:.2f}" for r in draws)]
+    stage.notes = [f"learned reward − {BETA}·KL, draw by draw: " + ", ".join(f"{r['objective']:.2f}" for r in draws).replace("-", "−")]
     stage.curve = (list(range(1, len(draws) + 1)), [r["objective"] for r in draws], "draw of 64 answers",
                    f"learned reward − {BETA}·KL")
     stage.caption = "What PPO climbs, on the answers of each draw, before it is trained on them."
@@ -117,13 +119,17 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     policies["kept"] = weigh(journey.model, reference, learned, tokenizer, held, seed, ANSWERS)
     stage.table = _table({"before imitation": before, **policies}, held)
     stage.scores = quiz.scores(quizzed, quiz.ask(journey))
-    gain = {what: interval([a - b for a, b in zip(policies["kept"][what], policies["imitation"][what])])
-            for what in ("gold reward", "right")}
-    stage.notes = [f"kept: {name}. learned reward − {BETA}·KL on the questions to choose by: "
-                   + ", ".join(f"{who} {value:.2f}" for value, who in seen),
-                   "the shares above: before imitation, and now, answered greedily",
-                   "kept less imitation, question by question: gold reward {:+.2f} ± {:.2f}, right {:+.2f} ± {:.2f}".format(
-                       *gain["gold reward"], *gain["right"])]
+    first, kept = policies["imitation"], policies["kept"]
+    gain = {what: interval([a - b for a, b in zip(kept[what], first[what])]) for what in ("gold reward", "right")}
+    journey.verdict = (
+        f"Kept: {name}. Beside imitation, on {len(held)} held-out questions: gold reward {_mean(first, 'gold reward')} → "
+        f"{_mean(kept, 'gold reward')} (question by question {gain['gold reward'][0]:+.2f} ± {gain['gold reward'][1]:.2f}), "
+        f"right answers {_mean(first, 'right')} → {_mean(kept, 'right')} ({gain['right'][0]:+.2f} ± {gain['right'][1]:.2f}), "
+        f"KL {_mean(kept, 'KL (nats)')} nats.").replace("-", "−")
+    stage.notes = [journey.verdict,
+                   f"learned reward − {BETA}·KL on the questions to choose by: "
+                   + ", ".join(f"{who} {value:.2f}" for value, who in seen).replace("-", "−"),
+                   "The shares above: before imitation and now, answered greedily."]
     stage.samples = [Sample(q.prompt, f"{who}: {y.text}", f"gold {gold(q, y):.2f}") for q in held[:3]
                      for who, model in (("imitation", reference), ("kept", journey.model))
                      for y in ask(model, tokenizer, [q.prompt], LONGEST)]
@@ -136,6 +142,10 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
 def _part(journey, share: float) -> int:
     """Steps of a stage, as a share of those of instruction tuning."""
     return max(1, round(journey.scale.tuning_steps * share))
+
+
+def _mean(weighed: dict[str, list[float]], name: str) -> str:
+    return f"{interval(weighed[name])[0]:.2f}"
 
 
 def objective(weighed: dict[str, list[float]]) -> float:

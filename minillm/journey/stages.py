@@ -58,6 +58,7 @@ class Journey:
         self.rng = random.Random(f"journey/{seed}")
         self.stages: list[Stage] = []
         self.policies: dict[str, dict] = {}  # imitation, ppo, dpo, kept: gold, right and kl on the reported questions
+        self.verdict = ""  # the whole journey in a sentence, once it is at its end
         self.model: Transformer | None = None
         self.tokenizer: Tokenizer | None = None
 
