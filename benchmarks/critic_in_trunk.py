@@ -27,7 +27,7 @@ from minillm.worlds.town import Town
 RESULTS = Path(__file__).parent / "results" / "critic_in_trunk.json"
 SEEDS, DRAWS = (3, 4, 5), 16
 RATES = {"shipped before": {"lr": 1e-3, "muon_lr": 0.003}, "now": {"lr": 5e-4, "muon_lr": 0.0015}}
-CASES = [(True, False, "shipped before"), *((into, zero_set, "now") for into in (True, False) for zero_set in (False, True))]
+CASES = [(True, False, "shipped before"), (False, True, "shipped before"), *((into, zero_set, "now") for into in (True, False) for zero_set in (False, True))]
 
 
 def one_seed(seed: int, bar: tqdm) -> list[dict]:

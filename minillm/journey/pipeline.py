@@ -13,7 +13,7 @@ from ..methods import dpo
 from ..returns import margin
 from ..sample import ask, sample
 from ..tokenizer import Tokenizer
-from ..worlds.judgements import gold
+from ..worlds.judgements import gold, judge
 from ..worlds.own import BadFile
 from ..worlds.questions import Question
 from ..worlds.town import RELATIONS, Town
@@ -41,7 +41,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     demos = demonstrations(town, tokenizer, rng)
     sums = [q.pair(tokenizer) for q in quiz.training if q.kind not in RELATIONS]
     demos_and_sums = demos + rng.sample(sums, min(len(sums), len(demos) // 4))
-    before, quizzed = weigh(journey.model, journey.model, None, tokenizer, held, seed, ANSWERS), quiz.ask(journey)
+    before, known = weigh(journey.model, journey.model, None, tokenizer, held, seed, ANSWERS), _known(journey, quiz)
     del before["KL (nats)"]  # to itself
     rows = imitate(journey.model, demos_and_sums, _part(journey, 5 / 4), journey.rates(**RATES), seed, **bars("imitation"))
     reference = copy.deepcopy(journey.model)
@@ -118,7 +118,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     name = max(seen, key=lambda pair: pair[0])[1]
     policies["kept"] = weigh(journey.model, reference, learned, tokenizer, held, seed, ANSWERS)
     stage.table = _table({"before imitation": before, **policies}, held)
-    stage.scores = quiz.scores(quizzed, quiz.ask(journey))
+    stage.scores = [Score(name, known[name], share, "%") for name, share in _known(journey, quiz).items()]
     first, kept = policies["imitation"], policies["kept"]
     gain = {what: interval([a - b for a, b in zip(kept[what], first[what])]) for what in ("gold reward", "right")}
     journey.verdict = (
@@ -129,7 +129,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     stage.notes = [journey.verdict,
                    f"learned reward − {BETA}·KL on the questions to choose by: "
                    + ", ".join(f"{who} {value:.2f}" for value, who in seen).replace("-", "−"),
-                   "The shares above: before imitation and now, answered greedily."]
+                   "The shares: before imitation and now, one greedy answer each; a courtesy does not make a fact wrong."]
     stage.samples = [Sample(q.prompt, f"{who}: {y.text}", f"gold {gold(q, y):.2f}") for q in held[:3]
                      for who, model in (("imitation", reference), ("kept", journey.model))
                      for y in ask(model, tokenizer, [q.prompt], LONGEST)]
@@ -137,6 +137,15 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     journey.policies = {who.lower(): {"gold": interval(found["gold reward"])[0], "right": interval(found["right"])[0],
                                       "kl": interval(found["KL (nats)"])[0]} for who, found in policies.items()}
     journey.policies["kept"]["name"] = name
+
+
+def _known(journey, quiz: Quiz) -> dict[str, float]:
+    """What the model still knows: the share of the quiz's questions of each group that it answers right, in whatever manner."""
+    right = {}
+    for q, y in zip(quiz.held, quiz.ask(journey)):
+        group = next(name for name, kinds in quiz.GROUPS.items() if q.kind in kinds)
+        right.setdefault(group, []).append(judge(q, y).right if q.kind in RELATIONS else q.check(y).right)
+    return {f"{group} ({len(marks)} questions)": sum(marks) / len(marks) for group, marks in right.items()}
 
 
 def _part(journey, share: float) -> int:
