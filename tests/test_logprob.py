@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import PROMPTS, Table, Tiny, V
-from minillm.logprob import Batch, answer_logprobs, batch_pairs, batch_windows, entropy, logprobs, logprobs_of_logits, masked_mean
-from minillm.logprob import text_nats, warp
+from minillm.logprob import Batch, answer_logprobs, batch_pairs, batch_windows, entropy, logprobs
+from minillm.logprob import logprobs_of_logits, masked_mean, text_nats, warp
 
 INF = math.inf
 
@@ -102,7 +102,7 @@ def test_an_answers_log_p_is_a_sum_even_where_a_masked_place_is_not_a_number():
     assert whole.item() == -3 and logp.grad.tolist() == [[0, 1, 1, 0]]
 
 
-# --- from logits, and for the log -----------------------------------------------------------------------------------------------
+# --- from logits, and for the log ---------------------------------------------------------------------------
 
 
 def test_logits_are_scored_as_their_model_is():
@@ -111,24 +111,27 @@ def test_logits_are_scored_as_their_model_is():
     batch = batch_pairs([([1, 2], [3, 4, 0]), ([5], [6, 7, 8, 9, 0]), ([1, 1, 1], [2])])
     batch.response_mask[1, 3] = False                                                  # a tool wrote this one
     for mask in (batch.response_mask, None):
-        whole, apart = logprobs(model, batch.tokens, mask), logprobs_of_logits(model(batch.tokens), batch.tokens, mask)
+        whole = logprobs(model, batch.tokens, mask)
+        apart = logprobs_of_logits(model(batch.tokens), batch.tokens, mask)
         assert torch.allclose(apart, whole, rtol=0, atol=1e-12) and (apart == 0).equal(whole == 0)
         weight = torch.linspace(-1, 2, whole.numel(), dtype=torch.float64).view_as(whole)
-        for a, b in zip(*(torch.autograd.grad((weight * x).sum(), list(model.parameters())) for x in (apart, whole))):
+        weights = list(model.parameters())
+        for a, b in zip(*(torch.autograd.grad((weight * x).sum(), weights) for x in (apart, whole))):
             assert torch.allclose(a, b, rtol=0, atol=1e-12 * max(1.0, float(b.abs().max())))
 
 
 def test_logits_by_hand():
-    """Odds 1 : 3 and then 7 : 1 for tokens 0 and 1, scored [1, 0] behind a 0: 3/4 and 7/8. What is not scored may be NaN."""
+    """Odds 1 : 3, then 7 : 1, for tokens 0 and 1; [1, 0] behind a 0: 3/4, 7/8. The last place is not read."""
     logits = torch.tensor([[[1.0, 3], [7, 1], [math.nan, math.nan]]]).log()
-    assert logprobs_of_logits(logits, torch.tensor([[0, 1, 0]])).exp()[0].tolist() == pytest.approx([1, 3 / 4, 7 / 8])
+    found = logprobs_of_logits(logits, torch.tensor([[0, 1, 0]])).exp()
+    assert found[0].tolist() == pytest.approx([1, 3 / 4, 7 / 8])
     assert logprobs_of_logits(logits[:, :2].half(), torch.tensor([[0, 1]])).dtype == torch.float32
     warped = logprobs_of_logits(warp(logits[:, :2], 0.5), torch.tensor([[0, 1]])).exp()
     assert warped[0].tolist() == pytest.approx([1, 9 / 10])                            # 3² of 1² + 3²
 
 
 def test_entropy_by_hand():
-    """Four alike: log 4. One sure: 0. A half and two quarters, one forbidden: 1.5 log 2. And the gradient is a number there."""
+    """Four alike: log 4. One sure: 0. A half, two quarters, one forbidden: 1.5 log 2, with its gradient."""
     assert entropy(torch.zeros(4)).item() == pytest.approx(math.log(4))
     logits = torch.tensor([[[0.5, 0.25, 0.25, 0], [0, 1, 0, 0]]], dtype=torch.float64).log().requires_grad_()
     H = entropy(5 + logits)
@@ -136,11 +139,11 @@ def test_entropy_by_hand():
     H.sum().backward()
     assert logits.grad.isfinite().all()
     # dH/dz = −p·(log p + H): −½·(−log 2 + 1.5 log 2) on the half
-    assert logits.grad[0, 0].tolist() == pytest.approx([-0.25 * math.log(2), 0.125 * math.log(2), 0.125 * math.log(2), 0])
+    assert logits.grad[0, 0].tolist() == pytest.approx([x * math.log(2) for x in (-0.25, 0.125, 0.125, 0)])
 
 
 def test_entropy_is_of_what_comes_behind_a_place():
-    """The mean over a response as the docstring has it, against the walk's rows: behind 2 and 1, for the response [1, 2] of [2]."""
+    """The docstring's mean over a response, [1, 2] behind [2]: of the walk's rows 2 and 1."""
     batch = batch_pairs([([2], [1, 2])])
     H = [-(row.exp() * row).sum().item() for row in WALK.table.detach()]
     mean = masked_mean(entropy(WALK.table[batch.tokens])[:, :-1], batch.response_mask[:, 1:])

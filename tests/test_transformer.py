@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from conftest import Tiny, liven
-from minillm.transformer import GPT2, QWEN2, QWEN3, Attention, Block, Cache, Config, Family, Transformer, device_and_dtype
-from minillm.transformer import readable_logits, rotate, rotations
+from minillm.transformer import GPT2, QWEN2, QWEN3, Attention, Block, Cache, Config, Family, Transformer
+from minillm.transformer import device_and_dtype, readable_logits, rotate, rotations
 
 SHAPES = {"MHA": dict(n_heads=4, n_kv_heads=4), "GQA": dict(n_heads=4, n_kv_heads=2), "MQA": dict(n_heads=4, n_kv_heads=1)}
 ROUNDING = 1e-12  # float64, two orders of the same sums
@@ -59,10 +59,11 @@ def test_int32_tokens_are_tokens(model):
     assert torch.equal(model(tokens.int()), model(tokens))
 
 
-# --- a part alone ---------------------------------------------------------------------------------------------------------------
+# --- a part alone -------------------------------------------------------------------------------------------
 
 
-FAMILIES = {"Llama": Family(), "Qwen2": QWEN2, "Qwen3": QWEN3, "GPT-2": GPT2, "a layer without positions": Family(unrotated=(1,))}
+FAMILIES = {"Llama": Family(), "Qwen2": QWEN2, "Qwen3": QWEN3, "GPT-2": GPT2,
+            "a layer without positions": Family(unrotated=(1,))}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
 
 
@@ -70,9 +71,9 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 @pytest.mark.parametrize("scaling", [None, YARN], ids=["plain", "yarn"])
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_a_part_called_alone_gives_what_the_whole_computes_inside(family, scaling, dtype):
-    """Each block's and each attention's input, written down as the whole model reads, gives its output bit for bit."""
-    shape = {"vocab_size": 11, "d_model": 16, "n_heads": 4, "n_kv_heads": 2, "n_layers": 2, "d_ff": 20, "context": 24}
-    model = liven(Transformer(Config(**shape, family=family, rope_scaling=scaling)).to(dtype))
+    """What goes into each block and attention as the whole model reads, given to it alone: the same bits."""
+    shape = {"vocab_size": 11, "d_model": 16, "n_heads": 4, "n_kv_heads": 2, "n_layers": 2, "d_ff": 20}
+    model = liven(Transformer(Config(**shape, context=24, family=family, rope_scaling=scaling)).to(dtype))
     seen = []
     for block in model.blocks:
         for part in (block, block.attention):
@@ -86,7 +87,7 @@ def test_a_part_called_alone_gives_what_the_whole_computes_inside(family, scalin
 
 
 def test_a_part_can_be_made_and_called_without_a_model():
-    """Twelve tokens: the shape stays, what comes later changes nothing before, and one token more is too many."""
+    """Twelve tokens: the shape stays, what is later changes nothing before, and one more is too many."""
     config = Config(d_model=16, n_heads=4, n_kv_heads=2, d_ff=20, context=12)
     x = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(0))
     for part in (Attention(config, 0), Block(config, 0)):
