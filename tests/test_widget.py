@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -25,7 +25,7 @@ BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrom
 pytestmark = [pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine: on Debian, apt install chromium"),
               pytest.mark.timeout(1800)]
 WAIT = 600_000  # milliseconds for what is waited for: a last resort against hanging
-IDLE = ".jp-Notebook-ExecutionIndicator[data-status='idle']"  # the page has heard that its kernel is idle
+IDLE = "#jp-main-statusbar :text('| Idle')"  # the circle in the toolbar says so before there is a kernel, too
 FAILED = "[data-mime-type='application/vnd.jupyter.error']"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
@@ -61,28 +61,39 @@ def lab(tmp_path_factory, notebook):
            "OMP_NUM_THREADS": "1"}  # beside other work, threads that wait for each other are slower than one
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
                "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=local", f"--ServerApp.root_dir={home}"]
-    server = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with open(home / "log", "w") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
-        said = []
-        for line in server.stdout:  # ends when the server does
-            said.append(line)
-            if "is running at" in line:
-                break
-        else:
-            pytest.fail("the server ended:\n" + "".join(said)[-2000:])
-        # A pipe that nobody reads would hold the server up once it is full.
-        threading.Thread(target=said.extend, args=(server.stdout,), daemon=True).start()
+        while not answers(f"http://127.0.0.1:{port}"):  # its log says that it runs before it does
+            assert not ends(server), (home / "log").read_text()[-2000:]
         start_kernel(f"http://127.0.0.1:{port}")
         yield f"http://127.0.0.1:{port}/lab/tree/chapter.ipynb?token=local"
     finally:
         server.terminate()
-        try:
-            server.wait(60)
-        except subprocess.TimeoutExpired:
+        if not ends(server, 60):
             server.kill()
 
 
+def answers(address: str) -> bool:
+    """Whether the server listens; one that listens is waited for."""
+    try:
+        urllib.request.urlopen(f"{address}/api?token=local", timeout=WAIT / 1000).close()
+        return True
+    except urllib.error.URLError:
+        return False
+
+
+def ends(process, seconds: float = 0.2) -> bool:
+    """Whether a process ends within so many seconds."""
+    try:
+        process.wait(seconds)
+        return True
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def code_cells(notebook) -> list:
+    """A notebook's cells of code."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
