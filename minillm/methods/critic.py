@@ -42,12 +42,16 @@ class PolicyAndCritic(nn.Module):
         self.trunk, self.critic = trunk, Critic(trunk.config.d_model)
         self.critic_into_trunk = critic_into_trunk
 
-    def score(self, tokens: Tensor, response_mask: Tensor) -> Tensor:
-        """[log p | V], (B, 2T), with gradient."""
+    def score(self, tokens: Tensor, response_mask: Tensor, temperature: float = 1.0) -> Tensor:
+        """[log p | V], (B, 2T), with gradient. temperature: y's when drawn, or ρ is not 1 on fresh answers.
+
+        ppo.draw(…, temperature=0.7) needs train(…, score=partial(PolicyAndCritic.score, temperature=0.7)).
+        """
         hidden = self.trunk.hidden(tokens)                                          # (B, T, D)
         read = SimpleNamespace(hidden=lambda _: hidden, logits=self.trunk.logits, config=self.trunk.config)
         seen = hidden if self.critic_into_trunk else hidden.detach()                # (B, T, D)
-        return torch.cat([logprobs(read, tokens, response_mask), self.critic(seen, response_mask)], 1)
+        logp = logprobs(read, tokens, response_mask, temperature=temperature)
+        return torch.cat([logp, self.critic(seen, response_mask)], 1)
 
 
 def coefficient(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tensor, clip: float = torch.inf) -> Tensor:
@@ -66,4 +70,6 @@ def loss(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tenso
 def _near(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tensor, clip: float) -> Tensor:
     expect(clip > 0, "clip", clip, "give a positive number, or inf for none")
     expect_aligned(response_mask, values=values, old_values=old_values, goals=goals)
-    return old_values + (values - old_values).clamp(-clip, clip)
+    moved = values - old_values
+    # Within the clip it is V itself: old + (V − old) may miss V by a rounding, and F would then be 0.
+    return torch.where(moved.abs() > clip, old_values + moved.clamp(-clip, clip), values)
