@@ -16,7 +16,7 @@ from ..tokenizer import Tokenizer
 from ..worlds.judgements import gold, judge
 from ..worlds.own import BadFile
 from ..worlds.questions import Question
-from ..worlds.town import RELATIONS, Town
+from ..worlds.town import PERSONAL, RELATIONS, Town
 from .preferences import (BETA, CARELESS, LONGEST, PERSON, RATES, asked, compare, demonstrations, gaps, imitate, interval,
                           judged_by, learn_reward, pairs_of, prefer, put_aside, reinforce, weigh)
 from .quiz import Quiz, Sample, Score, Stage, numbers, one_line
@@ -39,17 +39,22 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
                                 "answers as people write them (data)", "1"))
     rng = random.Random(f"demonstrations/{seed}")
     demos = demonstrations(town, tokenizer, rng)
-    sums = [q.pair(tokenizer) for q in quiz.training if q.kind not in RELATIONS]
-    demos_and_sums = demos + rng.sample(sums, min(len(sums), len(demos) // 4))
+    # What careless people are not asked about is rehearsed beside it, or it is forgotten: each kind of sum and fact alike.
+    rest: dict[str, list] = {}
+    for q in quiz.training:
+        if q.kind not in PERSONAL:
+            rest.setdefault(q.kind, []).append(q.pair(tokenizer))
+    rehearsed = [rng.choice(rest[rng.choice(sorted(rest))]) for _ in range(len(demos) // 2)]
     before, known = weigh(journey.model, journey.model, None, tokenizer, held, seed, ANSWERS), _known(journey, quiz)
     del before["KL (nats)"]  # to itself
-    rows = imitate(journey.model, demos_and_sums, _part(journey, 5 / 4), journey.rates(**RATES), seed, **bars("imitation"))
+    rows = imitate(journey.model, demos + rehearsed, _part(journey, 5 / 4), journey.rates(**RATES), seed,
+                   **bars("imitation"))
     reference = copy.deepcopy(journey.model)
     after = weigh(reference, reference, None, tokenizer, held, seed, ANSWERS)
     stage.table = _table({"before": before, "imitation": after}, held)
     stage.curve = (list(range(1, len(rows) + 1)), [r["nll"] for r in rows], "step", "loss (nats per answer token)")
     stage.caption = (f"{len(demos):,} answers, {CARELESS['wrong']:.0%} of them wrong, some courteous, some rambling; "
-                     "a fifth of a batch are sums, so that they are not forgotten.")
+                     "a third of a batch are sums and other facts, so that these are not forgotten.")
     stage.notes = ["The gold reward is the town's own, and no stage learns from it: 1 for a right answer, −1 for a wrong one, "
                    "½ for a courtesy, −¼ for each sentence too many, −1 for an answer that does not end."]
     journey.finish(stage)
@@ -125,7 +130,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
         f"Kept: {name}. Beside imitation, on {len(held)} held-out questions: gold reward {_mean(first, 'gold reward')} → "
         f"{_mean(kept, 'gold reward')} (question by question {gain['gold reward'][0]:+.2f} ± {gain['gold reward'][1]:.2f}), "
         f"right answers {_mean(first, 'right')} → {_mean(kept, 'right')} ({gain['right'][0]:+.2f} ± {gain['right'][1]:.2f}), "
-        f"KL {_mean(kept, 'KL (nats)')} nats.").replace("-", "−")
+        f"KL {_mean(kept, 'KL (nats)')} nats.")
     stage.notes = [journey.verdict,
                    f"learned reward − {BETA}·KL on the questions to choose by: "
                    + ", ".join(f"{who} {value:.2f}" for value, who in seen).replace("-", "−"),
