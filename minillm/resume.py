@@ -193,7 +193,7 @@ def load(folder: Path, model, optimizers: list[torch.optim.Optimizer], settings)
     path, rows = folder / STATE, []
     there = os.path.lexists(path)
     if there:
-        tensors, metadata = _read(path)
+        tensors, metadata = _read(path, 10 * _bytes(model, optimizers, settings.steps))
         rows, states, random_state = _expect_own(path, tensors, metadata, model, optimizers, settings)
     if parallel.rank() == 0:
         _expect_own_metrics(folder, rows)
@@ -213,12 +213,13 @@ def load(folder: Path, model, optimizers: list[torch.optim.Optimizer], settings)
     return rows
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All that a state holds, its checksum compared. ValueError for what is not whole, or was never a state."""
+def _read(path: Path, most: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All that a state of at most so many bytes holds, its checksum compared. ValueError for what is not whole, or no state."""
     remedy = f"delete it and {METRICS} to begin again, or name a new folder"
     try:
-        regular = stat.S_ISREG(os.stat(path).st_mode)  # opening a pipe would wait for its other end
-        expect(regular, str(path), "a folder, a pipe or a device", remedy)
+        kind = os.stat(path)  # opening a pipe would wait for its other end
+        expect(stat.S_ISREG(kind.st_mode), str(path), "a folder, a pipe or a device", remedy)
+        expect(kind.st_size <= most, str(path), f"{kind.st_size / 1e6:.0f} MB large, more than ten of this run's states", remedy)
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             lacking = [key for key in ("checksum", "metrics", "optimizers", "settings", "steps") if key not in metadata]

@@ -48,9 +48,6 @@ def write_page(journey: Journey, path: Path, subtitle: str, stopped: str = "") -
 
 def check(args: argparse.Namespace, config) -> None:
     """Raise BadFile for arguments that cannot be used, before anything is read, trained or written."""
-    for name, value in (("text", args.text), ("qa", args.qa), ("prefs", args.prefs), ("from", args.start), ("out", args.out)):
-        if value == "":
-            raise BadFile(f"--{name} is empty: give a name, or leave --{name} out")
     if not 0 <= args.seed < 2**63:
         raise BadFile(f"--seed is {args.seed}: give a whole number from 0 to 2**63 - 1")
     if args.steps is not None and not 1 <= args.steps <= MOST_STEPS:
@@ -74,6 +71,11 @@ def _check_out(out: Path) -> None:
         if link.is_symlink() and not link.exists():
             raise BadFile(f"--out: {link} is a link to nothing; name another folder")
     above = next(above for above in (out, *out.resolve().parents) if above.exists())
+    for name in (folder / "model.safetensors.index.json", *(above / part for part in out.parts)):
+        try:
+            name.lstat()  # OSError for a name that is too long, also where its folder is not there yet
+        except (FileNotFoundError, NotADirectoryError):
+            pass
     for place in (above, folder):
         try:
             if os.path.lexists(place):
@@ -148,6 +150,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="pretraining steps, in place of the scale's")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     args = parser.parse_args(argv)
+    for name, value in vars(args).items():
+        if value in ("", []):  # [] is what argparse makes of "--"
+            name = "from" if name == "start" else name
+            parser.error(f"--{name} is empty: give a value, or leave --{name} out")
     scale = SCALES[args.scale]
     if args.steps is not None and args.steps >= 1:
         scale = replace(scale, steps=args.steps, tuning_steps=min(scale.tuning_steps, args.steps))
