@@ -83,9 +83,9 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
     return model.to(device).eval()
 
 
-def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathLike, shard_bytes: int = 5 * 10**9,
-         by: str = "minillm") -> None:
-    """Write config.json, the weights as they are (in files of at most shard_bytes) and tokenizer.json; `transformers` reads them.
+def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathLike,
+         shard_bytes: int = 5 * 10**9, by: str = "minillm") -> None:
+    """Write config.json, the weights as they are (in files of at most shard_bytes) and tokenizer.json.
 
     by: who writes; see `expect_own`, which is asked first. OSError where the disk does not take them.
     """
@@ -126,9 +126,13 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
             beside.unlink(missing_ok=True)
 
     config_text = json.dumps(config, indent=2) + "\n"
-    put_config = lambda: put("config.json", lambda path: path.write_text(config_text, encoding="utf-8"))  # noqa: E731
+
+    def put_config() -> None:
+        put("config.json", lambda path: path.write_text(config_text, encoding="utf-8"))
+
+    # Last where a model is there, which so stays whole; else first: what a kill leaves is known as ours.
     if not (folder / "config.json").exists():
-        put_config()  # first, so that what a kill leaves is known as ours; where a model is there, it keeps its own to the end
+        put_config()
     for file, shard in zip(files, shards):
         tensors = {theirs: torch.cat([own[name].detach().cpu() for name in ours]) for theirs, (ours, _) in shard.items()}
         tensors = {theirs: (tensor.t() if shard[theirs][1] else tensor).contiguous() for theirs, tensor in tensors.items()}
@@ -146,17 +150,20 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
 
 
 def expect_own(folder: str | os.PathLike, by: str = "minillm") -> None:
-    """Raise ValueError where `save` would write over a model, or delete its shards, that was not saved by this writer.
+    """Raise ValueError where `save` would write over, or delete, a model that this writer did not save.
 
-    config.json says who saved it. "minillm" may write over what any part of this package saved, "minillm.journey" only over
-    what a journey did; and the shipped models are their own.
+    config.json says who saved it. "minillm" may write over what any part of this package saved,
+    "minillm.journey" only over what a journey did; and the shipped models are their own.
     """
     folder = Path(folder)
-    there = [*_weights_in(folder), *(folder / name for name in ("config.json", "tokenizer.json") if os.path.lexists(folder / name))]
+    there = [*_weights_in(folder), folder / "config.json", folder / "tokenizer.json"]
+    there = [file for file in there if os.path.lexists(file)]
     odd = [file.name for file in there if not file.is_file()]
-    expect(not odd, str(folder), f"with {', '.join(odd[:1])}, which is no file", "name another folder, or move that away")
-    ours = not there or folder.resolve() in SHIPPED.values() or _saved_by(folder / "config.json").startswith(by)
-    expect(ours, str(folder), f"the place of a model that {by} did not save", "name another folder, or move that model away")
+    remedy = "name another folder, or move that away"
+    expect(not odd, str(folder), f"with {', '.join(odd[:1])}, which is no file", remedy)
+    shipped = folder.resolve() in SHIPPED.values()
+    ours = not there or shipped or _saved_by(folder / "config.json").startswith(by)
+    expect(ours, str(folder), f"the place of a model that {by} did not save", remedy)
 
 
 def _weights_in(folder: Path) -> list[Path]:
@@ -166,7 +173,7 @@ def _weights_in(folder: Path) -> list[Path]:
 
 
 def _saved_by(config: Path) -> str:
-    """Who a config.json says saved it; "" where it does not, or where another library wrote it from one of ours."""
+    """Who a config.json says saved it; "" where it does not, or where another library made it from ours."""
     try:
         written = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,9 +1,9 @@
-"""What a run needs to go on as if it had not been stopped: weights, optimisers, random generators, metrics, in one file.
+"""What a run needs to go on as if it had not been stopped: weights, optimisers, generators, metrics.
 
-Left out: several checkpoints of one run, and what a `draw` remembers by itself (seed it by the step). A file is written in a
-folder of its own, flushed to the disk and renamed, so whenever a process is killed the old file or the new one stands, never
-half of one. What is read is compared whole, by a checksum too, before anything of it is copied; what is there already and was
-not written here is left as it is, and refused.
+Left out: several checkpoints of one run, and what a `draw` remembers by itself (seed it by the step). A file
+is written in a folder of its own, flushed to the disk and renamed, so whenever a process is killed the old
+file or the new one stands, never half of one. What is read is compared whole, by a checksum too, before
+anything of it is copied; what is there already and was not written here is refused, and left as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -28,17 +29,25 @@ from .expect import expect
 
 STATE, METRICS = "state.safetensors", "metrics.jsonl"
 UNFINISHED = ".minillm-unfinished"  # a folder beside the file that is written
-MARK = "written-by-minillm"         # an empty file in it: a folder without it is somebody else's
-KEPT = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum_buffer",)}  # of each weight that had a gradient
-ROW = 1_000                         # bytes of a step's metrics, in both files, generously
+MARK = "written-by-minillm"  # an empty file in it: a folder without it is somebody else's
+# What an optimiser keeps of each weight that had a gradient.
+KEPT = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum_buffer",)}
+ROW = 1_000  # bytes of a step's metrics, in both files, generously
 
 
 def generators(device: torch.device) -> dict[str, Tensor]:
-    """The state of every random generator that is global: torch's, the device's, and Python's as numbers. Not NumPy's."""
+    """The state of every global generator: torch's, the device's, Python's as numbers. Not NumPy's."""
     version, numbers, gauss = random.getstate()
-    found = {"torch": torch.get_rng_state(), "python": torch.tensor([version, *numbers]),
-             "gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64)}
-    return found if device.type == "cpu" else found | {device.type: torch.get_device_module(device).get_rng_state()}
+    found = {
+        "torch": torch.get_rng_state(),
+        "python": torch.tensor([version, *numbers]),
+        "gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+    }
+    return (
+        found
+        if device.type == "cpu"
+        else found | {device.type: torch.get_device_module(device).get_rng_state()}
+    )
 
 
 def _pythons(generators: dict[str, Tensor]) -> tuple:
@@ -61,7 +70,7 @@ def tensors_of(model) -> dict[str, Tensor]:
 
 
 def write(path: Path, fill: Callable[[Path], object]) -> None:
-    """fill(new) in a folder of its own, flush it to the disk, rename: a kill or a power cut leaves the old file or the new one.
+    """fill(new) in a folder of its own, flush it, rename: a kill leaves the old file or the new one.
 
     ValueError where that folder's name is taken by something that this function did not make.
     """
@@ -83,12 +92,16 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 def _clear(beside: Path) -> None:
-    """Delete the folder of `write`, its mark last: of a deletion that is killed half-way, the rest is still known as ours."""
+    """Delete the folder of `write`, its mark last: what a kill leaves of it is still known as ours."""
     if not os.path.lexists(beside):
         return
     files = list(beside.iterdir()) if beside.is_dir() and not beside.is_symlink() else None
-    ours = files == [] or files and beside / MARK in files and all(stat.S_ISREG(file.lstat().st_mode) for file in files)
-    expect(ours, str(beside), "there, and not of this package's making", "move it away, or name another folder")
+    ours = files == []  # a kill before the mark was made
+    if files and beside / MARK in files:
+        ours = all(stat.S_ISREG(file.lstat().st_mode) for file in files)
+    expect(
+        ours, str(beside), "there, and not of this package's making", "move it away, or name another folder"
+    )
     for file in sorted(files, key=lambda file: file.name == MARK):
         file.unlink()
     beside.rmdir()
@@ -110,26 +123,33 @@ def _expect_own_metrics(folder: Path, rows: list[dict]) -> None:
         return
     kind = os.stat(path) if os.path.exists(path) else None
     regular = kind is not None and stat.S_ISREG(kind.st_mode)
-    expect(regular and kind.st_size <= len(own) and own.startswith(path.read_bytes()), str(path),
-           f"not of the {len(rows)} steps that {STATE} holds" if rows else f"there, and no {STATE} that goes with it",
-           "move or delete it, or name a new folder")
+    expect(
+        regular and kind.st_size <= len(own) and own.startswith(path.read_bytes()),
+        str(path),
+        f"not of the {len(rows)} steps that {STATE} holds"
+        if rows
+        else f"there, and no {STATE} that goes with it",
+        "move or delete it, or name a new folder",
+    )
 
 
 def expect_room(folder: Path, needed: int, what: str) -> None:
-    """Raise OSError unless the disk of a folder, which need not be there yet, has room for so many bytes more."""
+    """Raise OSError unless the disk of a folder, which need not be there, has room for so many bytes more."""
     there = next((above for above in (folder, *folder.absolute().parents) if above.exists()), folder)
     free = shutil.disk_usage(there).free
     if free < needed:
-        raise OSError(f"{folder} has room for {free / 1e6:.1f} MB and {what} takes {needed / 1e6:.1f} MB: make room, or name "
-                      "a folder on another disk")
+        raise OSError(
+            f"{folder} has room for {free / 1e6:.1f} MB and {what} takes {needed / 1e6:.1f} MB: make room, "
+            "or name a folder on another disk"
+        )
 
 
 def _bytes(model, optimizers: list[torch.optim.Optimizer], steps: int) -> int:
     """How large a state will be, at most."""
     size = sum(t.numel() * t.element_size() for t in tensors_of(model).values())
     for optimizer in optimizers:
-        of_weights = [key for key in KEPT[type(optimizer).__name__] if key != "step"]
-        size += sum(len(of_weights) * p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
+        copies = len([key for key in KEPT[type(optimizer).__name__] if key != "step"])
+        size += copies * sum(p.numel() * p.element_size() for p in _parameters(optimizer))
     return size + ROW * steps + 100_000  # the generators, and the names
 
 
@@ -147,17 +167,29 @@ def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 def _trained(model, optimizers: list[torch.optim.Optimizer]) -> list:
     """[[an optimiser's class, the names of its weights], …]: what the numbers in a state's names count."""
     names = {id(p): name for name, p in model.named_parameters()}
-    return [[type(optimizer).__name__, [names[id(p)] for group in optimizer.param_groups for p in group["params"]]]
-            for optimizer in optimizers]
+    return [
+        [type(optimizer).__name__, [names[id(p)] for p in _parameters(optimizer)]] for optimizer in optimizers
+    ]
 
 
-def save(folder: Path, model, optimizers: list[torch.optim.Optimizer], settings, rows: list[dict],
-         random_state: dict[str, Tensor]) -> None:
-    """Weights, optimisers, `generators` and the metrics so far to state.safetensors, then the metrics alone to metrics.jsonl.
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """In the order in which its state_dict counts them."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
-    Process 0 writes; where weights are sharded the others hand over their parts, so the file is the same for any number of
-    processes. settings: a dataclass, kept to refuse another run's state. OSError, with what is needed, where the disk does not
-    take it.
+
+def save(
+    folder: Path,
+    model,
+    optimizers: list[torch.optim.Optimizer],
+    settings,
+    rows: list[dict],
+    random_state: dict[str, Tensor],
+) -> None:
+    """All that a run needs to state.safetensors, then its metrics alone to metrics.jsonl.
+
+    Process 0 writes; where weights are sharded the others hand over their parts, so the file is the same for
+    any number of processes. settings: a dataclass, kept to refuse another run's state. OSError, with what is
+    needed, where the disk does not take it.
     """
     tensors = {f"model.{name}": t for name, t in tensors_of(model).items()}
     tensors |= {f"generator.{name}": t for name, t in random_state.items()}
@@ -170,8 +202,12 @@ def save(folder: Path, model, optimizers: list[torch.optim.Optimizer], settings,
         tensors[name] = tensor.cpu().contiguous() if first else tensor.new_empty(0)
     if not first:
         return
-    metadata = {"steps": str(len(rows)), "settings": json.dumps(asdict(settings)), "metrics": json.dumps(rows),
-                "optimizers": json.dumps(_trained(model, optimizers))}
+    metadata = {
+        "steps": str(len(rows)),
+        "metrics": json.dumps(rows),
+        "settings": json.dumps(asdict(settings)),
+        "optimizers": json.dumps(_trained(model, optimizers)),
+    }
     metadata["checksum"] = checksum(tensors, metadata)
     try:
         write(folder / STATE, lambda path: save_file(tensors, path, metadata))
@@ -179,16 +215,19 @@ def save(folder: Path, model, optimizers: list[torch.optim.Optimizer], settings,
     except (OSError, SafetensorError) as error:
         size = sum(t.nbytes for t in tensors.values()) / 1e6
         stands = "its last checkpoint stands" if (folder / STATE).exists() else "it holds no checkpoint yet"
-        raise OSError(f"{folder} did not take the checkpoint after step {len(rows)} ({error}); {stands}. Make room for {size:.1f} MB "
-                      "and run the same command again, or name another folder") from None
+        raise OSError(
+            f"{folder} did not take the checkpoint after step {len(rows)} ({error}); {stands}. Make room for "
+            f"{size:.1f} MB and run the same command again, or name another folder"
+        ) from None
 
 
 def load(folder: Path, model, optimizers: list[torch.optim.Optimizer], settings) -> list[dict]:
     """Load what `save` kept and return its metrics; [] in a fresh folder.
 
-    ValueError for another run's or a damaged state, and for files in the places of these two that are not of this run: model,
-    optimisers, generators and files are then as they were. OSError for a folder that cannot be written, or has no room for a
-    checkpoint: metrics.jsonl is written again here, before any step is taken.
+    ValueError for another run's or a damaged state, and for what stands in the place of these two files and
+    is not of this run: model, optimisers, generators and files are then as they were. OSError for a folder
+    that cannot be written, or has no room for a checkpoint: metrics.jsonl is written again here, before any
+    step is taken.
     """
     path, rows = folder / STATE, []
     there = os.path.lexists(path)
@@ -202,76 +241,111 @@ def load(folder: Path, model, optimizers: list[torch.optim.Optimizer], settings)
         try:
             write_metrics(folder, rows)
         except OSError as error:
-            raise OSError(f"{folder} cannot be written ({error}): name a folder of your own, on a disk with room") from None
+            raise OSError(
+                f"{folder} cannot be written ({error}): name a folder of your own, on a disk with room"
+            ) from None
     if there:
         with torch.no_grad():
             for name, t in tensors_of(model).items():
                 t.copy_(parallel.cut_like(tensors[f"model.{name}"], t))
         for optimizer, state in zip(optimizers, states):
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            optimizer.load_state_dict(
+                {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+            )
         _restore(random_state, next(model.parameters()).device)
     return rows
 
 
 def _read(path: Path, most: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All that a state of at most so many bytes holds, its checksum compared. ValueError for what is not whole, or no state."""
+    """All that a state of at most so many bytes holds. ValueError for what is not whole, or no state."""
     remedy = f"delete it and {METRICS} to begin again, or name a new folder"
     try:
         kind = os.stat(path)  # opening a pipe would wait for its other end
         expect(stat.S_ISREG(kind.st_mode), str(path), "a folder, a pipe or a device", remedy)
-        expect(kind.st_size <= most, str(path), f"{kind.st_size / 1e6:.0f} MB large, more than ten of this run's states", remedy)
+        expect(
+            kind.st_size <= most,
+            str(path),
+            f"{kind.st_size / 1e6:.0f} MB, more than ten of this run's states",
+            remedy,
+        )
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            lacking = [key for key in ("checksum", "metrics", "optimizers", "settings", "steps") if key not in metadata]
+            keys = ("checksum", "metrics", "optimizers", "settings", "steps")
+            lacking = [key for key in keys if key not in metadata]
             expect(not lacking, str(path), f"without {', '.join(lacking)}, so no state of `train`", remedy)
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}): {remedy}") from None
-    expect(metadata["checksum"] == checksum(tensors, metadata), str(path),
-           "damaged: its checksum is not that of what it holds", remedy)
+    expect(
+        metadata["checksum"] == checksum(tensors, metadata),
+        str(path),
+        "damaged: its checksum is not that of what it holds",
+        remedy,
+    )
     return tensors, metadata
 
 
-def _expect_own(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], model,
-                optimizers: list[torch.optim.Optimizer], settings) -> tuple[list[dict], list[dict], dict[str, Tensor]]:
-    """(metrics, each optimiser's state, the generators' states) where a state is this run's in every name, shape and dtype."""
+def _expect_own(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], model, optimizers: list, settings
+) -> tuple[list[dict], list[dict], dict[str, Tensor]]:
+    """(metrics, optimisers' states, generators' states) of a state that is this run's in every name."""
     remedy, device = "name a new folder, or delete this one", next(model.parameters()).device
     try:
         kept, trained, rows = (json.loads(metadata[key]) for key in ("settings", "optimizers", "metrics"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not as `save` writes it ({error}): delete it to begin again") from None
     expect(kept == asdict(settings), "folder", path.parent, f"it keeps a run with other settings: {remedy}")
-    expect(isinstance(rows, list) and str(len(rows)) == metadata["steps"], f"{path}: metrics",
-           f"not the {metadata['steps']} rows that it tells of", remedy)
+    expect(
+        isinstance(rows, list) and str(len(rows)) == metadata["steps"],
+        f"{path}: metrics",
+        f"not the {metadata['steps']} rows that it tells of",
+        remedy,
+    )
     for step, row in enumerate(rows):
         numbers = [row.get(key) for key in ("step", "tokens", "seconds")] if isinstance(row, dict) else []
-        expect(numbers[:1] == [step] and all(type(n) in (int, float) for n in numbers), f"{path}: metrics[{step}]",
-               f"no row of step {step}", remedy)
+        expect(
+            numbers[:1] == [step] and all(type(n) in (int, float) for n in numbers),
+            f"{path}: metrics[{step}]",
+            f"no row of step {step}",
+            remedy,
+        )
 
     own = {f"model.{name}": t for name, t in tensors_of(model).items()}
     theirs = {name: t for name, t in tensors.items() if name.startswith("model.")}
-    expect({name: t.shape for name, t in own.items()} == {name: t.shape for name, t in theirs.items()}, "folder", path.parent,
-           f"it keeps a run of a model of another shape: {remedy}")
-    expect(trained == _trained(model, optimizers), "folder", path.parent, f"it keeps a run that trains other weights: {remedy}")
+    shapes = [{name: tuple(t.shape) for name, t in some.items()} for some in (own, theirs)]
+    expect(
+        shapes[0] == shapes[1], "folder", path.parent, f"it keeps a run of a model of another shape: {remedy}"
+    )
+    expect(
+        trained == _trained(model, optimizers),
+        "folder",
+        path.parent,
+        f"it keeps a run that trains other weights: {remedy}",
+    )
     wanted = {name: [(tuple(t.shape), t.dtype)] for name, t in own.items()}
     wanted |= {f"generator.{name}": [(tuple(t.shape), t.dtype)] for name, t in generators(device).items()}
     wanted["generator.gauss"] = [((0,), torch.float64), ((1,), torch.float64)]
     wanted |= _optimizers_form(optimizers, {name.rsplit(".", 1)[0] for name in tensors})
-    elsewhere = f"generator.{device.type}"  # a run may go on on another device
-    lacking = [name for name in wanted if name not in tensors and name != elsewhere]
-    strange = [name for name in tensors if name not in wanted and not (name.startswith("generator.") and name.count(".") == 1)]
+    here = f"generator.{device.type}"  # a run may go on on another device
+    lacking = [name for name in wanted if name not in tensors and name != here]
+    strange = [name for name in tensors if name not in wanted and not re.fullmatch(r"generator\.\w+", name)]
     expect(not lacking, str(path), f"without {lacking[:1]}", remedy)
     expect(not strange, str(path), f"with {strange[:1]}, for which this run has no place", remedy)
     weights = {f"model.{name}" for name, _ in model.named_parameters()}
     for name, tensor in tensors.items():
         form = (tuple(tensor.shape), tensor.dtype)
-        expect(form in wanted.get(name, [form]), f"{path}: {name}", f"of shape {form[0]} and {form[1]}",
-               f"this run's is {' or '.join(f'{shape} and {dtype}' for shape, dtype in wanted.get(name, []))}: {remedy}")
-        learned = name in weights or name.startswith("optimizer.")
-        expect(not (learned and tensor.is_floating_point()) or bool(tensor.isfinite().all()), f"{path}: {name}",
-               "not made of finite numbers", remedy)
+        shape, dtype = wanted.get(name, [form])[0]
+        expect(
+            form in wanted.get(name, [form]),
+            f"{path}: {name}",
+            f"of shape {form[0]} and {form[1]}",
+            f"this run's is of shape {shape} and {dtype}: {remedy}",
+        )
+        learned = tensor.is_floating_point() and (name in weights or name.startswith("optimizer."))
+        finite = not learned or bool(tensor.isfinite().all())
+        expect(finite, f"{path}: {name}", "not made of finite numbers", remedy)
 
-    random_state = {name.removeprefix("generator."): t for name, t in tensors.items() if name.startswith("generator.")}
+    random_state = {name.split(".", 1)[1]: t for name, t in tensors.items() if name.startswith("generator.")}
     try:  # on generators that nobody uses
         random.Random().setstate(_pythons(random_state))
         for name in {"torch", device.type} & random_state.keys():
@@ -282,24 +356,26 @@ def _expect_own(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]
 
 
 def _optimizers_form(optimizers: list[torch.optim.Optimizer], there: set[str]) -> dict[str, list[tuple]]:
-    """Shape and dtype of each optimiser's tensors: all of a weight's, or none, for one that never had a gradient."""
+    """Shape and dtype of each optimiser's tensors: all of a weight's, or none: it had no gradient."""
     scalar = torch.promote_types(torch.get_default_dtype(), torch.float32)
     form = {}
     for o, optimizer in enumerate(optimizers):
-        for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"]):
-            if f"optimizer.{o}.{i}" in there:
-                form |= {f"optimizer.{o}.{i}.{key}": [((), scalar) if key == "step" else (tuple(p.shape), p.dtype)]
-                         for key in KEPT[type(optimizer).__name__]}
+        for i, p in enumerate(_parameters(optimizer)):
+            for key in KEPT[type(optimizer).__name__] if f"optimizer.{o}.{i}" in there else ():
+                form[f"optimizer.{o}.{i}.{key}"] = [
+                    ((), scalar) if key == "step" else (tuple(p.shape), p.dtype)
+                ]
     return form
 
 
-def _state_of(o: int, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+def _state_of(o: int, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> dict[int, dict]:
     """What `load_state_dict` of optimiser o takes, each tensor cut as its weight is."""
     state: dict[int, dict[str, Tensor]] = {}
-    for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+    for i, p in enumerate(_parameters(optimizer)):
         for key in KEPT[type(optimizer).__name__]:
             value = tensors.get(f"optimizer.{o}.{i}.{key}")
             if value is not None:
                 value = value.clone()  # what was read is the file's own memory
-                state.setdefault(i, {})[key] = parallel.cut_like(value, p) if value.shape == p.shape else value
+                mine = parallel.cut_like(value, p) if value.shape == p.shape else value
+                state.setdefault(i, {})[key] = mine
     return state

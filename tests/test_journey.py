@@ -231,10 +231,12 @@ def test_an_empty_argument_is_named(tmp_path, capsys, flag):
 @pytest.mark.parametrize("context", [1, 2])
 def test_a_model_that_reads_too_little_is_named(tmp_path, text, capsys, context):
     tokenizer = Tokenizer.train("a ship sails", 266)
-    config = Config(vocab_size=tokenizer.vocab_size, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=12, context=context)
+    shape = {"d_model": 8, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_ff": 12}
+    config = Config(vocab_size=tokenizer.vocab_size, context=context, **shape)
     hub.save(Transformer(config, 0), tokenizer, tmp_path / "short")
     assert run(tmp_path, "--text", str(text), "--from", str(tmp_path / "short")) == 2
-    assert f"short has a context of {context} tokens; give a model that reads 3 or more" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"short has a context of {context} tokens; give a model that reads 3 or more" in error
 
 
 def test_a_journey_may_be_made_again_in_its_own_folder(tmp_path, text):
@@ -250,7 +252,9 @@ def test_a_journey_may_be_made_again_in_its_own_folder(tmp_path, text):
 @pytest.mark.parametrize("theirs", ["another library's", "saved by hand", "in shards", "a page"])
 def test_what_a_journey_did_not_write_is_left_alone(tmp_path, text, capsys, theirs):
     folder = tmp_path / "build" / "journey"
-    hub.save(*hub.load("base"), folder, 200_000 if theirs == "in shards" else 10**9, by="minillm" if theirs == "saved by hand" else "minillm.journey")
+    shard_bytes = 200_000 if theirs == "in shards" else 10**9
+    by = "minillm" if theirs == "saved by hand" else "minillm.journey"
+    hub.save(*hub.load("base"), folder, shard_bytes, by)
     if theirs == "another library's":
         config = json.loads((folder / "config.json").read_text()) | {"transformers_version": "5.0"}
         (folder / "config.json").write_text(json.dumps(config))
@@ -276,7 +280,7 @@ def test_room_is_looked_for_before_training(tmp_path, text, capsys, monkeypatch)
 
 @pytest.mark.parametrize("where", ["model", "page", "both"])
 def test_a_disk_that_fills_up_meanwhile(tmp_path, text, capsys, monkeypatch, where):
-    """The model goes to the temporary folder, where that takes it; one line says where it is, and no half file is left."""
+    """The model goes to the temporary folder; one line says where it is; no half file is left."""
     real, other = hub.save_file, tmp_path / "other disk"
     other.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(other))
@@ -296,8 +300,8 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path, text, capsys, monkeypatch, whe
     assert run(tmp_path, "--text", str(text), "--steps", "2") == 2
     error = capsys.readouterr().err
     assert "No space left" in error and error.count("\n") == 1
-    said = {"model": f"The model is in {other}", "page": f"The model is in {tmp_path / 'build' / 'journey'}.", "both": "it is lost"}[where]
-    assert said in error
+    said = {"model": other, "page": f"{tmp_path / 'build' / 'journey'}."}
+    assert ("it is lost" if where == "both" else f"The model is in {said[where]}") in error
     if where != "both":
         hub.load(next(other.glob("journey-*")) if where == "model" else tmp_path / "build" / "journey")
     assert not list(tmp_path.rglob("*minillm-*")) and not list(tmp_path.rglob("*.part"))
@@ -312,10 +316,14 @@ def test_a_file_whose_name_is_not_utf8(tmp_path, text, capsys):
 
 
 LONG_ROWS = {
-    "a line": ('{"question": "' + "a" * 100_000 + '", "answer": "b"}', "line 1 is 100,030 characters long; a row has at most 100,000"),
-    "lines": ("\n" * 1_000_001 + "{}", "1,000,001 lines, and 1,000,000 can be read"), "bytes": (" " * 64_600_000, "65 MB, and 64 can be read"),
-    "a key twice": ('{"question": "a", "answer": "b", "answer": "c"}', "line 1 has the key 'answer' twice; write it once"),
-    "a key twice, written in two ways": ('{"question": "a", "answer": "b", "\\u0061nswer": "c"}', "line 1 has the key 'answer' twice"),
+    "a line": ('{"question": "' + "a" * 100_000 + '", "answer": "b"}',
+               "line 1 is 100,031 characters long; a row has at most 100,000"),
+    "lines": ("\n" * 1_000_001 + "{}", "1,000,001 lines, and 1,000,000 can be read"),
+    "bytes": (" " * 64_600_000, "65 MB, and 64 can be read"),
+    "a key twice": ('{"question": "a", "answer": "b", "answer": "c"}',
+                    "line 1 has the key 'answer' twice; write it once"),
+    "a key twice, in two spellings": ('{"question": "a", "answer": "b", "\\u0061nswer": "c"}',
+                                      "line 1 has the key 'answer' twice"),
 }
 
 

@@ -255,14 +255,15 @@ def one_step(folder, draw=None):
 
 def contents(folder):
     """Every name below a folder, and its bytes."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    found = folder.rglob("*")
+    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in found}
 
 
 def test_what_a_killed_run_left_is_cleared_away(tmp_path):
-    """A half-written file, of whatever name the library gave it; and a folder that a kill left before it was marked."""
+    """A half-written file, of whatever name; and a folder that a kill left before it was marked."""
     one_step(tmp_path)
     before = contents(tmp_path)
-    for left in ({resume.MARK: b"", ".tmpAbCdEf": before["state.safetensors"][:1000]}, {}):
+    for left in ({resume.MARK: b"", ".tmpAbCdEf": before[Path("state.safetensors")][:1000]}, {}):
         (tmp_path / resume.UNFINISHED).mkdir()
         for name, data in left.items():
             (tmp_path / resume.UNFINISHED / name).write_bytes(data)
@@ -271,10 +272,13 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path):
 
 
 THEIRS = {  # what lies in the folder of a new run, and what the error says
-    "metrics": ({"metrics.jsonl": b'{"loss": 1}\n'}, "metrics.jsonl is there, and no state.safetensors that goes with it: move"),
+    "metrics": ({"metrics.jsonl": b'{"loss": 1}\n'},
+                "metrics.jsonl is there, and no state.safetensors that goes with it: move"),
     "a folder for metrics": ({"metrics.jsonl/mine": b"1"}, "metrics.jsonl is there, and no"),
-    "a folder of our name": ({f"{resume.UNFINISHED}/thesis.tex": b"1"}, "not of this package's making: move it away"),
-    "a folder in a folder": ({f"{resume.UNFINISHED}/{resume.MARK}": b"", f"{resume.UNFINISHED}/a/b": b"1"}, "not of this"),
+    "a folder of our name": ({f"{resume.UNFINISHED}/thesis.tex": b"1"},
+                             "not of this package's making: move it away"),
+    "a folder in a folder": ({f"{resume.UNFINISHED}/{resume.MARK}": b"", f"{resume.UNFINISHED}/a/b": b"1"},
+                             "not of this package's making"),
 }
 
 
@@ -309,16 +313,17 @@ def test_other_metrics_beside_a_state_are_refused(tmp_path, change):
 
 
 def test_a_run_that_trains_other_weights_is_refused(tmp_path):
-    """One weight is frozen, and the next of its shape would take its momentum: the names are kept, and compared."""
+    """One weight is frozen; the next of its shape would take its momentum, were names not compared."""
     one_step(tmp_path)
     frozen = model()
     frozen.blocks[0].up.weight.requires_grad_(False)
     with pytest.raises(ValueError, match="it keeps a run that trains other weights: name a new folder"):
-        train(frozen, no_step, coefficient, Settings(1, lr=0.01, muon_lr=0.01), progress=False, folder=tmp_path)
+        settings = Settings(1, lr=0.01, muon_lr=0.01)
+        train(frozen, no_step, coefficient, settings, progress=False, folder=tmp_path)
 
 
 def test_room_is_looked_for_before_any_step(tmp_path, monkeypatch):
-    """A state of 2 matrices' worth and 3 of the rest, in MB: what is asked for is what is then written, and not twice as much."""
+    """What is asked for is what is then written, and a little more."""
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     with pytest.raises(OSError, match=r"run has room for 0.1 MB and a checkpoint takes 0.1 MB: make room"):

@@ -55,13 +55,15 @@ def check(args: argparse.Namespace, config) -> None:
     try:
         _check_out(Path(args.out))
         folder = hub.SHIPPED.get(args.start) or Path(args.start or "")
-        resume.expect_room(Path(args.out), BESIDE + (_bytes_of(folder) if args.start else _bytes_at_first(config)), "a model with its page")
+        needed = _bytes_of(folder) if args.start else _bytes_at_first(config)
+        resume.expect_room(Path(args.out), BESIDE + needed, "a model with its page")
     except BadFile:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # a loop of links is a RuntimeError
         raise BadFile(f"--out: {error}") from None
     if args.start and (context := _context_of(folder)) < 3:
-        raise BadFile(f"--from: {args.start} has a context of {context} tokens; give a model that reads 3 or more")
+        raise BadFile(f"--from: {args.start} has a context of {context} tokens; "
+                      "give a model that reads 3 or more")
 
 
 def _check_out(out: Path) -> None:
@@ -82,13 +84,15 @@ def _check_out(out: Path) -> None:
                 tempfile.TemporaryFile(dir=place).close()
         except OSError:
             raise BadFile(f"--out: {place} is not a folder that you may write; name another") from None
-    title = (Path(__file__).parents[1] / "show" / "journey.html").read_bytes().split(b"<title>")[1].split(b"</title>")[0]
+    template = (Path(__file__).parents[1] / "show" / "journey.html").read_bytes()
+    title = template.split(b"<title>")[1].split(b"</title>")[0]
     if os.path.lexists(page) and not (page.is_file() and title in page.open("rb").read(4096)):
         raise BadFile(f"--out: {page} is not a page that this command wrote; name another folder")
     hub.expect_own(folder, BY)
-    others = [] if (folder / "config.json").exists() or not folder.exists() else [f for f in folder.iterdir() if f.name[0] != "."]
-    if others:
-        raise BadFile(f"--out: {folder} holds {others[0].name}, which this command did not write; name another folder")
+    others = [file.name for file in folder.iterdir() if file.name[0] != "."] if folder.exists() else []
+    if others and not (folder / "config.json").exists():
+        raise BadFile(f"--out: {folder} holds {others[0]}, which this command did not write; "
+                      "name another folder")
 
 
 def _bytes_at_first(config) -> int:
@@ -98,11 +102,12 @@ def _bytes_at_first(config) -> int:
 
 
 def _bytes_of(folder: Path) -> int:
-    """Bytes, as float32, of the weights in a folder. 0 where there are none: `hub.load` says what is wrong with it."""
-    if not (folder / "config.json").is_file():
+    """Bytes, as float32, of a folder's weights. 0 where there are none: `hub.load` says what is wrong."""
+    config = folder / "config.json"
+    if not config.is_file():  # reading a pipe would wait for its other end
         return 0
     try:
-        halves = "float16" in (folder / "config.json").read_text(encoding="utf-8")  # bfloat16, too
+        halves = "float16" in config.read_text(encoding="utf-8")  # bfloat16, too
         return sum(file.stat().st_size for file in folder.glob("model*.safetensors")) * (2 if halves else 1)
     except (OSError, ValueError):
         return 0
@@ -111,7 +116,8 @@ def _bytes_of(folder: Path) -> int:
 def _context_of(folder: Path) -> float:
     """How many tokens a model reads; inf where `hub.load` will say what is wrong with it."""
     try:
-        return read_config(folder / "config.json").context if (folder / "config.json").is_file() else float("inf")
+        config = folder / "config.json"
+        return read_config(config).context if config.is_file() else float("inf")
     except (OSError, ValueError):
         return float("inf")
 
@@ -139,14 +145,15 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # arrows and other scripts, on a terminal that is not UTF-8 too
             stream.reconfigure(encoding="utf-8", errors="replace")
     parser = argparse.ArgumentParser(prog="journey", description="One small model from random weights through every stage that the package has.")
-    parser.error = lambda message: parser.exit(2, f"journey: {_one_line(message)} (--help tells what there is)\n")
+    parser.error = lambda message: parser.exit(2, f"journey: {_one_line(message)} (see --help)\n")
     parser.add_argument("--seed", type=int, default=0, help="draws of weights, batches and answers (default 0); the town stays the same")
     parser.add_argument("--scale", choices=sorted(SCALES), default="cpu", help="cpu: minutes on two cores; gpu: a larger model, longer")
     parser.add_argument("--from", dest="start", metavar="base|tuned|FOLDER", help="start from a shipped model, or from a folder that a journey kept")
     parser.add_argument("--text", metavar="FILE", help="your own text, UTF-8, in place of the town")
     parser.add_argument("--qa", metavar="FILE.jsonl", help='your own questions: {"question": …, "answer": …} a line')
     parser.add_argument("--prefs", metavar="FILE.jsonl", help='your own preferences: {"prompt": …, "chosen": …, "rejected": …} a line')
-    parser.add_argument("--out", default="build", metavar="FOLDER", help="where the page and the model go (default build)")
+    parser.add_argument("--out", default="build", metavar="FOLDER",
+                        help="where the page and the model go (default build)")
     parser.add_argument("--steps", type=int, help="pretraining steps, in place of the scale's")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     args = parser.parse_args(argv)
@@ -160,8 +167,10 @@ def main(argv: list[str] | None = None) -> int:
     out = Path(args.out)
     model_folder, page = out / "journey", out / "journey.html"
     journey = Journey(scale, args.seed, progress=not args.quiet)
-    names = {key: _shown(os.path.basename(path)) for key, path in (("text", args.text), ("qa", args.qa), ("prefs", args.prefs)) if path}
-    subtitle = f"On {' and '.join(names.values()) or 'the town'}, " + (f"starting from {_shown(args.start)}." if args.start else "from random weights.")
+    files = (("text", args.text), ("qa", args.qa), ("prefs", args.prefs))
+    names = {key: _shown(os.path.basename(path)) for key, path in files if path}
+    start = f"starting from {_shown(args.start)}." if args.start else "from random weights."
+    subtitle = f"On {' and '.join(names.values()) or 'the town'}, {start}"
 
     def keep(stopped: str = "") -> None:
         saved = False
@@ -172,7 +181,8 @@ def main(argv: list[str] | None = None) -> int:
                 saved = True
             write_page(journey, page, subtitle, stopped)
         except (OSError, ValueError) as error:  # the disk has filled up meanwhile
-            raise BadFile(f"{error}. " + (f"The model is in {model_folder}." if saved else _rescue(journey))) from None
+            where = f"The model is in {model_folder}." if saved else _rescue(journey)
+            raise BadFile(f"{error}. {where}") from None
 
     try:
         check(args, scale.config)

@@ -11,7 +11,7 @@ import stat
 
 from tqdm.auto import tqdm
 
-# Beyond them no journey could use the rows, and reading would take longer, and more memory, than one waits for.
+# Beyond them no journey could use the rows, and reading takes longer, and more memory, than one waits for.
 MOST_BYTES, MOST_LINES, LONGEST_LINE, MOST_BAD = 64_000_000, 1_000_000, 100_000, 1_000
 
 class BadFile(ValueError):
@@ -71,7 +71,8 @@ def _rows(path: str | os.PathLike, keys: tuple[str, ...]) -> list[tuple[int, tup
     text = read_text(path)
     _expect_at_most(MOST_LINES, text.count("\n"), name, "lines")
     lines = text.split("\n")  # not splitlines: JSON may hold U+2028 within a string
-    for number, line in enumerate(tqdm(lines, desc=f"reading {os.path.basename(name)}", delay=2, disable=None, leave=False), 1):
+    bar = tqdm(lines, desc=f"reading {os.path.basename(name)}", delay=2, disable=None, leave=False)
+    for number, line in enumerate(bar, 1):
         if line.strip():
             row, wrong = _row(line, keys)
             rows.append((number, row))
