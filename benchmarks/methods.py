@@ -114,17 +114,13 @@ def our_ppo(config: Config, prompts: list[list[int]], passes: int, steps: int, a
     if adapters:
         reference = lora.reference(lora.add_lora(model))
     both, generator = critic.PolicyAndCritic(model), torch.Generator().manual_seed(0)
-    waiting: Iterator[Batch] = iter(())
 
-    def draw(step: int) -> Batch:
-        nonlocal waiting
-        if step % passes == 0:
-            whole = ppo.draw(model, both.critic, reference, prompts, lambda batch: judge(batch.tokens, batch.response_mask), NEW,
-                             beta=0.05, lam=0.95, end=None, generator=generator)
-            waiting = ppo.minibatches(whole, len(prompts), passes, generator)
-        batch = next(waiting)
-        batch.pairs = int(batch.response_mask.sum())
-        return batch
+    def draw(step: int) -> Iterator[Batch]:
+        whole = ppo.draw(model, both.critic, reference, prompts, lambda batch: judge(batch.tokens, batch.response_mask), NEW,
+                         beta=0.05, lam=0.95, end=None, generator=generator)
+        for batch in ppo.minibatches(whole, len(prompts), passes, generator):
+            batch.pairs = int(batch.response_mask.sum())
+            yield batch
 
     def coefficient(batch: Batch, scores: torch.Tensor) -> torch.Tensor:
         logp, values = scores.chunk(2, 1)

@@ -171,6 +171,22 @@ def logprobs(model, tokens: Tensor, response_mask: Tensor | None = None, *, targ
     return torch.zeros(B, T, dtype=flat.dtype, device=flat.device).masked_scatter(response_mask, flat)
 
 
+def logprobs_of_logits(logits: Tensor, tokens: Tensor, response_mask: Tensor | None = None) -> Tensor:
+    """`logprobs` for whoever has the logits (B, T, V) already: (B, T), 0 where response_mask is False.
+
+    logits[:, t] predicts tokens[:, t + 1], as a model gives them: they are shifted here, and not before.
+    Of log [[[1, 3], [1, 1]]] and tokens [[0, 1]] it is [[0, log 3/4]]: the last place is not read.
+    For what was drawn at a temperature, or with top-k or top-p, give warp(logits, …).
+    Raises ValueError for logits of another shape or kind, and where `logprobs` does.
+    """
+    expect_tensor("logits", logits, "B T V", "float")
+    B, T, V = logits.shape
+    expect_tensor("tokens", tokens, "B T", "integer", B=B, T=T)
+    config = SimpleNamespace(vocab_size=V)
+    given = SimpleNamespace(hidden=lambda _: logits, logits=lambda some: some, config=config)
+    return logprobs(given, tokens, response_mask, held=logits.numel())  # in one piece: they are held anyway
+
+
 def all_logprobs(model, tokens: Tensor, response_mask: Tensor, *, temperature: float = 1.0, sequence: Tensor | None = None) -> Tensor:
     """log p of *every* next token, (B, V·T): column v·T + t is log p(v | tokens[b, <t]); 0 where response_mask is False.
 
@@ -238,6 +254,33 @@ def answer_logprobs(logprobs: Tensor, response_mask: Tensor) -> Tensor:
     logprobs = logprobs.where(response_mask, 0.0)
     expect_numbers("logprobs", logprobs.detach())
     return logprobs.sum(-1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """−Σ p log p at each place, in nats, (..., V) -> (...): entropy(zeros(4)) is log 4 = 1.386.
+
+    logits[:, t] is about the token behind t, so a response's mean is
+    masked_mean(entropy(logits)[:, :-1], response_mask[:, 1:]).
+    A token whose logit is −inf adds 0. Raises ValueError for a NaN, +inf, or a place where all are −inf.
+    """
+    logp = warp(logits)
+    return -(logp.exp() * logp.where(logp > -torch.inf, 0.0)).sum(-1)  # 0 · −inf would be NaN
+
+
+def masked_mean(values: Tensor, response_mask: Tensor, axis: int | None = None) -> Tensor:
+    """Mean of values (B, T) over all response tokens, one number; axis=1: over each row's, (B,).
+
+    [[1, 2, 9], [6, 9, 9]] with True on 1, 2 and 6: 3, and with axis=1 [1.5, 6]. The 9s are not read.
+    Raises ValueError for a row without a response token, a NaN on one, another shape or another axis.
+    """
+    expect_tensor("values", values, "B T", "float")
+    B, T = values.shape
+    expect_tensor("response_mask", response_mask, "B T", "bool", B=B, T=T)
+    expect_some_response(response_mask)
+    expect(axis is None or axis == 1, "axis", axis, "give 1 for each row's mean, None for one of all")
+    inside = values.where(response_mask, 0.0)  # a product would keep a NaN: 0 · NaN is NaN
+    expect_numbers("values", inside.detach())
+    return inside.sum(axis) / response_mask.sum(axis)
 
 
 def batch_windows(ids: Tensor, rows: int, length: int, generator: torch.Generator) -> Batch:

@@ -142,6 +142,8 @@ def agree(pressed: list[int], step: int, *tensors: Tensor | None) -> None:
     ValueError in every process if they differ; KeyboardInterrupt in every process if `pressed` is filled in one.
     """
     if size() == 1:
+        if pressed:
+            raise KeyboardInterrupt
         return
     values = [step]
     for t in tensors:
@@ -161,13 +163,22 @@ def agree(pressed: list[int], step: int, *tensors: Tensor | None) -> None:
 
 
 @contextmanager
-def pressed_keys() -> Iterator[list[int]]:
-    """Among several processes Ctrl-C fills a list in place of raising, so that all stop at one step (`agree`). Alone: Ctrl-C as ever."""
+def pressed_keys(patient: bool = False) -> Iterator[list[int]]:
+    """Ctrl-C fills a list in place of raising, so that a run stops where nothing is lost, and many processes at one step (`agree`).
+
+    Alone, and not patient, it raises as ever; patient, it raises when it is pressed a second time.
+    """
     pressed: list[int] = []
-    if size() == 1 or threading.current_thread() is not threading.main_thread():
+    if (size() == 1 and not patient) or threading.current_thread() is not threading.main_thread():
         yield pressed
         return
-    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+
+    def press(number, frame) -> None:
+        if pressed and size() == 1:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = signal.signal(signal.SIGINT, press)
     try:
         yield pressed
     finally:

@@ -1,22 +1,26 @@
 """Text to token ids and back: byte-level byte-pair encoding, and the marks that say who speaks.
 
-`learn_merges` and `apply_merges` are the algorithm, to be read; `Tokenizer` runs the same algorithm in the
-`tokenizers` library, for speed, and keeps Hugging Face's tokenizer.json. Left out: normalisation of any kind (every
-UTF-8 text comes back byte for byte), and chat templates as text (a special token is an id, never a string in a text).
+`learn_merges` is how `Tokenizer.train` learns; `apply_merges` is what `encode` computes, to be read: the `tokenizers`
+library runs it, for speed. Files are Hugging Face's tokenizer.json. Left out: normalisation of any kind (every UTF-8
+text comes back byte for byte), and chat templates as text (a special token is an id, never a string in a text).
 
 Source: Sennrich, Haddow, Birch 2016 (byte pairs); Radford et al. 2019 (bytes as the alphabet).
 """
 
 from __future__ import annotations
 
+import heapq
 import operator
 import os
-from collections import Counter
-from collections.abc import Iterable
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
+from tokenizers import Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tqdm.auto import tqdm
 
 from .expect import expect
 
@@ -24,7 +28,23 @@ SPECIALS = ("<|end|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>",
             "<|call|>", "<|/call|>", "<|reply|>", "<|/reply|>")
 END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END = range(len(SPECIALS))  # in tokenizers of this package
 SMALLEST = len(SPECIALS) + 256  # the marks and every byte
-PIECE = 20_000  # characters: long texts are encoded in pieces, on every core
+
+# GPT-2's expression (Radford et al. 2019), with an end to every run. A piece is a word, a run of signs or of white
+# space, and merges never cross its border. The longest words that people write have less than 200 letters, so the
+# bound changes no language; a page without a space would otherwise be one piece, and cost its length squared.
+LONGEST = 256
+PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+".replace("+", f"{{1,{LONGEST}}}")
+
+STRETCH = 20_000    # characters: what the library is given at once; it needs up to 100 bytes for each
+BATCH = 32          # stretches that are encoded together, on every core
+READ = 2_000_000    # characters, after which the words that were read are cut into pieces
+TABLE = 2_000_000   # letters in all the different pieces that are counted: about 250,000 pieces of English
+
+# White space behind something else always begins a new piece: no part of PATTERN goes on across it. For Python, not
+# for the library, \x1c to \x1f are white space too: they count as neither here.
+SPACE = r"[^\S\x1c-\x1f]"
+WORD = re.compile(r"\s*\S+(?:[\x1c-\x1f]\s*\S*)*|\s+")
+LAST_WORD = re.compile(rf"(?s).*\S(?={SPACE})")
 
 
 class Response(NamedTuple):
@@ -59,20 +79,34 @@ class Tokenizer:
         return [self.backend.token_to_id(special) for special in lacking]
 
     @classmethod
-    def train(cls, texts: str | Iterable[str], vocab_size: int = 512) -> Tokenizer:
-        """Learn vocab_size − 265 merges (9 special tokens and 256 bytes come first); fewer if the text has no more pairs."""
+    def train(cls, texts: str | Iterable[str], vocab_size: int = 512, *, joined: bool = False,
+              progress: bool = False) -> Tokenizer:
+        """Learn vocab_size − 265 merges (9 special tokens and 256 bytes come first); fewer if the text has no more pairs.
+
+        texts: a text, or any iterable of texts, read once; `joined` says that they are chunks of a single text, cut
+        anywhere. What is held in memory does not grow with the text: of the different pieces, the rarest are
+        forgotten when they are more than about 250,000 (see `_count_pieces`). ValueError for a lone surrogate.
+        """
         expect(isinstance(vocab_size, int) and vocab_size >= SMALLEST, "vocab_size", vocab_size,
                f"give at least {SMALLEST}: {len(SPECIALS)} special tokens and 256 bytes")
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        for text in texts:
-            _check_text(text)
+        texts = [texts] if isinstance(texts, str) else texts
         backend = Backend(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        backend.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
         backend.decoder = decoders.ByteLevel()
-        backend.train_from_iterator(texts, trainers.BpeTrainer(
-            vocab_size=vocab_size, special_tokens=list(SPECIALS), show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+        counts = _count_pieces([texts] if joined else ([text] for text in texts), backend.pre_tokenizer, progress)
+        vocab = {symbol: i for i, symbol in enumerate([*SPECIALS, *_letters()])}
+        merges: list[tuple[str, str]] = []
+        with tqdm(desc="merges", total=vocab_size - SMALLEST, delay=2, disable=not progress, leave=False) as bar:
+            for pair in _merges(counts) if vocab_size > SMALLEST else ():
+                merges.append(pair)
+                vocab.setdefault("".join(pair), len(vocab))  # two ways to the same symbol are one symbol
+                bar.update()
+                if len(vocab) == vocab_size:
+                    break
+        backend.model = models.BPE(vocab, merges)
+        backend.add_special_tokens(list(SPECIALS))
         return cls(backend)
 
     @classmethod
@@ -91,10 +125,19 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; digits one by one. encode("7+38") has four ids. ValueError if the text holds a lone surrogate."""
-        _check_text(text)
-        pieces = _pieces(text) if self.own else [text]  # another's may treat the beginning of a text apart
-        encodings = self.backend.encode_batch_fast(pieces, add_special_tokens=False)
-        return [i for encoding in encodings for i in encoding.ids]
+        return list(self.encode_iterable((text,)))
+
+    def encode_iterable(self, chunks: Iterable[str]) -> Iterator[int]:
+        """Ids of a text that comes in chunks, one after the other: those of the joined text, wherever it is cut.
+
+        What is held in memory does not grow with the text: about 60 MB at most. A tokenizer from elsewhere may treat
+        the beginning of a text apart, so for it the chunks are joined. ValueError as `encode`, when it gets there.
+        """
+        stretches = _stretches(chunks, self.backend.pre_tokenizer) if self.own else iter([_joined(chunks)])
+        same: dict[int, int] = {}  # an id that comes again is the same object: a list of them is a quarter as large
+        while batch := list(islice(stretches, BATCH)):
+            for encoding in self.backend.encode_batch_fast(batch, add_special_tokens=False):
+                yield from map(same.setdefault, encoding.ids, encoding.ids)
 
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         """Ids of each text, on every core: for many short texts."""
@@ -145,75 +188,172 @@ class Tokenizer:
 
 
 def learn_merges(chunks: Iterable[str], count: int) -> list[tuple[str, str]]:
-    """Byte-pair encoding, to be read: `count` times, join the commonest neighbours (ties: the older symbols first).
+    """Byte-pair encoding: `count` times, join the commonest neighbours (ties: the older symbols first).
 
+    chunks: pieces as `Tokenizer.chunks` gives them, or a Counter of them. Fewer merges where no more pairs are left.
     learn_merges(["aab", "aab", "ab"], 1) -> [("a", "b")]: ab stands three times, aa twice.
     """
     expect(isinstance(count, int) and count >= 0, "count", count, "give 0 or more")
-    words = {tuple(chunk): n for chunk, n in Counter(chunks).items()}
-    age = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}  # symbol -> order of birth
-    strange = sorted({letter for word in words for letter in word} - set(age))
+    counts = Counter(chunks)
+    strange = sorted(set().union(*counts) - set(_letters()))
     expect(not strange, "chunks", f"with {strange[:3]}", "give bytes as printable letters, as Tokenizer.chunks does")
-    merges: list[tuple[str, str]] = []
-    while len(merges) < count:
-        pairs: Counter = Counter()
-        for word, n in words.items():
-            for pair in zip(word, word[1:]):
-                pairs[pair] += n
-        if not pairs:
-            break
-        best = max(pairs, key=lambda pair: (pairs[pair], -age[pair[0]], -age[pair[1]]))
-        merges.append(best)
-        age.setdefault("".join(best), len(age))
-        words = _merged(words, best)
-    return merges
+    return list(islice(_merges(counts), count))
+
+
+def _merges(counts: Counter) -> Iterator[tuple[str, str]]:
+    """The merges, one by one, for as long as there are pairs. counts: how often each piece stands in the text."""
+    words = [list(piece) for piece in counts]               # each piece, as the symbols that it has by now
+    times = list(counts.values())
+    age = {letter: i for i, letter in enumerate(_letters())}  # symbol -> order of birth
+    pairs: Counter = Counter()                              # pair -> how often it stands in the text
+    where = defaultdict(set)                                # pair -> the words that hold it, or held it once
+    for w, word in enumerate(words):
+        for pair in zip(word, word[1:]):
+            pairs[pair] += times[w]
+            where[pair].add(w)
+
+    def entry(pair):
+        return -pairs[pair], age[pair[0]], age[pair[1]], pair
+
+    queue = [entry(pair) for pair in pairs]                 # the commonest first, of equals the oldest
+    heapq.heapify(queue)
+    while queue:
+        best = heapq.heappop(queue)
+        pair = best[-1]
+        if best != entry(pair):                             # it has become rarer since: back in line, if any is left
+            if pairs[pair]:
+                heapq.heappush(queue, entry(pair))
+            continue
+        if not pairs[pair]:
+            continue
+        yield pair
+        age.setdefault("".join(pair), len(age))
+        more = set()
+        for w in where.pop(pair):                           # nothing changes in any other word
+            old, (new, begins) = words[w], _join(words[w], pair)
+            # A join at old[i], old[i + 1] ends the pairs that begin at i − 1, i and i + 1. In the new word it stands
+            # one place further left for each join before it, and begins the pairs at j − 1 and j. A set: in abab,
+            # two joins touch the same pair.
+            for i in {i for begin in begins for i in (begin - 1, begin, begin + 1) if 0 <= i < len(old) - 1}:
+                pairs[old[i], old[i + 1]] -= times[w]
+            for j in {j for n, begin in enumerate(begins) for j in (begin - n - 1, begin - n) if 0 <= j < len(new) - 1}:
+                born = new[j], new[j + 1]
+                pairs[born] += times[w]
+                where[born].add(w)
+                more.add(born)
+            words[w] = new
+        for born in more:
+            heapq.heappush(queue, entry(born))
 
 
 def apply_merges(chunk: str, merges: list[tuple[str, str]]) -> list[str]:
     """The symbols of one chunk: apply the merges in the order in which they were learned."""
-    word = tuple(chunk)
+    word = list(chunk)
     for pair in merges:
-        word = _join(word, pair)
-    return list(word)
+        word, _ = _join(word, pair)
+    return word
 
 
-def _merged(words: dict, pair: tuple[str, str]) -> dict:
-    merged: Counter = Counter()
-    for word, n in words.items():
-        merged[_join(word, pair)] += n
-    return merged
+def _join(word: list[str], pair: tuple[str, str]) -> tuple[list[str], list[int]]:
+    """_join(["a", "a", "b"], ("a", "b")) -> (["a", "ab"], [1]): from left to right, and where each pair began."""
+    first, second = pair
+    joined, begins, done, i = [], [], 0, 0
+    for _ in range(word.count(first)):                      # looks at those places alone: most words are left as they are
+        i = word.index(first, i)
+        if i >= done and word[i + 1:i + 2] == [second]:
+            joined += word[done:i]
+            joined.append(first + second)
+            begins.append(i)
+            done = i + 2
+        i += 1
+    return joined + word[done:], begins
 
 
-def _join(word: tuple, pair: tuple[str, str]) -> tuple:
-    """_join(("a", "a", "b"), ("a", "b")) -> ("a", "ab"): from left to right."""
-    joined, i = [], 0
-    while i < len(word):
-        if word[i:i + 2] == pair:
-            joined.append(word[i] + word[i + 1])
-            i += 2
-        else:
-            joined.append(word[i])
-            i += 1
-    return tuple(joined)
+def _letters() -> list[str]:
+    """The 256 bytes as printable letters, in order."""
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _count_pieces(texts: Iterable[Iterable[str]], pre_tokenizer, progress: bool) -> Counter:
+    """How often each piece stands in texts that come in chunks.
+
+    The same word is cut into pieces once for READ characters, not each time that it stands there. When the different
+    pieces together have more than TABLE letters, the rarest are forgotten until half is left; should one come again,
+    it is counted from 0. So a piece may miss some of its count, and a rare one all of it: merges are made of what is
+    common. A text of fewer different pieces (a novel; the town) is counted exactly.
+    """
+    counts: Counter = Counter()
+    words: Counter = Counter()
+    read = 0
+
+    def cut_words():
+        for word, n in words.items():
+            for piece, _ in pre_tokenizer.pre_tokenize_str(word):
+                counts[piece] += n
+        words.clear()
+        if sum(map(len, counts)) > TABLE:
+            common, room = counts.most_common(), TABLE // 2
+            counts.clear()
+            for piece, n in common:
+                room -= len(piece)
+                if room < 0:
+                    break
+                counts[piece] = n
+
+    stretches = chain.from_iterable(_stretches(chunks, pre_tokenizer) for chunks in texts)
+    with tqdm(desc="reading", unit=" characters", unit_scale=True, delay=2, disable=not progress, leave=False) as bar:
+        for stretch in stretches:
+            words.update(WORD.findall(stretch))
+            bar.update(len(stretch))
+            read += len(stretch)
+            if read >= READ:
+                cut_words()
+                read = 0
+        cut_words()
+    return counts
+
+
+def _stretches(chunks: Iterable[str], pre_tokenizer) -> Iterator[str]:
+    """The joined chunks, cut anew into stretches of STRETCH characters or somewhat less, between two pieces."""
+    rest, enough = "", STRETCH
+    for chunk in chunks:
+        _check_text(chunk)
+        for i in range(0, len(chunk), STRETCH):
+            rest += chunk[i:i + STRETCH]
+            if len(rest) >= enough:
+                cut = _border(rest, pre_tokenizer)
+                if cut:
+                    yield rest[:cut]
+                rest = rest[cut:]
+                enough = max(STRETCH, 2 * len(rest))  # without a border (an older tokenizer.json): look again later
+    if rest:
+        yield rest
+
+
+def _border(text: str, pre_tokenizer) -> int:
+    """Where a text can be cut, as late as can be told: both parts alone have the pieces of the whole, whatever comes
+    behind it. 0 if nowhere. The text begins with a piece."""
+    if words := LAST_WORD.match(text):
+        return words.end()
+    # No white space behind something else: ask the library. How a piece ends depends on two characters behind it at
+    # most ('ll; two spaces). A run of white space must go on: what it gives up to a word behind it would be missed.
+    ends = [end for _, (_, end) in pre_tokenizer.pre_tokenize_str(text) if end <= len(text) - 2]
+    return next((end for end in reversed(ends) if not text[end - 1].isspace() or re.match(SPACE, text[end])), 0)
+
+
+def _joined(chunks: Iterable[str]) -> str:
+    """One text of its chunks."""
+    chunks = list(chunks)
+    for chunk in chunks:
+        _check_text(chunk)
+    return "".join(chunks)
 
 
 def _check_text(text: str) -> None:
     expect(isinstance(text, str), "text", type(text).__name__, "give a str")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"text[{error.start}] is a lone surrogate {text[error.start]!r}: read the file as UTF-8") from None
-
-
-def _pieces(text: str) -> list[str]:
-    """Cut a long text where no chunk is cut: before a space or newline that a letter follows."""
-    pieces, start = [], 0
-    while len(text) - start > PIECE:
-        cut = start + PIECE
-        while cut + 1 < len(text) and not (text[cut] in " \n" and text[cut + 1].isalpha()):
-            cut += 1
-        if cut + 1 >= len(text):
-            break
-        pieces.append(text[start:cut])
-        start = cut
-    return [*pieces, text[start:]]
+    for i in range(0, len(text), STRETCH):  # of a long text, no whole copy as bytes
+        try:
+            text[i:i + STRETCH].encode("utf-8")
+        except UnicodeEncodeError as error:
+            at = i + error.start
+            raise ValueError(f"text[{at}] is a lone surrogate {text[at]!r}: read the file as UTF-8") from None

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,17 +67,20 @@ class NonFinite(FloatingPointError):
         self.step, self.batch = step, batch
 
 
-def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Tensor], Tensor], settings: Settings, *,
+def train(model, draw: Callable[[int], Batch | Iterable[Batch]], coefficient: Callable[[Batch, Tensor], Tensor], settings: Settings, *,
           label: str = "train", progress: bool = True, folder: str | os.PathLike | None = None, scoring: dict | None = None,
           accumulate: int = 1, compile: bool = False, score: Callable | None = None) -> list[dict]:
     """Take settings.steps steps along E[F · ∇ log p(y|x)] and return one row of metrics for each.
 
-    draw(step) -> Batch; coefficient(batch, logprobs) -> F, (B,) or (B, T), where logprobs (B, T) carry no gradient.
+    draw(step) -> Batch, or several (PPO: the minibatches of one draw), a step each; it is asked again when they are used up.
+    coefficient(batch, logprobs) -> F, (B,) or (B, T), where logprobs (B, T) carry no gradient.
     A batch may hold `targets` and `sequence` (see logprobs; a score is given them too), `pairs` (see surrogate), and `metrics`, numbers
     by name for the step's row, which `coefficient` may add to. scoring: temperature, top_k, top_p that y was drawn with.
     score(model, tokens, response_mask) -> (B, S): what is scored in place of logprobs, S being T or a multiple of it: a reward on the
     last token of y, or log-probs and, behind them, a critic's values; F is then (B,) or (B, S).
-    folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them.
+    folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them. A checkpoint
+    is written when the batches of a draw are used up, never in between: what is left of a draw need not be kept. So Ctrl-C waits
+    for the end of the draw; pressed twice, it does not.
     accumulate: score a batch in so many pieces, one after the other, where it does not fit into memory. F still sees it whole,
     so every piece is scored twice: about a third more work. compile: score with torch.compile; where that fails, a line says so.
     On several processes (see `parallel`) each takes its share of the rows; accumulate, compile and their number may change
@@ -101,47 +104,57 @@ def train(model, draw: Callable[[int], Batch], coefficient: Callable[[Batch, Ten
     parallel.alike(model)
     begun, tokens = time.perf_counter() - (rows[-1]["seconds"] if rows else 0), rows[-1]["tokens"] if rows else 0
     first = parallel.rank() == 0
-    bar = tqdm(range(len(rows), settings.steps), initial=len(rows), total=settings.steps, desc=label,
-               disable=not (progress and first), mininterval=0.5)
+    bar = tqdm(initial=len(rows), total=settings.steps, desc=label, disable=not (progress and first), mininterval=0.5)
     model.train()
     scorer = None
     whole = True  # False while weights, optimisers and rows belong to different steps
-    kept, generators = len(rows), resume.generators(device)
-    with parallel.pressed_keys() as pressed:
+    kept, border, generators = len(rows), len(rows), resume.generators(device)  # border: the step that the last draw ended with
+    with parallel.pressed_keys(patient=folder is not None) as pressed:
         try:
-            for step in bar:
-                batch = draw(step).to(device)
-                parallel.agree(pressed, step, batch.tokens, batch.response_mask, getattr(batch, "targets", None), getattr(batch, "sequence", None))
-                scorer = _compiled(model, batch.tokens, settings.bf16) if compile and scorer is None else scorer or model
-                weight, logp = _gradients(scorer, batch, coefficient, score, scoring or {}, accumulate, settings.bf16, step, rows)
-                parallel.add_up_gradients(model)
-                norm = parallel.full(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
-                mask = _repeated(batch.response_mask, weight) if weight.ndim == 2 else torch.ones_like(weight, dtype=torch.bool)
-                norm, total, scored, F, count = torch.stack([  # one wait for the device
-                    norm, logp[:, :batch.tokens.shape[1]].sum(), batch.response_mask.sum(), weight.where(mask, 0).sum(), mask.sum()]).tolist()
-                if not math.isfinite(norm):
-                    _raise_non_finite(step, batch, rows, "gradient", torch.tensor(norm))
-                tokens += batch.tokens.numel()
-                row = {"step": step, "nll": -total / scored, "F": F / count, "grad_norm": norm, "rate": settings.rate(step),
-                       "tokens": tokens}
-                whole = False
-                for optimizer in optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["peak"] * row["rate"]
-                    optimizer.step()
-                    optimizer.zero_grad()
-                rows.append(row | getattr(batch, "metrics", {}) | {"seconds": round(time.perf_counter() - begun, 3)})
-                generators = resume.generators(device) if folder is not None else {}
-                whole = True
-                bar.set_postfix_str(f"{rows[-1]['nll']:.3f} nats/token" if score is None else f"score {-rows[-1]['nll']:.3f}", refresh=False)
-                if folder is not None and ((step + 1) % settings.save_every == 0 or step + 1 == settings.steps):
+            while len(rows) < settings.steps:
+                drawn = draw(len(rows))
+                for batch in [drawn] if isinstance(drawn, Batch) else drawn:
+                    step = len(rows)
+                    if step == settings.steps:
+                        break
+                    batch = batch.to(device)
+                    parallel.agree(pressed if step == border else [], step, batch.tokens, batch.response_mask,
+                                   getattr(batch, "targets", None), getattr(batch, "sequence", None))
+                    scorer = _compiled(model, batch.tokens, settings.bf16) if compile and scorer is None else scorer or model
+                    weight, logp = _gradients(scorer, batch, coefficient, score, scoring or {}, accumulate, settings.bf16, step, rows)
+                    parallel.add_up_gradients(model)
+                    norm = parallel.full(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
+                    mask = _repeated(batch.response_mask, weight) if weight.ndim == 2 else torch.ones_like(weight, dtype=torch.bool)
+                    norm, total, scored, F, count = torch.stack([  # one wait for the device
+                        norm, logp[:, :batch.tokens.shape[1]].sum(), batch.response_mask.sum(),
+                        weight.where(mask, 0).sum(), mask.sum()]).tolist()
+                    if not math.isfinite(norm):
+                        _raise_non_finite(step, batch, rows, "gradient", torch.tensor(norm))
+                    tokens += batch.tokens.numel()
+                    row = {"step": step, "nll": -total / scored, "F": F / count, "grad_norm": norm, "rate": settings.rate(step),
+                           "tokens": tokens}
+                    whole = False
+                    for optimizer in optimizers:
+                        for group in optimizer.param_groups:
+                            group["lr"] = group["peak"] * row["rate"]
+                        optimizer.step()
+                        optimizer.zero_grad()
+                    rows.append(row | getattr(batch, "metrics", {}) | {"seconds": round(time.perf_counter() - begun, 3)})
+                    whole = True
+                    shown = f"{rows[-1]['nll']:.3f} nats/token" if score is None else f"score {-rows[-1]['nll']:.3f}"
+                    bar.set_postfix_str(shown, refresh=False)
+                    bar.update()
+                expect(len(rows) > border, "draw", f"without a batch at step {border}", "give a Batch, or an iterable of one or more")
+                border, generators = len(rows), resume.generators(device) if folder is not None else {}
+                if folder is not None and (border // settings.save_every > kept // settings.save_every or border == settings.steps):
                     resume.save(folder, model, optimizers, settings, rows, generators)
-                    kept = len(rows)
+                    kept = border
         except KeyboardInterrupt:
             if folder is not None:
-                if whole and len(rows) > kept:
+                between = whole and len(rows) == border
+                if between and border > kept:
                     resume.save(folder, model, optimizers, settings, rows, generators)
-                where = f"kept in {folder}" if whole else f"in the middle of one, so {folder} keeps its last checkpoint"
+                where = f"kept in {folder}" if between else f"in the middle of a draw, so {folder} keeps its last checkpoint"
                 if first:
                     print(f"\nStopped after {len(rows)} of {settings.steps} steps; {where}. Run the same command again to go on.")
             raise

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -122,7 +122,14 @@ class Cache:
 
 
 class Attention(nn.Module):
-    """Causal self-attention with grouped queries and rotary positions."""
+    """Causal self-attention with grouped queries and rotary positions.
+
+    attention(x): (B, T, D) -> (B, T, D), at positions 0 .. T − 1, each token seeing itself and those before.
+    cos, sin (T, E/2) or (B, 1, T, E/2): rotations to other positions.
+    mask (T, S) or (B, 1, T, S): True where a query sees a key.
+    cache: keys and values of the tokens before x; it goes with cos and sin.
+    Raises ValueError for x longer than the context, and for a cache without rotations.
+    """
 
     def __init__(self, config: Config, layer: int):
         super().__init__()
@@ -137,7 +144,8 @@ class Attention(nn.Module):
             self.q_norm = nn.RMSNorm(c.d_head, eps=c.norm_eps)
             self.k_norm = nn.RMSNorm(c.d_head, eps=c.norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor | None, sin: Tensor | None, mask: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor | None = None, sin: Tensor | None = None,
+                mask: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         c, (B, T, _) = self.config, x.shape
         q = self.q(x).view(B, T, c.n_heads, c.d_head).transpose(1, 2)       # (B, H, T, E)
         k = self.k(x).view(B, T, c.n_kv_heads, c.d_head).transpose(1, 2)    # (B, K, T, E)
@@ -145,6 +153,8 @@ class Attention(nn.Module):
         if c.family.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary:
+            if cos is None:
+                cos, sin = self._from_the_start(x, cache)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)                           # (B, K, S, E)
@@ -155,9 +165,20 @@ class Attention(nn.Module):
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=c.n_heads != c.n_kv_heads)
         return self.o(out.transpose(1, 2).reshape(B, T, -1))                # (B, T, D)
 
+    def _from_the_start(self, x: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
+        """cos and sin of positions 0 .. T − 1, (T, E/2), as Transformer.hidden passes them."""
+        T, context = x.shape[1], self.config.context
+        expect(T <= context, "x", f"{T} long", f"the context is {context}: give fewer tokens")
+        expect(cache is None, "cos", "None beside a cache", "give the rotations to places behind the cache's")
+        cos, sin = rotations(replace(self.config, context=T))
+        return cos.to(x), sin.to(x)
+
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + SwiGLU(norm(x)): two writers to one residual stream."""
+    """x + attention(norm(x)), then x + SwiGLU(norm(x)): two writers to one residual stream.
+
+    block(x): (B, T, D) -> (B, T, D). The other arguments are those of Attention.
+    """
 
     def __init__(self, config: Config, layer: int):
         super().__init__()
@@ -170,7 +191,8 @@ class Block(nn.Module):
         self.up = Linear(c.d_model, c.d_ff, bias="up" in bias)
         self.down = Linear(c.d_ff, c.d_model, bias="down" in bias)
 
-    def forward(self, x: Tensor, cos: Tensor | None, sin: Tensor | None, mask: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor | None = None, sin: Tensor | None = None,
+                mask: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         x = x + self.attention(self.norm1(x), cos, sin, mask, cache)
         h = self.norm2(x)
         if self.attention.config.family.inner == "swiglu":

@@ -47,6 +47,7 @@ def i(*values):
 MASK = torch.tensor([[False, True, True], [False, True, False]])
 NONE = torch.tensor([[False, True, True], [False, False, False]])
 LOGP = f([0.0, -1.0, -2.0], [0.0, -3.0, 0.0])
+LOGITS = torch.zeros(2, 3, 5, dtype=torch.float64)
 TEACHER = -torch.ones(2, 6, dtype=torch.float64)
 LOGP_NAN = f([0.0, NAN, -2.0], [0.0, -3.0, 0.0])
 TOKENS = i([1, 2, 0], [1, 0, 0])
@@ -211,6 +212,37 @@ CASES = {
         ("mask", lambda: logprob.answer_logprobs(LOGP, MASK.T), r"response_mask is of shape \(3, 2\)"),
         ("all-masked row", lambda: logprob.answer_logprobs(LOGP, NONE), r"response_mask\[1\] is False"),
         ("NaN", lambda: logprob.answer_logprobs(LOGP_NAN, MASK), r"logprobs\[0, 1\] is nan"),
+    ],
+    "logprob.logprobs_of_logits": [
+        ("rank", lambda: logprob.logprobs_of_logits(LOGP, TOKENS, MASK),
+         r"logits is of shape \(2, 3\): give shape \(B, T, V\)"),
+        ("whole numbers", lambda: logprob.logprobs_of_logits(LOGITS.long(), TOKENS, MASK),
+         "logits is of dtype torch.int64"),
+        ("shifted before", lambda: logprob.logprobs_of_logits(LOGITS[:, :-1], TOKENS, MASK),
+         "tokens is of shape .* its T must be 2"),
+        ("token outside", lambda: logprob.logprobs_of_logits(LOGITS[..., :2], TOKENS, MASK),
+         "from 0 to 2: ids run from 0 to 1"),
+        ("shape of the mask", lambda: logprob.logprobs_of_logits(LOGITS, TOKENS, MASK[:1]),
+         r"response_mask is of shape \(1, 3\)"),
+        ("all-masked row", lambda: logprob.logprobs_of_logits(LOGITS, TOKENS, NONE),
+         r"response_mask\[1\] is False everywhere"),
+        ("the first token", lambda: logprob.logprobs_of_logits(LOGITS, TOKENS, ~MASK),
+         r"response_mask\[:, 0\] is True"),
+    ],
+    "logprob.entropy": [
+        ("a list", lambda: logprob.entropy([0.0]), "logits is list: give a float tensor"),
+        ("whole numbers", lambda: logprob.entropy(TOKENS), "logits is .*give a float tensor"),
+        ("NaN", lambda: logprob.entropy(LOGP_NAN), r"logits.*\[0\] is nan"),
+        ("no token allowed", lambda: logprob.entropy(f([0.0, 1.0], [-INF, -INF])), r"logits.*\[1\] is -inf"),
+    ],
+    "logprob.masked_mean": [
+        ("rank", lambda: logprob.masked_mean(LOGP[0], MASK[0]), r"values is of shape \(3,\): give shape"),
+        ("whole numbers", lambda: logprob.masked_mean(TOKENS, MASK), "values is of dtype torch.int64"),
+        ("shape of the mask", lambda: logprob.masked_mean(LOGP, MASK[:1]), r"response_mask is of shape \(1"),
+        ("a row without a response", lambda: logprob.masked_mean(LOGP, NONE), r"response_mask\[1\] is False"),
+        ("the same, by rows", lambda: logprob.masked_mean(LOGP, NONE, 1), r"response_mask\[1\] is False"),
+        ("NaN", lambda: logprob.masked_mean(LOGP_NAN, MASK), r"values\[0, 1\] is nan"),
+        ("axis", lambda: logprob.masked_mean(LOGP, MASK, axis=0), "axis is 0: give 1 for each row's mean"),
     ],
     "logprob.batch_turns": [
         ("none", lambda: logprob.batch_turns([]), "conversations is empty"),
@@ -619,17 +651,27 @@ CASES = {
     "grpo.advantages": [
         ("a group of one", lambda: grpo.advantages(f(1.0, 2.0, 3.0), i(0, 0, 4)), r"group is \[4\], with one answer each"),
         ("NaN", lambda: grpo.advantages(f(1.0, NAN), i(0, 0)), r"rewards\[1\] is nan"),
+        ("no eps", lambda: grpo.advantages(f(1.0, 1.0), i(0, 0), eps=0.0), "eps is 0.0: give a small"),
+        ("NaN eps", lambda: grpo.advantages(f(1.0, 1.0), i(0, 0), eps=NAN), "eps is nan"),
     ],
     "grpo.coefficient": [
         ("advantages a token", lambda: grpo.coefficient(LOGP, MASK, LOGP, LOGP), "advantages is of shape"),
         ("no reference", lambda: grpo.coefficient(LOGP, MASK, LOGP, f(1.0, 2.0), beta=0.1), "reference is NoneType"),
         ("clip", lambda: grpo.coefficient(LOGP, MASK, LOGP, f(1.0, 2.0), clip_high=-1.0), r"clip, clip_high is \(0.2, -1.0\)"),
+        ("a group too few", lambda: grpo.coefficient(LOGP, MASK, LOGP, f(1.0, 2.0), group=i(0)),
+         r"group is of shape \(1,\)"),
+        ("two divisors",
+         lambda: grpo.coefficient(LOGP, MASK, LOGP, f(1.0, 2.0), average=False, group=i(0, 0)),
+         "average is False: leave it out with group"),
     ],
     "grpo.loss": [
         ("old", lambda: grpo.loss(LOGP, MASK, LOGP[:1], f(1.0, 2.0)), "old is of shape"),
+        ("a group of floats", lambda: grpo.loss(LOGP, MASK, LOGP, f(1.0, 2.0), group=f(0.0, 0.0)),
+         "group is of dtype"),
     ],
     "grpo.draw": [
         ("one answer each", lambda: grpo.draw(MODEL, [[1]], lambda b: f(1.0), 3, n=1), "with one answer each"),
+        ("eps", lambda: grpo.draw(MODEL, [[1]], lambda b: f(1.0, 2.0), 3, n=2, eps=-1.0), "eps is -1.0"),
     ],
     "questions.held_out": [
         ("all", lambda: questions.held_out("a", 1, 0), "share is 1: give a share"),
@@ -752,8 +794,8 @@ ELSEWHERE = {
     "train.NonFinite": "an error",
     "own.BadFile": "an error",
     "tokenizer.apply_merges": "any text and any merges have an answer",
-    "transformer.Attention": "a part: Transformer checks what reaches it",
-    "transformer.Block": "a part: Transformer checks what reaches it",
+    "transformer.Attention": "a part: Transformer checks what reaches it; called alone, test_transformer",
+    "transformer.Block": "a part: Transformer checks what reaches it; called alone, test_transformer",
     "transformer.make_norm": "takes a Config, which is checked",
     "rope.rotations": "takes a Config, which is checked",
     "rope.rotate": "a part: Transformer checks what reaches it",

@@ -50,19 +50,15 @@ def ppo_case(model, whole, other=None):
     """8 answers, two passes in minibatches of 3, 3 and 2; value clip, KL in the reward."""
     both, other = critic.PolicyAndCritic(model), Tiny(7, **SHAPE) if other is None else other
     both.critic.double()
-    waiting = iter(())
 
     def draw(step):
-        nonlocal waiting
-        if step % 6 == 0:
-            g = torch.Generator().manual_seed(step)
-            with whole():
-                batch = ppo.draw(model, both.critic, other, PROMPTS, rewards, 4, beta=0.1, n=2, generator=g)
-            batch.metrics = {"reward": float(batch.rewards.mean())}
-            waiting = ppo.minibatches(batch, 3, 2, g)
-        batch = next(waiting)
-        batch.pairs = int(batch.response_mask.sum())
-        return batch
+        g = torch.Generator().manual_seed(step)
+        with whole():
+            batch = ppo.draw(model, both.critic, other, PROMPTS, rewards, 4, beta=0.1, n=2, generator=g)
+        batch.metrics = {"reward": float(batch.rewards.mean())}
+        for some in ppo.minibatches(batch, 3, 2, g):
+            some.pairs = int(some.response_mask.sum())
+            yield some
 
     def coefficient(batch, scores):
         logp, values = scores.chunk(2, 1)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import PROMPTS, Table, Tiny, V
-from minillm.logprob import Batch, answer_logprobs, batch_pairs, batch_windows, logprobs, text_nats, warp
+from minillm.logprob import Batch, answer_logprobs, batch_pairs, batch_windows, entropy, logprobs
+from minillm.logprob import logprobs_of_logits, masked_mean, text_nats, warp
 
 INF = math.inf
 
@@ -99,6 +100,63 @@ def test_an_answers_log_p_is_a_sum_even_where_a_masked_place_is_not_a_number():
     whole = answer_logprobs(logp, torch.tensor([[False, True, True, False]]))
     whole.sum().backward()
     assert whole.item() == -3 and logp.grad.tolist() == [[0, 1, 1, 0]]
+
+
+# --- from logits, and for the log ---------------------------------------------------------------------------
+
+
+def test_logits_are_scored_as_their_model_is():
+    """Holes in the mask, padding, no mask: values and every weight's gradient are those of `logprobs`."""
+    model = Tiny(vocab_size=11)
+    batch = batch_pairs([([1, 2], [3, 4, 0]), ([5], [6, 7, 8, 9, 0]), ([1, 1, 1], [2])])
+    batch.response_mask[1, 3] = False                                                  # a tool wrote this one
+    for mask in (batch.response_mask, None):
+        whole = logprobs(model, batch.tokens, mask)
+        apart = logprobs_of_logits(model(batch.tokens), batch.tokens, mask)
+        assert torch.allclose(apart, whole, rtol=0, atol=1e-12) and (apart == 0).equal(whole == 0)
+        weight = torch.linspace(-1, 2, whole.numel(), dtype=torch.float64).view_as(whole)
+        weights = list(model.parameters())
+        for a, b in zip(*(torch.autograd.grad((weight * x).sum(), weights) for x in (apart, whole))):
+            assert torch.allclose(a, b, rtol=0, atol=1e-12 * max(1.0, float(b.abs().max())))
+
+
+def test_logits_by_hand():
+    """Odds 1 : 3, then 7 : 1, for tokens 0 and 1; [1, 0] behind a 0: 3/4, 7/8. The last place is not read."""
+    logits = torch.tensor([[[1.0, 3], [7, 1], [math.nan, math.nan]]]).log()
+    found = logprobs_of_logits(logits, torch.tensor([[0, 1, 0]])).exp()
+    assert found[0].tolist() == pytest.approx([1, 3 / 4, 7 / 8])
+    assert logprobs_of_logits(logits[:, :2].half(), torch.tensor([[0, 1]])).dtype == torch.float32
+    warped = logprobs_of_logits(warp(logits[:, :2], 0.5), torch.tensor([[0, 1]])).exp()
+    assert warped[0].tolist() == pytest.approx([1, 9 / 10])                            # 3² of 1² + 3²
+
+
+def test_entropy_by_hand():
+    """Four alike: log 4. One sure: 0. A half, two quarters, one forbidden: 1.5 log 2, with its gradient."""
+    assert entropy(torch.zeros(4)).item() == pytest.approx(math.log(4))
+    logits = torch.tensor([[[0.5, 0.25, 0.25, 0], [0, 1, 0, 0]]], dtype=torch.float64).log().requires_grad_()
+    H = entropy(5 + logits)
+    assert H.shape == (1, 2) and H[0].tolist() == pytest.approx([1.5 * math.log(2), 0])
+    H.sum().backward()
+    assert logits.grad.isfinite().all()
+    # dH/dz = −p·(log p + H): −½·(−log 2 + 1.5 log 2) on the half
+    assert logits.grad[0, 0].tolist() == pytest.approx([x * math.log(2) for x in (-0.25, 0.125, 0.125, 0)])
+
+
+def test_entropy_is_of_what_comes_behind_a_place():
+    """The docstring's mean over a response, [1, 2] behind [2]: of the walk's rows 2 and 1."""
+    batch = batch_pairs([([2], [1, 2])])
+    H = [-(row.exp() * row).sum().item() for row in WALK.table.detach()]
+    mean = masked_mean(entropy(WALK.table[batch.tokens])[:, :-1], batch.response_mask[:, 1:])
+    assert mean.item() == pytest.approx((H[2] + H[1]) / 2)
+
+
+def test_masked_mean_by_hand():
+    """1, 2 and 6: 3 over all, 1.5 and 6 of the rows. What is masked out may be NaN, and gets no gradient."""
+    values = torch.tensor([[1, 2, math.nan], [6, -INF, 9]], requires_grad=True)
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    assert masked_mean(values, mask).item() == 3 and masked_mean(values, mask, axis=1).tolist() == [1.5, 6]
+    masked_mean(values, mask).backward()
+    assert torch.allclose(values.grad, mask / 3)
 
 
 # --- in chunks ------------------------------------------------------------------------------------------------------------------

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
+import re
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from minillm import hub
 from minillm.journey import preferences
-from minillm.journey.preferences import PERSON, Ranked, asked, compare, demonstrations, gaps, interval, learn_reward, pairs_of, prefer, reinforce
+from minillm.journey.__main__ import write_summary
+from minillm.journey.pipeline import travel_town
+from minillm.journey.preferences import PERSON, Ranked, asked, compare, demonstrations, gaps, interval, learn_reward, pairs_of, prefer, put_aside, reinforce, weigh
+from minillm.journey.quiz import Quiz
+from minillm.journey.stages import SCALES, Journey
 from minillm.logprob import answer_logprobs, batch_pairs, logprobs
 from minillm.methods import dpo
+from minillm.worlds.sums import Sums
 from minillm.worlds.town import Town
 
 TOWN, RATES = Town(0), {"lr": 1e-3, "muon_lr": 0.003}
@@ -78,8 +87,121 @@ def test_ppo_raises_the_reward_that_it_is_given(shipped):
     model, tokenizer = copy.deepcopy(shipped[0]), shipped[1]
     prompts = [tokenizer.prompt(q.prompt) for q in asked(TOWN, False, random.Random(0))[:48]]
     rows = reinforce(model, shipped[0], lambda batch: -batch.response_mask.sum(1) / 10, prompts, 8, RATES, 0, tokenizer.end, beta=0.01, progress=False)
-    assert rows[-1]["tokens written"] < rows[0]["tokens written"] - 3 and rows[-1]["reward"] > rows[0]["reward"] + 0.3
+    rows = [row for row in rows if "reward" in row]  # a draw's first minibatch
+    assert len(rows) == 8 and rows[-1]["tokens written"] < rows[0]["tokens written"] - 3 and rows[-1]["reward"] > rows[0]["reward"] + 0.3
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-3) and rows[-1]["kl"] > 0.1
+
+
+def test_ppo_goes_on_after_a_kill_in_the_middle_of_a_draw(shipped, tmp_path):
+    """Policy, critic and both optimisers end bit for bit where an unbroken run ends: a draw's minibatches are drawn again."""
+    tokenizer = shipped[1]
+    prompts = [tokenizer.prompt(q.prompt) for q in asked(TOWN, False, random.Random(0))[:8]]
+
+    def ppo(folder, die=None):
+        calls = []
+
+        def reward(batch):
+            calls.append(1)
+            return -batch.response_mask.sum(1) / 10
+
+        model, real = copy.deepcopy(shipped[0]), torch.optim.AdamW.step
+
+        def step(self, *rest):  # a draw is four steps: the third of the second draw never comes
+            calls.append("step")
+            if die and calls.count("step") == 7:
+                raise SystemExit
+            return real(self, *rest)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", step)
+            reinforce(model, shipped[0], reward, prompts, 3, RATES | {"save_every": 1}, 0, tokenizer.end, answers=8, rows=4,
+                      beta=0.1, progress=False, folder=folder)
+        return model
+
+    unbroken = ppo(tmp_path / "unbroken")
+    with pytest.raises(SystemExit):
+        ppo(tmp_path / "broken", die=True)
+    resumed = ppo(tmp_path / "broken")
+    assert all(torch.equal(a, b) for a, b in zip(unbroken.parameters(), resumed.parameters()))
+    states = [load_file(tmp_path / which / "state.safetensors") for which in ("unbroken", "broken")]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0] if not key.startswith("generator"))
+
+
+def test_a_standardised_judge_orders_as_before(shipped, ranked):
+    """Mean 0 and variance 1 over the answers given; every difference is the old one over the old deviation (float32: 1e-4)."""
+    learned, _ = learn_reward(shipped[0], ranked, 8, {"lr": 1e-2, "muon_lr": 0.01}, 0, progress=False)
+    pairs = pairs_of(ranked)[:40]
+    batch = batch_pairs([(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs])
+    with torch.no_grad():
+        before = learned(batch.tokens, batch.response_mask)
+        learned.standardise(batch.tokens, batch.response_mask)
+        learned.standardise(batch.tokens, batch.response_mask)  # twice is once
+        after = learned(batch.tokens, batch.response_mask)
+    assert float(after.mean()) == pytest.approx(0, abs=1e-5) and float(after.std()) == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(after, (before - before.mean()) / before.std(), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="tokens is answers that all get one reward: give two or more that differ"):
+        learned.standardise(batch.tokens[:1].repeat(3, 1), batch.response_mask[:1].repeat(3, 1))
+
+
+def test_questions_put_aside_are_of_other_facts():
+    """To choose by and to report on: no fact on both sides, none lost, and the same whatever the seed of a run."""
+    held = asked(TOWN, True, random.Random("held out"))
+    choosing, reported = put_aside(held)
+    assert len(choosing) + len(reported) == len(held) and not {q.key for q in choosing} & {q.key for q in reported}
+    assert len(choosing) > 40 and len(reported) > 80
+    again = put_aside(asked(TOWN, True, random.Random(5)))
+    assert {q.key for q in again[0]} == {q.key for q in choosing}
+
+
+def test_several_answers_to_a_question_are_averaged(shipped):
+    """A number for each question: the mean over its answers, so three answers to one question are not three questions."""
+    questions = asked(TOWN, True, random.Random("held out"))[:6]
+    found = weigh(*(shipped[0],) * 2, None, shipped[1], questions, 0, n=3)
+    assert {len(values) for values in found.values()} == {6}
+    assert all(round(3 * value) == pytest.approx(3 * value) for value in found["right"])
+    assert all(abs(value) < 1e-3 for value in found["KL (nats)"])
+
+
+@pytest.fixture(scope="module")
+def travelled(shipped):
+    """The preference stages with few steps and the real questions; enough to see every cell of the last table filled."""
+    journey = Journey(replace(SCALES["cpu"], tuning_steps=8, draws=4), seed=0, progress=False)
+    journey.model, journey.tokenizer = copy.deepcopy(shipped[0]), shipped[1]
+    training, held = (Sums(0).questions("compare", 40, side, random.Random(0)) for side in (False, True))
+    travel_town(journey, TOWN, Quiz(training, held[:20]))
+    return journey
+
+
+def test_what_is_kept_is_the_best_of_what_was_considered(travelled):
+    """By learned reward − β·KL on the questions to choose by; and the model that is kept is the policy of that name."""
+    last = travelled.stages[-1]
+    name, *_ = travelled.verdict.removeprefix("Kept: ").split(". ")
+    values = {who: float(value.replace('−', '-')) for who, value in re.findall(r"(imitation|PPO after \d+ draws|DPO) (−?\d+\.\d+)", last.notes[1])}
+    assert set(values) == {"imitation", "DPO", *(f"PPO after {n} draws" for n in range(1, 5))}
+    assert values[name] == max(values.values()) and travelled.policies["kept"]["name"] == name
+    found = {who: {name: pytest.approx(travelled.policies[who][name]) for name in ("gold", "right", "kl")} for who in ("ppo", "dpo", "imitation")}
+    same = {"DPO": "dpo", "PPO after 4 draws": "ppo", "imitation": "imitation"}.get(name)
+    assert same is None or found[same] == {k: travelled.policies["kept"][k] for k in ("gold", "right", "kl")}
+
+
+def test_the_last_table_compares_them_all(travelled):
+    header, *rows = travelled.stages[-1].table
+    assert header[1:] == ["before imitation", "imitation", "PPO", "DPO", "kept"]
+    cells = {row[0]: row[1:] for row in rows}
+    assert {"gold reward", "learned reward", f"learned reward − {preferences.BETA}·KL", "KL (nats)", "right"} <= set(cells)
+    assert all(cell == "–" for name, row in cells.items() for cell in row[:1] if "learned" in name or "KL" in name)
+    assert "–" not in [cell for row in cells.values() for cell in row[1:]]
+
+
+def test_the_summary_holds_what_the_page_shows(travelled, tmp_path):
+    write_summary(travelled, tmp_path / "summary.json", "On the town.")
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert [s["name"] for s in summary["stages"]] == [s.name for s in travelled.stages]
+    assert all({"name", "x", "y", "F", "seconds", "scores", "table", "notes", "samples", "curve"} <= set(s) and s["seconds"] > 0 for s in summary["stages"])
+    for who in ("imitation", "ppo", "dpo", "kept"):
+        assert {"gold", "right", "kl"} <= set(summary[who]) and 0 <= summary[who]["right"] <= 1
+    assert abs(summary["imitation"]["kl"]) < 1e-3 and summary["verdict"] == travelled.verdict
 
 
 def test_the_first_minibatch_is_on_policy(shipped, ranked):

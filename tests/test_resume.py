@@ -166,7 +166,7 @@ def test_a_real_ctrl_c(tmp_path):
     def work():
         sys.stdout = open(said, "w", encoding="utf-8")
         try:
-            run(tmp_path / "broken", lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 5 else careless(step))
+            run(tmp_path / "broken", lambda step: (careless(step), step == 5 and os.kill(os.getpid(), signal.SIGINT))[0])
         except KeyboardInterrupt:
             sys.stdout.close()
             return 0
@@ -175,6 +175,60 @@ def test_a_real_ctrl_c(tmp_path):
     assert in_child(work) == 0
     assert f"Stopped after 5 of 9 steps; kept in {tmp_path / 'broken'}. Run the same command again" in said.read_text(encoding="utf-8")
     assert torch.equal(weights(run(tmp_path / "broken")), weights(run(None)))
+
+
+def several(step, at=None, error=SystemExit):
+    """A draw of three batches, made when they are asked for; `error` comes before batch number `at` of the run."""
+    whole = [careless(step) for _ in range(3)]
+    for i, batch in enumerate(whole):
+        if step + i == at:
+            raise error
+        yield batch
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("at", range(9))
+def test_a_draw_of_several_batches_goes_on_bit_for_bit(tmp_path, at, error):
+    """Killed before any of its batches: the state is that of the last draw that was used up, and the draw is made again."""
+    unbroken = run(tmp_path / "unbroken", several)
+    with pytest.raises(error):
+        run(tmp_path / "broken", lambda step: several(step, at, error))
+    asked = []
+    resumed = run(tmp_path / "broken", lambda step: asked.append(step) or several(step))
+    assert asked == list(range(at - at % 3, 9, 3))
+    assert torch.equal(weights(resumed), weights(unbroken))
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_in_the_middle_of_a_draw(tmp_path, presses):
+    """Pressed once, the draw is used up and kept; pressed twice, it stops at once, and the draw before it stands."""
+    said = tmp_path / "said"
+
+    def pressed(step):
+        for i, batch in enumerate(several(step)):
+            if step == 3 and i == 1:
+                for _ in range(presses):
+                    os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    def work():
+        sys.stdout = open(said, "w", encoding="utf-8")
+        try:
+            run(tmp_path / "broken", pressed)
+        except KeyboardInterrupt:
+            sys.stdout.close()
+            return 0
+        return 1
+
+    assert in_child(work) == 0
+    what = "Stopped after 6 of 9 steps; kept in" if presses == 1 else "Stopped after 4 of 9 steps; in the middle of a draw"
+    assert what in said.read_text(encoding="utf-8")
+    assert torch.equal(weights(run(tmp_path / "broken", several)), weights(run(None, several)))
+
+
+def test_a_draw_without_a_batch_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="draw is without a batch at step 0: give a Batch, or an iterable of one or more"):
+        run(None, lambda step: iter(()))
 
 
 def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path):

@@ -6,11 +6,13 @@ The last part is the whole idea: RLHF's optimum π* ∝ π_ref·exp(r/β), and w
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from conftest import PROMPTS, Tiny, V, difference, gradients_of, make_policy, numeric_gradient, relative_error, slow_logp
+from conftest import PROMPTS, Tiny, V, difference, gradients_of, liven, make_policy, numeric_gradient
+from conftest import relative_error, slow_logp
 from minillm import returns
 from minillm.identity import every_answer, surrogate
 from minillm.logprob import batch_pairs, logprobs
@@ -333,6 +335,28 @@ def test_the_critics_F_is_its_losss_gradient_and_its_differences(clip):
     assert bool((near != values).any()) == (clip == 0.3) and bool((F[MASK] == 0).any()) == (clip == 0.3)
 
 
+@pytest.mark.parametrize("clip", [math.inf, 0.3])
+def test_the_critic_loses_no_F_to_a_rounding(clip):
+    """V, old and goal independent, in float32, where old + (V − old) often misses V.
+
+    F is goal − V and the loss's slope, bit for bit; 0 where V is beyond the clip and the clipped one misses
+    by more: there, and nowhere else.
+    """
+    mask = torch.ones(100, 100, dtype=torch.bool)
+    values, old, goals = (random(100, 100, seed=seed).float() for seed in (1, 2, 3))
+    assert (old + (values - old) != values).float().mean() > 0.1                    # or the case is not met
+    F = critic.coefficient(values, mask, old, goals, clip)
+    leaf = values.clone().requires_grad_()
+    slope = torch.autograd.grad(-critic.loss(leaf, mask, old, goals, clip).sum(), leaf)[0]
+    assert torch.equal(F, slope)
+    moved = values - old
+    beyond = moved.abs() > clip
+    edge = old + moved.sign() * clip
+    stopped = beyond & ((edge - goals).abs() > (values - goals).abs())
+    assert torch.equal(F == 0, stopped) and torch.equal(F[~stopped], (goals - values)[~stopped])
+    assert bool(stopped.any()) == (clip == 0.3)
+
+
 # --- PPO ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -414,6 +438,29 @@ def test_ppos_draw_holds_what_its_docstring_says():
     assert not any(v.requires_grad for v in vars(batch).values() if isinstance(v, torch.Tensor))
 
 
+def test_a_policy_with_a_critic_is_scored_at_the_temperature_that_drew():
+    """Fresh answers drawn at 0.7: ρ is 1 to 1e-5 with the temperature, not without; then `train`'s F is A."""
+    shape = Config(vocab_size=6, d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, d_ff=12, context=12)
+    both = critic.PolicyAndCritic(liven(Transformer(shape), 8))
+    batch = ppo.draw(both.trunk, both.critic, both.trunk, [[1, 2], [3]],
+                     lambda b: b.response_mask.sum(1).float(), 6, n=8, temperature=0.7, generator=seeded(0))
+    mask, seen = batch.response_mask, []
+    at_it = partial(critic.PolicyAndCritic.score, temperature=0.7)
+    (logp, values), (cold, same_values) = (score(both, batch.tokens, mask).detach().chunk(2, 1)
+                                           for score in (at_it, critic.PolicyAndCritic.score))
+    assert ((logp - batch.logprobs)[mask].exp() - 1).abs().max() < 1e-5
+    assert ((cold - batch.logprobs)[mask].exp() - 1).abs().max() > 0.1
+    assert torch.equal(values, same_values)                                         # V knows no temperature
+
+    def coefficient(batch, scores):
+        logp, values = scores.chunk(2, 1)
+        seen.append(ppo.coefficient(logp, mask, batch.logprobs, batch.advantages))
+        return torch.cat([seen[-1], critic.coefficient(values, mask, batch.values, batch.goals)], 1)
+
+    train(both, lambda step: batch, coefficient, Settings(1), score=at_it, progress=False)
+    assert torch.allclose(seen[0], batch.advantages, rtol=1e-5, atol=1e-6)
+
+
 def test_minibatches_give_each_row_once_a_pass():
     batch = tiny_draw()[3]
     batch.pairs = 3
@@ -437,6 +484,20 @@ def test_group_advantages_by_hand():
     assert grpo.advantages(rewards, group, divide=False).tolist() == pytest.approx([-2, 0, -1, 3, 0])
     loo = reinforce.coefficient(rewards, reinforce.leave_one_out(rewards, group))
     assert torch.allclose(grpo.advantages(rewards, group, divide=False, leave_one_out=True), loo)
+
+
+def test_group_advantages_eps_by_hand():
+    """Rewards 0 and √2·1e-3, of std 1e-3: ±½√2·1e-3 by 1e-3 + eps; `draw` passes eps on."""
+    rewards, group = tensor(0.0, math.sqrt(2) * 1e-3), torch.tensor([0, 0])
+    for eps in (1e-4, 1e-6, 1e-3):
+        by_hand = math.sqrt(0.5) * 1e-3 / (1e-3 + eps)
+        assert grpo.advantages(rewards, group, eps=eps).tolist() == pytest.approx([-by_hand, by_hand])
+    assert torch.equal(grpo.advantages(rewards, group), grpo.advantages(rewards, group, eps=1e-4))
+    assert grpo.advantages(tensor(2.0, 2.0), group, eps=1e-30).tolist() == [0, 0]
+    model = Tiny(8, vocab_size=6, context=12)
+    batch = grpo.draw(model, [[1]], lambda b: 1e-3 * b.response_mask.sum(1).double(), 6, n=4,
+                      generator=seeded(0), eps=1e-9)
+    assert batch.advantages.std().item() == pytest.approx(1, abs=1e-5)
 
 
 VARIANTS = {"GRPO": {"beta": 0.3}, "Dr. GRPO": {"average": False}, "DAPO": {"average": False, "clip_high": 0.6},
@@ -482,6 +543,55 @@ def test_grpos_draw():
     assert torch.allclose(batch.advantages.view(2, 4).sum(1), tensor(0.0, 0.0), atol=1e-12)
     assert torch.allclose(batch.advantages, batch.rewards - batch.rewards.view(2, 4).mean(1).repeat_interleave(4))
     assert torch.allclose(batch.reference, logprobs(reference, batch.tokens, batch.response_mask, temperature=0.8))
+
+
+LENGTHS = {"three each": [[1, 3, 1], [3, 3, 2]],  # of the answers to each prompt
+           "more to one": [[1, 3], [3, 2, 1, 2, 3]],
+           "one prompt": [[3, 1, 2]]}
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_dapos_equation_8(policy, lengths, beta):
+    """E over prompts of 1/(Σ_i |o_i|) Σ_i Σ_t min(ρA, clip(ρ)A), by plain loops, answers of unequal length.
+
+    Autograd of it is F's gradient and the package's loss's; the whole batch's tokens give another gradient.
+    A KL term, where there is one, is divided like the rest.
+    """
+    rows = [(p, [1 + (i + k) % 2 for k in range(n - 1)] + [0])
+            for p, group in enumerate(lengths) for i, n in enumerate(group)]
+    rows = rows[::2] + rows[1::2]  # a prompt's rows lie apart
+    batch = batch_pairs([(PROMPTS[p], y) for p, y in rows])
+    mask, group = batch.response_mask, torch.tensor([7 + p for p, _ in rows])
+    A, logp = random(len(rows), seed=4), logprobs(policy, batch.tokens, mask)
+    old = (logp.detach() + 0.3 * random(*mask.shape, seed=5)).where(mask, 0.0)
+    reference = (logp.detach() + random(*mask.shape, seed=6)).where(mask, 0.0)
+
+    objective, per_batch = 0.0, 0.0
+    for p in range(len(lengths)):
+        answers = [b for b, (prompt, _) in enumerate(rows) if prompt == p]
+        total, tokens = 0.0, 0
+        for b in answers:
+            x, y = PROMPTS[p], rows[b][1]
+            for t, token in enumerate(y):
+                now = policy.after((*x, *y[:t])).log_softmax(-1)[token]
+                rho = (now - old[b, len(x) + t]).exp()
+                d = reference[b, len(x) + t] - now
+                total = total + torch.minimum(rho * A[b], rho.clamp(0.8, 1.28) * A[b])
+                total = total - beta * (d.exp() - 1 - d)                            # k3
+                tokens += 1
+        objective = objective + total / tokens / len(lengths)
+        per_batch = per_batch + total / mask.sum()
+    wanted = gradients_of(objective, policy)
+
+    how = {"clip_high": 0.28, "group": group, "beta": beta, "reference": reference}
+    F = grpo.coefficient(logp, mask, old, A, **how)
+    assert difference(gradients_of(surrogate(F, logp, mask), policy), wanted) < ROUNDING
+    assert difference(gradients_of(-grpo.loss(logp, mask, old, A, **how).mean(), policy), wanted) < ROUNDING
+    whole = grpo.coefficient(logp, mask, old, A, **how | {"group": None, "average": False})
+    over_all = gradients_of(surrogate(whole, logp, mask, pairs=int(mask.sum())), policy)
+    assert difference(over_all, gradients_of(per_batch, policy)) < ROUNDING
+    assert len(lengths) == 1 or difference(over_all, wanted) > 0.01
 
 
 # --- the one loop ---------------------------------------------------------------------------------------------------------------

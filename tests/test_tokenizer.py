@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer as Library
-from tokenizers import models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minillm import tokenizer as module
 from minillm.tokenizer import (ASSISTANT, CALL, CALL_END, END, REPLY, REPLY_END, SMALLEST, SPECIALS, THINK, THINK_END, USER, Tokenizer,
@@ -33,6 +35,40 @@ CORPORA = {
 SIZES = (SMALLEST, SMALLEST + 1, SMALLEST + 20, SMALLEST + 120)
 LETTERS = "ab cé🙂世\n\t\r'sS7٣½²_.,<|>/\u00a0\u0301\u2028\x00\x1c\x85"
 TRAINED = Tokenizer.train(WORLD, 400)
+
+
+def librarys_own(texts, vocab_size):
+    """What the library learns, with GPT-2's expression as it has it built in: no bound on a piece, its own trainer."""
+    backend = Library(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    backend.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=list(SPECIALS), show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    backend.decoder = decoders.ByteLevel()
+    backend.encode_special_tokens = True
+    return backend
+
+
+def counted_anew(chunks, count):
+    """Merges the slow way, from the definition: all pairs are counted again for each merge, in every piece of the text."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words, born, merges = [list(chunk) for chunk in chunks], {letter: i for i, letter in enumerate(letters)}, []
+    for _ in range(count):
+        pairs = Counter(pair for word in words for pair in pairwise(word))
+        if not pairs:
+            break
+        most = max(pairs.values())
+        first, second = min((pair for pair in pairs if pairs[pair] == most), key=lambda pair: (born[pair[0]], born[pair[1]]))
+        merges.append((first, second))
+        born.setdefault(first + second, len(born))
+        for word in words:
+            i = 0
+            while i < len(word) - 1:
+                if word[i] == first and word[i + 1] == second:
+                    word[i:i + 2] = [first + second]
+                i += 1
+    return merges
 
 
 def merges_of(tokenizer):
@@ -59,20 +95,54 @@ def library(texts, vocab_size):
 @pytest.mark.parametrize("texts", CORPORA.values(), ids=CORPORA)
 def test_learned_merges_are_the_librarys(texts, vocab_size):
     """Same pairs in the same order, ties and repeated letters among them; fewer where the corpus has no more pairs."""
-    tokenizer = Tokenizer.train(texts, vocab_size)
+    tokenizer, theirs = Tokenizer.train(texts, vocab_size), librarys_own(texts, vocab_size)
     chunks = [chunk for text in texts for chunk in tokenizer.chunks(text)]
     assert learn_merges(chunks, vocab_size - SMALLEST) == merges_of(tokenizer)
+    assert json.loads(tokenizer.backend.to_str())["model"] == json.loads(theirs.to_str())["model"]
+    assert json.loads(tokenizer.backend.to_str())["added_tokens"] == json.loads(theirs.to_str())["added_tokens"]
     assert tokenizer.vocab_size <= vocab_size
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.text("abc ", max_size=12), min_size=1, max_size=5), st.integers(1, 12))
+@given(st.lists(st.text("abc ", max_size=12), min_size=1, max_size=5), st.integers(0, 12))
 def test_learned_merges_are_the_librarys_on_any_small_text(texts, count):
-    """Three letters make ties and overlaps at every step."""
-    tokenizer = Tokenizer.train(texts, SMALLEST + count)
-    chunks = [chunk for text in texts for chunk in tokenizer.chunks(text)]
-    theirs = merges_of(tokenizer)
-    assert learn_merges(chunks, len(theirs)) == theirs
+    """Three letters make ties and overlaps at every step, and symbols that are born in two ways."""
+    tokenizer, theirs = Tokenizer.train(texts, SMALLEST + count), librarys_own(texts, SMALLEST + count)
+    assert json.loads(tokenizer.backend.to_str())["model"] == json.loads(theirs.to_str())["model"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text("abc", max_size=20) | st.text("ab", max_size=40), max_size=8), st.integers(0, 40))
+def test_learned_merges_are_those_counted_anew(chunks, count):
+    """The index of pairs, kept up to date merge by merge, gives what counting everything again gives: order, ties, all."""
+    assert learn_merges(chunks, count) == counted_anew(chunks, count)
+
+
+def test_learned_merges_of_a_corpus_are_those_counted_anew():
+    chunks = [chunk for text in WORLD[:150] for chunk in TRAINED.chunks(text)]
+    assert learn_merges(chunks, 150) == counted_anew(chunks, 150)
+    assert learn_merges(Counter(chunks), 150) == learn_merges(chunks, 150)
+
+
+def test_a_merge_looks_only_at_the_words_that_hold_its_pair(monkeypatch):
+    """4,000 different words, 200 merges: all words at each merge would be 800,000 joins; each word has at most 6 pairs.
+
+    A word of 7 letters can be joined at most 6 times until it is one symbol, so 24,000 joins are enough. A word may
+    also be looked at once for a pair that it has lost since; half as many again leaves room for that.
+    """
+    words, joins = [], 0
+    rng, join = random.Random(0), module._join
+    while len(words) < 4_000:
+        words.append("".join(rng.choices("abcdefghijklmnop", k=7)))
+
+    def counting(word, pair):
+        nonlocal joins
+        joins += 1
+        return join(word, pair)
+
+    monkeypatch.setattr(module, "_join", counting)
+    learn_merges(words, 200)
+    assert 0 < joins <= 36_000
 
 
 @pytest.mark.parametrize("texts", CORPORA.values(), ids=CORPORA)
@@ -208,28 +278,127 @@ PARTS = [" the", " a", "\nHe", "  two", " \nx", "'s", "don't", "7", " 7", "é", 
 # Merges across runs of white space, so that a run that is cut in two shows in the ids.
 SPACED = Tokenizer.train(["".join(random.Random(i).choices([*PARTS, " ", "\n"], k=300)) for i in range(30)], 700)
 
+OLDER = Tokenizer(librarys_own(["".join(random.Random(i).choices([*PARTS, " ", "\n"], k=300)) for i in range(30)], 700))
+ANY = st.lists(st.sampled_from([*PARTS, "'", "l", "'ll", " ", "\x1c", "abcdefgh", "世界你好", "    ", "----", *SPECIALS]),
+               max_size=40).map("".join) | st.text(LETTERS, max_size=60)
+
+
+def whole(tokenizer, text):
+    """Ids by the library alone, in one piece."""
+    return tokenizer.backend.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("tokenizer", [SPACED, OLDER], ids=["bounded pieces", "a file from before there was a bound"])
 @settings(max_examples=400, deadline=None)
-@given(st.lists(st.sampled_from(PARTS), max_size=40).map("".join) | st.text(LETTERS, max_size=60), st.integers(1, 9))
-def test_pieces_give_the_ids_of_the_whole(text, piece):
-    """With pieces of a few characters the cuts fall everywhere that they are allowed to: no id may differ."""
+@given(ANY, st.integers(1, 9))
+def test_stretches_give_the_ids_of_the_whole(tokenizer, text, size):
+    """With stretches of a few characters the cuts fall everywhere that they are allowed to: no id may differ."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PIECE", piece)
-        assert SPACED.encode(text) == SPACED.backend.encode(text, add_special_tokens=False).ids
+        patch.setattr(module, "STRETCH", size)
+        assert tokenizer.encode(text) == whole(tokenizer, text)
 
 
-def test_pieces_at_their_real_size(monkeypatch):
-    """The world's corpus in one string: more than one piece, the same ids, the text comes back."""
+@settings(max_examples=400, deadline=None)
+@given(ANY, st.integers(1, 9), st.lists(st.integers(0, 6), min_size=1, max_size=30))
+def test_chunks_give_the_ids_of_the_joined_text(text, size, widths):
+    """Borders anywhere: within a word, a mark, é spelled as two characters; empty chunks; one chunk a character."""
+    ends = [0, *accumulate(widths), len(text)]
+    chunks = [text[a:b] for a, b in pairwise(ends)] if ends[-2] <= len(text) else list(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STRETCH", size)
+        patch.setattr(module, "BATCH", 2)
+        assert "".join(chunks) == text
+        assert list(SPACED.encode_iterable(iter(chunks))) == whole(SPACED, text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(ANY, max_size=4), st.integers(1, 9), st.integers(1, 4))
+def test_merges_of_a_text_in_chunks_are_those_of_the_joined_text(texts, size, width):
+    """Counted a few characters at a time, and by words; the library counts the pieces of each whole text."""
+    text = "".join(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STRETCH", size)
+        patch.setattr(module, "READ", 10)
+        in_chunks = Tokenizer.train((text[i:i + width] for i in range(0, len(text), width)), 290, joined=True)
+        apart = Tokenizer.train(iter(texts), 290)
+    assert merges_of(in_chunks) == merges_of(Tokenizer(librarys_own([text], 290)))
+    assert merges_of(apart) == merges_of(Tokenizer(librarys_own(texts, 290)))
+
+
+def test_a_chunk_that_is_no_text_is_told_when_it_comes():
+    ids = TRAINED.encode_iterable(["good", b"bad"])
+    with pytest.raises(ValueError, match="text is bytes"):
+        list(ids)
+    with pytest.raises(ValueError, match=r"text\[1\] is a lone surrogate"):
+        list(TRAINED.encode_iterable(["a\ud800"]))
+
+
+def test_the_first_ids_come_before_the_last_chunk_is_read():
+    """An endless text has a first id: nothing waits for the end of the iterable."""
+    ids = TRAINED.encode_iterable(" the baker" for _ in iter(int, 1))
+    assert [next(ids) for _ in range(50)] == TRAINED.encode(" the baker" * 100)[:50]
+
+
+def test_a_tokenizer_from_elsewhere_is_given_the_joined_text():
+    """One that writes a sign before a text writes it once, not once a chunk."""
+    backend = Library(models.BPE(vocab={"▁": 0, "a": 1, "b": 2}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    elsewhere = Tokenizer(backend)
+    assert list(elsewhere.encode_iterable(["a", "b", "a"])) == elsewhere.encode("aba") == [0, 1, 2, 1]
+
+
+def test_stretches_at_their_real_size():
+    """The world's corpus in one string: more than one stretch, none too long, the same ids, the text comes back."""
     text = "\n".join(WORLD * 3)
-    monkeypatch.setattr(module, "PIECE", 5_000)
-    assert len(module._pieces(text)) >= 5 and max(map(len, module._pieces(text))) < 5_100
-    assert TRAINED.encode(text) == TRAINED.backend.encode(text, add_special_tokens=False).ids
+    stretches = list(module._stretches([text], TRAINED.backend.pre_tokenizer))
+    assert len(stretches) >= 3 and max(map(len, stretches)) <= module.STRETCH + 100
+    assert "".join(stretches) == text
+    assert TRAINED.encode(text) == whole(TRAINED, text)
     assert TRAINED.decode(TRAINED.encode(text)) == text
 
 
-def test_a_long_text_without_a_place_to_cut_is_one_piece():
-    """25,000 characters without a space, more than a piece: one piece, and they come back."""
-    text = "漢字9" * 8_400
-    assert TRAINED.decode(TRAINED.encode(text)) == text
+@pytest.mark.parametrize("text", ["漢字" * 20_000, "a" * 50_000, " " * 50_000, "-" * 50_000, "กขฃ" * 15_000, "漢字9" * 10_000])
+def test_a_long_text_without_a_space_is_cut_too(text):
+    """Every stretch but the last is a stretch's length, less a piece (LONGEST and a space before it) and two characters."""
+    for tokenizer in (TRAINED, OLDER):
+        assert tokenizer.encode(text) == whole(tokenizer, text)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    lengths = list(map(len, module._stretches([text], TRAINED.backend.pre_tokenizer)))
+    assert min(lengths[:-1]) >= module.STRETCH - 2 * module.LONGEST - 4 and max(lengths) <= module.STRETCH + 300
+
+
+# --- pieces have an end ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text, lengths", [
+    ("a" * 600, [256, 256, 88]), (" " + "a" * 257, [257, 1]), ("世" * 300, [256 * 3, 44 * 3]), ("." * 300, [256, 44]),
+    ("\n" * 300, [256, 44]), (" " * 300 + "b", [256, 43, 2]), (" " * 256 + "b", [255, 2])], ids=lambda value: ascii(value)[:12])
+def test_a_piece_has_at_most_256_letters(text, lengths):
+    """By hand: runs are cut at 256 from where they begin; a word keeps the space before it. Lengths in bytes."""
+    assert list(map(len, TRAINED.chunks(text))) == lengths
+
+
+def test_the_bound_changes_nothing_where_no_run_is_longer():
+    """Words of up to 256 letters: the pieces of the library's own expression, which has no bound."""
+    free = librarys_own(["a"], 270).pre_tokenizer
+    words = ["a" * n for n in (1, 79, 189, 256)]
+    text = " ".join([*words, "'s don't we'll." + "\n" * 250 + "x", "." * 256, "你好" * 128, *WORLD[:50]])
+    assert TRAINED.chunks(text) == [piece for piece, _ in free.pre_tokenize_str(text)]
+
+
+def test_rare_pieces_are_forgotten_when_there_are_too_many(monkeypatch):
+    """1,000 letters at most; 3,000 words of six letters, nearly all different, do not crowd out the one that stands
+    between them all. Its letters are in no other word, so its pairs are the commonest: 3,000 each."""
+    monkeypatch.setattr(module, "TABLE", 1_000)
+    monkeypatch.setattr(module, "STRETCH", 200)
+    monkeypatch.setattr(module, "READ", 500)
+    rng = random.Random(0)
+    rare = ["".join(rng.choices("qrstuvwxyz", k=5)) for _ in range(3_000)]
+    text = "".join(f" {word} ab" for word in rare)
+    counts = module._count_pieces([[text]], TRAINED.backend.pre_tokenizer, False)
+    assert counts["Ġab"] == 3_000 and sum(counts.values()) < 4_000  # the rest is forgotten
+    assert sum(map(len, counts)) <= 1_000 and len(counts) > 80
+    assert merges_of(Tokenizer.train(text, SMALLEST + 2)) == [("a", "b"), ("Ġ", "ab")]
 
 
 # --- files, prompts, responses --------------------------------------------------------------------------------------------------

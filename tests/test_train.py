@@ -595,9 +595,10 @@ def test_a_reward_model_by_its_score(accumulate):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_policy_and_critic_by_one_score(accumulate):
-    """[log p | V] with [ρ·A | goal − V] is the sum of both papers' gradients, of one trunk."""
-    model, batch = heads(critic.PolicyAndCritic, 1), batch_pairs(PAIRS)
+@pytest.mark.parametrize("into", [False, True])
+def test_policy_and_critic_by_one_score(accumulate, into):
+    """[log p | V] with [ρ·A | goal − V] is the sum of both papers' gradients; the critic's reaches the trunk only where a flag says so."""
+    model, batch = heads(lambda trunk: critic.PolicyAndCritic(trunk, critic_into_trunk=into), 1), batch_pairs(PAIRS)
     mask, g = batch.response_mask, torch.Generator().manual_seed(2)
     draw = lambda: torch.randn(mask.shape, generator=g, dtype=torch.float64) * mask  # noqa: E731
     with torch.no_grad():
@@ -605,8 +606,15 @@ def test_policy_and_critic_by_one_score(accumulate):
     batch.old, batch.advantages, batch.goals, batch.values = logp + 0.2 * draw(), draw(), draw(), values + 0.1 * draw()
     batch.pairs = int(mask.sum())
     logp, values = model.score(batch.tokens, mask).chunk(2, 1)
-    ((ppo.loss(logp, mask, batch.old, batch.advantages) + critic.loss(values, mask, batch.values, batch.goals, 0.2)).sum() / batch.pairs).backward()
-    expected = {n: p.grad.clone() for n, p in model.named_parameters()}
+    policys = ppo.loss(logp, mask, batch.old, batch.advantages).sum() / batch.pairs
+    named = dict(model.named_parameters())
+    expected = dict(zip(named, torch.autograd.grad(policys, named.values(), retain_graph=True, materialize_grads=True)))
+    hidden = model.trunk.hidden(batch.tokens)  # the critic's loss written out again, with or without the way into the trunk
+    values = model.critic(hidden if into else hidden.detach(), mask)
+    critics = critic.loss(values, mask, batch.values, batch.goals, 0.2).sum() / batch.pairs
+    for n, g in zip(named, torch.autograd.grad(critics, named.values(), materialize_grads=True)):
+        assert into or n.startswith("critic.") or not g.any()
+        expected[n] = expected[n] + g
     model.zero_grad()
 
     def coefficient(b, scores):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from conftest import Tiny, liven
-from minillm.transformer import Cache, Config, Transformer, device_and_dtype, readable_logits, rotate, rotations
+from minillm.transformer import GPT2, QWEN2, QWEN3, Attention, Block, Cache, Config, Family, Transformer
+from minillm.transformer import device_and_dtype, readable_logits, rotate, rotations
 
 SHAPES = {"MHA": dict(n_heads=4, n_kv_heads=4), "GQA": dict(n_heads=4, n_kv_heads=2), "MQA": dict(n_heads=4, n_kv_heads=1)}
 ROUNDING = 1e-12  # float64, two orders of the same sums
@@ -56,6 +57,46 @@ def test_the_two_paths_agree_in_float32():
 def test_int32_tokens_are_tokens(model):
     tokens = some_tokens(2, 5)
     assert torch.equal(model(tokens.int()), model(tokens))
+
+
+# --- a part alone -------------------------------------------------------------------------------------------
+
+
+FAMILIES = {"Llama": Family(), "Qwen2": QWEN2, "Qwen3": QWEN3, "GPT-2": GPT2,
+            "a layer without positions": Family(unrotated=(1,))}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("scaling", [None, YARN], ids=["plain", "yarn"])
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_part_called_alone_gives_what_the_whole_computes_inside(family, scaling, dtype):
+    """What goes into each block and attention as the whole model reads, given to it alone: the same bits."""
+    shape = {"vocab_size": 11, "d_model": 16, "n_heads": 4, "n_kv_heads": 2, "n_layers": 2, "d_ff": 20}
+    model = liven(Transformer(Config(**shape, context=24, family=family, rope_scaling=scaling)).to(dtype))
+    seen = []
+    for block in model.blocks:
+        for part in (block, block.attention):
+            part.register_forward_hook(lambda part, given, out: seen.append((part, given[0], out)))
+    for length in (1, 9, 24):
+        seen.clear()
+        model(some_tokens(2, length))
+        inside = list(seen)
+        assert len(inside) == 4
+        assert all(torch.equal(part(x), out) for part, x, out in inside)
+
+
+def test_a_part_can_be_made_and_called_without_a_model():
+    """Twelve tokens: the shape stays, what is later changes nothing before, and one more is too many."""
+    config = Config(d_model=16, n_heads=4, n_kv_heads=2, d_ff=20, context=12)
+    x = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(0))
+    for part in (Attention(config, 0), Block(config, 0)):
+        assert part(x).shape == x.shape and torch.allclose(part(x)[:, :7], part(x[:, :7]), atol=1e-6)
+        assert (part(x)[:, 1:] - part(x.flip(1)).flip(1)[:, 1:]).abs().max() > 1e-3
+        with pytest.raises(ValueError, match="x is 13 long: the context is 12"):
+            part(torch.zeros(1, 13, 16))
+        with pytest.raises(ValueError, match="cos is None beside a cache: give"):
+            part(x, cache=Cache(Transformer(config), 2, 12, torch.zeros(2, dtype=torch.long)))
 
 
 # --- who sees whom --------------------------------------------------------------------------------------------------------------

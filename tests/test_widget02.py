@@ -14,7 +14,7 @@ import torch
 from minillm import hub
 from minillm.readable import readable_logits
 from minillm.show.attention import LONGEST, AttentionWidget
-from test_widget import lab, page, pytestmark as needs_a_browser  # noqa: F401  (fixtures)
+from test_widget import FAILED, lab, page, pytestmark as needs_a_browser  # noqa: F401  (fixtures)
 
 TEXT = "Bea: What is 47+38? Write the steps.\nBen: 7+"
 
@@ -105,24 +105,24 @@ class TestInTheBrowser:
     pytestmark = needs_a_browser
 
     def test_the_knobs_turn(self, page):
-        page.get_by_text("Layer 3, head 3.").wait_for(timeout=60_000)
+        page.get_by_text("Layer 3, head 3.").wait_for()
         assert "+ → 8 1.00" in readout(page)
         press(page, "layer", "0")
-        page.get_by_text("Layer 0, head 3.").wait_for(timeout=20_000)
+        page.get_by_text("Layer 0, head 3.").wait_for()
         press(page, "head", "1")
-        page.get_by_text("Layer 0, head 1.").wait_for(timeout=20_000)
+        page.get_by_text("Layer 0, head 1.").wait_for()
 
     def test_another_text_is_read(self, page):
         for label in ("layer", "head"):
             press(page, label, "3")
-        page.get_by_text("Layer 3, head 3.").wait_for(timeout=20_000)
+        page.get_by_text("Layer 3, head 3.").wait_for()
         box = page.locator(".widget-textarea textarea")
         box.fill("Bea: What is 57+39? Write the steps.\nBen: 7+")
         box.blur()
-        page.locator("[role=status]", has_text="+ → 9").wait_for(timeout=20_000)
+        page.locator("[role=status]", has_text="+ → 9").wait_for()
         assert "+ → 9" in readout(page) and "+ → 8 1.00" not in readout(page)  # the second text's digit, and not the first's any more
 
     def test_the_picture_has_its_text(self, page):
         label = page.locator("svg[role=img]").first.get_attribute("aria-label")
         assert "Layer" in label and "Each token looks most at" in label
-        assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+        assert page.locator(FAILED).count() == 0

@@ -15,7 +15,7 @@ from minillm import hub
 from minillm.logprob import logprobs, warp
 from minillm.show.sampling import SHOWN, SamplingWidget, entropy, shown
 from minillm.tokenizer import END
-from test_widget import lab, page, pytestmark as needs_a_browser  # noqa: F401  (fixtures)
+from test_widget import FAILED, lab, page, pytestmark as needs_a_browser  # noqa: F401  (fixtures)
 
 BEGINNINGS = ["She", "Which pet", "47+38="]
 
@@ -152,20 +152,20 @@ class TestInTheBrowser:
     def test_a_typed_number_turns_the_knob(self, page):
         assert numbers(readout(page))[0] == 512
         type_into(page, "top-k", "3")
-        page.get_by_text("Tokens kept: 3 of 512").wait_for(timeout=20_000)
+        page.get_by_text("Tokens kept: 3 of 512").wait_for()
         kept, held, before, after = numbers(readout(page))
         assert kept == 3 and held < 1 and after < before
 
     def test_another_beginning_and_a_text(self, page):
         page.get_by_role("button", name="start again").click()
-        page.get_by_text("Tokens kept: 512 of 512").wait_for(timeout=20_000)
+        page.get_by_text("Tokens kept: 512 of 512").wait_for()
         type_into(page, "beginning", "47+38=")
-        page.get_by_text("after “47+38=”").or_(page.get_by_text("Likeliest now: 8")).first.wait_for(timeout=20_000)
+        page.get_by_text("after “47+38=”").or_(page.get_by_text("Likeliest now: 8")).first.wait_for()
         page.get_by_role("button", name="write on").click()
-        page.get_by_text("1. 47+38=").wait_for(timeout=20_000)
+        page.get_by_text("1. 47+38=").wait_for()
         assert numbers(readout(page))[0] == 512 and "Likeliest now: 8" in readout(page)  # 47+38 is 8…, whatever the knobs were before
 
     def test_the_picture_has_its_text_and_no_cell_failed(self, page):
         label = page.locator("svg[role=img]").first.get_attribute("aria-label")
         assert "Tokens kept" in label and "Entropy" in label
-        assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+        assert page.locator(FAILED).count() == 0

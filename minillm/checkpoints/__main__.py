@@ -68,18 +68,27 @@ def tuned(model: Transformer, tokenizer: Tokenizer, quiz: Quiz, seed: int, progr
 
 def imitated(steps: int = 400) -> int:
     """Tune the base model on careless people's answers, keep it as `tuned`, and write down what its answers are like."""
-    begun, town = time.perf_counter(), Town(TOWN)
-    model, tokenizer = hub.load("base")
-    demos = preferences.demonstrations(town, tokenizer, random.Random("careless"))
+    begun, (model, tokenizer) = time.perf_counter(), hub.load("base")
+    demos = preferences.demonstrations(Town(TOWN), tokenizer, random.Random("careless"))
     preferences.imitate(model, demos, steps, preferences.RATES, seed=0, label="imitation")
     hub.save(model, tokenizer, hub.SHIPPED["tuned"])
-    found = preferences.weigh(model, model, None, tokenizer, preferences.asked(town, True, random.Random("held")), seed=0)
-    record = {"what": "the base model, tuned on answers by careless people", "steps": steps, "demonstrations": len(demos), **preferences.CARELESS,
-              "seconds": round(time.perf_counter() - begun), "torch": torch.__version__,
-              "held_out": {name: {"mean": round(mean, 3), "half of the 95 % interval": round(half, 3)} for name, (mean, half) in found.items()}}
+    write_tuned({"what": "the base model, tuned on answers by careless people", "steps": steps, "demonstrations": len(demos),
+                 **preferences.CARELESS, "seconds": round(time.perf_counter() - begun), "torch": torch.__version__})
+    return 0
+
+
+def write_tuned(record: dict) -> None:
+    """Score the shipped `tuned`, four answers to each held-out question, and keep the record with its scores beside it."""
+    model, tokenizer = hub.load("tuned")
+    held = preferences.asked(Town(TOWN), True, random.Random("held"))
+    found = preferences.weigh(model, model, None, tokenizer, held, seed=0, n=4)
+    del found["KL (nats)"]  # to itself
+    record["questions"], record["answers to each"], record["held_out"] = len(held), 4, {}
+    for name, values in found.items():
+        mean, half = preferences.interval(values)
+        record["held_out"][name] = {"mean": round(mean, 3), "half of the 95 % interval": round(half, 3)}
     (hub.SHIPPED["tuned"] / "scores.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"Kept in {hub.SHIPPED['tuned']}: {record['held_out']}")
-    return 0
 
 
 def main() -> int:
@@ -90,6 +99,9 @@ def main() -> int:
     parser.add_argument("--measure", action="store_true", help="only measure the model that is there")
     parser.add_argument("--tuned", action="store_true", help="only tune the base model that is there, for the chapters on preferences")
     args = parser.parse_args()
+    if args.tuned and args.measure:
+        write_tuned(json.loads((hub.SHIPPED["tuned"] / "scores.json").read_text(encoding="utf-8")))
+        return 0
     if args.tuned:
         return imitated()
     scale, config = SCALES["cpu"], SCALES["cpu"].config

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -37,7 +38,8 @@ def write_page(journey: Journey, path: Path, subtitle: str, stopped: str = "") -
     environment = Environment(loader=FileSystemLoader(Path(__file__).parents[1] / "show"), autoescape=True)
     footer = (f"Seed {journey.seed}; {journey.device}; PyTorch {torch.__version__}; Python {platform.python_version()}; {platform.machine()}, "
               f"{os.cpu_count()} cores; {sum(s.seconds for s in journey.stages):.0f} seconds in all.")
-    html = environment.get_template("journey.html").render(stages=journey.stages, subtitle=subtitle, stopped=stopped, footer=footer)
+    html = environment.get_template("journey.html").render(stages=journey.stages, subtitle=subtitle, verdict=journey.verdict, stopped=stopped,
+                                                                     footer=footer)
     beside = path.with_name(f".minillm-{path.name}")
     try:
         beside.write_text(html, encoding="utf-8")
@@ -139,6 +141,17 @@ def _shown(path: str) -> str:
     return path.encode("utf-8", "replace").decode("utf-8")
 
 
+def write_summary(journey: Journey, path: Path, subtitle: str, stopped: str = "") -> None:
+    """All that the page shows, as JSON; and by policy (imitation, ppo, dpo, kept) gold, right and kl on the reported questions."""
+    summary = {"subtitle": subtitle, "seed": journey.seed, "device": str(journey.device), "torch": torch.__version__,
+               "verdict": journey.verdict, "stopped": stopped, "seconds": sum(s.seconds for s in journey.stages),
+               "stages": [{name: value for name, value in asdict(s).items() if name != "figure"} for s in journey.stages],
+               **journey.policies}
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns 0; 2 for input that cannot be used; 130 after Ctrl-C, with what was learned kept; 1 if training broke."""
     for stream in (sys.stdout, sys.stderr):
@@ -179,6 +192,7 @@ def main(argv: list[str] | None = None) -> int:
             if journey.model is not None:
                 hub.save(journey.model, journey.tokenizer, model_folder, by=BY)
                 saved = True
+                write_summary(journey, model_folder / "summary.json", subtitle, stopped)
             write_page(journey, page, subtitle, stopped)
         except (OSError, ValueError) as error:  # the disk has filled up meanwhile
             where = f"The model is in {model_folder}." if saved else _rescue(journey)
@@ -217,6 +231,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print("\nStopped before there was a model; nothing was written.", file=sys.stderr)
         return 130
+    print(f"\n{journey.verdict}".rstrip())
     print(f"\nThe page: {page}   The model: {model_folder}")
     return 0
 

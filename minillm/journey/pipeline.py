@@ -9,76 +9,143 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..methods import dpo, reward_model
+from ..methods import dpo
 from ..returns import margin
-from ..sample import ask
+from ..sample import ask, sample
 from ..tokenizer import Tokenizer
+from ..worlds.judgements import gold, judge
 from ..worlds.own import BadFile
 from ..worlds.questions import Question
 from ..worlds.town import RELATIONS, Town
-from .preferences import (BETA, CARELESS, PERSON, RATES, asked, compare, demonstrations, gaps, imitate, interval, judged_by, learn_reward, pairs_of, prefer,
-                          reinforce, weigh)
+from .preferences import (BETA, CARELESS, LONGEST, PERSON, RATES, asked, compare, demonstrations, gaps, imitate, interval,
+                          judged_by, learn_reward, pairs_of, prefer, put_aside, reinforce, weigh)
 from .quiz import Quiz, Sample, Score, Stage, numbers, one_line
+
+ANSWERS = 4  # to each held-out question: what a policy is like, with less luck in it
 
 
 def travel_town(journey, town: Town, quiz: Quiz) -> None:
-    """Careless demonstrations, comparisons and a reward model, PPO against it, DPO from the same comparisons; all by the same held-out questions.
+    """Careless demonstrations, comparisons and a reward model, PPO against it, DPO from the same comparisons.
 
-    The journey's model goes on as the policy that PPO left.
+    All are scored on the same held-out questions. Of imitation, PPO on its way and DPO the journey keeps the one with the
+    highest learned reward − β·KL on held-out questions that are put aside for this and used for nothing else.
     """
     tokenizer, seed, progress = journey.tokenizer, journey.seed, journey.progress
-    training, held = asked(town, False, random.Random(f"asked/{seed}")), asked(town, True, random.Random("held out"))
+    training = asked(town, False, random.Random(f"asked/{seed}"))
+    choosing, held = put_aside(asked(town, True, random.Random("held out")))
     bars = lambda name: {"label": f"   {name}", "progress": progress}  # noqa: E731
 
-    stage = journey.begin(Stage("imitating careless people", "questions about famous people (data)", "answers as people write them (data)", "1"))
+    stage = journey.begin(Stage("imitating careless people", "questions about famous people (data)",
+                                "answers as people write them (data)", "1"))
     rng = random.Random(f"demonstrations/{seed}")
     demos = demonstrations(town, tokenizer, rng)
     sums = [q.pair(tokenizer) for q in quiz.training if q.kind not in RELATIONS]
-    before = weigh(journey.model, journey.model, None, tokenizer, held, seed)
-    rows = imitate(journey.model, demos + rng.sample(sums, min(len(sums), len(demos) // 4)), _part(journey, 5 / 4), journey.rates(**RATES), seed, **bars("imitation"))
+    demos_and_sums = demos + rng.sample(sums, min(len(sums), len(demos) // 4))
+    before, known = weigh(journey.model, journey.model, None, tokenizer, held, seed, ANSWERS), _known(journey, quiz)
+    del before["KL (nats)"]  # to itself
+    rows = imitate(journey.model, demos_and_sums, _part(journey, 5 / 4), journey.rates(**RATES), seed, **bars("imitation"))
     reference = copy.deepcopy(journey.model)
-    after = weigh(reference, reference, None, tokenizer, held, seed)
-    stage.table = _table({"before": before, "after": after}, held)
+    after = weigh(reference, reference, None, tokenizer, held, seed, ANSWERS)
+    stage.table = _table({"before": before, "imitation": after}, held)
     stage.curve = (list(range(1, len(rows) + 1)), [r["nll"] for r in rows], "step", "loss (nats per answer token)")
-    stage.caption = f"{len(demos):,} answers, {CARELESS['wrong']:.0%} of them wrong, some courteous, some rambling; a fifth of a batch are sums, so that they are not forgotten."
+    stage.caption = (f"{len(demos):,} answers, {CARELESS['wrong']:.0%} of them wrong, some courteous, some rambling; "
+                     "a fifth of a batch are sums, so that they are not forgotten.")
+    stage.notes = ["The gold reward is the town's own, and no stage learns from it: 1 for a right answer, −1 for a wrong one, "
+                   "½ for a courtesy, −¼ for each sentence too many, −1 for an answer that does not end."]
     journey.finish(stage)
 
     stage = journey.begin(Stage("reward model", "pairs of the model's own answers", "a person's choice", "1, on ∇ log p(choice)"))
-    sets = [compare(reference, tokenizer, questions, [PERSON], random.Random(f"people/{name}/{seed}"), journey._generator(name, 0, journey.device))
+    sets = [compare(reference, tokenizer, questions, [PERSON], random.Random(f"people/{name}/{seed}"),
+                    journey._generator(name, 0, journey.device))
             for name, questions in (("compared", training * 2), ("compared, held out", held))]
     pairs, held_pairs = pairs_of(sets[0]), pairs_of(sets[1])
     # The head begins at 0, and must grow as large as the rewards are: a higher rate than tuning takes.
-    learned, rows = learn_reward(reference, sets[0], _part(journey, 1 / 3), journey.rates(1e-2, 0.01), seed, **bars("reward model"))
+    learned, rows = learn_reward(reference, sets[0], _part(journey, 1 / 3), journey.rates(1e-2, 0.01), seed,
+                                 **bars("reward model"))
+    some = sample(reference, [tokenizer.prompt(q.prompt) for q in training[:256]], LONGEST, end=tokenizer.end,
+                  generator=journey._generator("standardise", 0, journey.device))
+    learned.standardise(some.tokens, some.response_mask)
     found = gaps(learned, held_pairs).cpu()
     right, half = interval((found > 0).float().tolist())
-    confidence, share, _ = reward_model.calibration(found, 4)
-    stage.notes = [f"{len(pairs):,} comparisons of answers to {len(sets[0])} questions; on {len(held_pairs)} of held-out questions it chooses as the person did "
-                   f"in {100 * right:.0f} ± {100 * half:.0f} %",
-                   "as sure as it is right: " + ", ".join(f"says {100 * c:.0f} %, is {100 * s:.0f} %" for c, s in zip(confidence.tolist(), share.tolist()) if c == c)]
+    stage.notes = [f"{len(pairs):,} comparisons of answers to {len(sets[0])} questions; on {len(held_pairs)} of held-out "
+                   f"questions it chooses as the person did in {100 * right:.0f} ± {100 * half:.0f} %",
+                   "Its zero and its unit are free; they are set to mean 0 and variance 1 over the model's own answers."]
     stage.curve = (list(range(1, len(rows) + 1)), [r["loss"] for r in rows], "step", "loss (nats per choice)")
-    stage.caption = f"−log p of the choices; {math.log(2):.3f} nats is a coin."
+    stage.caption = f"−log p of the choices; {math.log(2):.3f} nats is what a coin would cost."
     journey.finish(stage)
 
-    stage = journey.begin(Stage("PPO against the reward model", "questions (data)", "the model a moment ago", "ρ·A, and 0 where clipping stops it"))
-    journey.model = copy.deepcopy(reference)
-    prompts = [tokenizer.prompt(q.prompt) for q in training]
-    rows = reinforce(journey.model, reference, judged_by(learned), prompts, journey.scale.draws, journey.rates(1e-3, 0.003), seed, tokenizer.end, beta=BETA, **bars("PPO"))
-    drawn = [r for i, r in enumerate(rows) if i == 0 or r["reward"] != rows[i - 1]["reward"]]
-    policies = {"imitation": weigh(reference, reference, learned, tokenizer, held, seed), "PPO": weigh(journey.model, reference, learned, tokenizer, held, seed)}
+    stage = journey.begin(Stage("PPO against the reward model", "questions (data)", "the model a moment ago",
+                                "ρ·A, and 0 where clipping stops it"))
+    seen = []  # (learned reward − β·KL on the questions to choose by, the policy's name), in order
+
+    def consider(policy, name: str) -> None:
+        """Keep the policy if it is the best so far by what one can see without the gold reward."""
+        weighed = weigh(policy, reference, learned, tokenizer, choosing, seed, ANSWERS)
+        seen.append((objective(weighed), name))
+        if seen[-1] == max(seen, key=lambda pair: pair[0]):
+            journey.model = copy.deepcopy(policy)
+
+    consider(reference, "imitation")
+    policy, every = copy.deepcopy(reference), max(1, journey.scale.draws // 4)
+    rows = reinforce(policy, reference, judged_by(learned), [tokenizer.prompt(q.prompt) for q in training],
+                     journey.scale.draws, journey.rates(5e-4, 0.0015), seed, tokenizer.end, beta=BETA,
+                     look=lambda n: n % every or consider(policy, f"PPO after {n} draws"), **bars("PPO"))
+    draws = [r for r in rows if "objective" in r]
+    policies = {"imitation": weigh(reference, reference, learned, tokenizer, held, seed, ANSWERS),
+                "PPO": weigh(policy, reference, learned, tokenizer, held, seed, ANSWERS)}
     stage.table = _table(policies, held)
-    stage.curve = ([r["kl"] for r in drawn], [r["reward"] for r in drawn], "KL to the reference (nats an answer)", "learned reward")
-    stage.caption = "One point for each draw of answers: reward bought with distance from the reference."
+    stage.notes = [f"learned reward − {BETA}·KL, draw by draw: " + ", ".join(f"{r['objective']:.2f}" for r in draws).replace("-", "−")]
+    stage.curve = (list(range(1, len(draws) + 1)), [r["objective"] for r in draws], "draw of 64 answers",
+                   f"learned reward − {BETA}·KL")
+    stage.caption = "What PPO climbs, on the answers of each draw, before it is trained on them."
     journey.finish(stage)
 
-    stage = journey.begin(Stage("DPO from the same comparisons", "questions (data)", "a pair, chosen and rejected (data)", "±β·σ(−βh)"))
+    stage = journey.begin(Stage("DPO from the same comparisons", "questions (data)",
+                                "a comparison, chosen and rejected (data)", "±β·σ(−βh)"))
     direct = copy.deepcopy(reference)
     rows = prefer(direct, reference, pairs, _part(journey, 1 / 4), journey.rates(1e-3, 0.003), seed, beta=BETA, **bars("DPO"))
-    policies["DPO"] = weigh(direct, reference, learned, tokenizer, held, seed)
+    consider(direct, "DPO")
+    policies["DPO"] = weigh(direct, reference, learned, tokenizer, held, seed, ANSWERS)
     stage.table = _table(policies, held)
-    stage.notes = [f"log p of the chosen answers went from {rows[0]['chosen']:.1f} to {rows[-1]['chosen']:.1f} nats, of the rejected from {rows[0]['rejected']:.1f} to {rows[-1]['rejected']:.1f}"]
+    stage.notes = [f"log p of the {which} answers went from {rows[0][which]:.1f} to {rows[-1][which]:.1f} nats"
+                   for which in ("chosen", "rejected")]
     stage.curve = (list(range(1, len(rows) + 1)), [r["loss"] for r in rows], "step", "DPO's loss (nats per choice)")
-    stage.caption = f"−log σ(βh) on batches of comparisons; {math.log(2):.3f} nats is a coin."
+    stage.caption = f"−log σ(βh) on batches of comparisons; {math.log(2):.3f} nats is what a coin would cost."
     journey.finish(stage)
+
+    stage = journey.begin(Stage("the model that is kept", f"{len(choosing)} questions used for nothing else",
+                                "the answers of each policy", "no gradient here: the highest learned reward − β·KL is kept"))
+    name = max(seen, key=lambda pair: pair[0])[1]
+    policies["kept"] = weigh(journey.model, reference, learned, tokenizer, held, seed, ANSWERS)
+    stage.table = _table({"before imitation": before, **policies}, held)
+    stage.scores = [Score(name, known[name], share, "%") for name, share in _known(journey, quiz).items()]
+    first, kept = policies["imitation"], policies["kept"]
+    gain = {what: interval([a - b for a, b in zip(kept[what], first[what])]) for what in ("gold reward", "right")}
+    journey.verdict = (
+        f"Kept: {name}. Beside imitation, on {len(held)} held-out questions: gold reward {_mean(first, 'gold reward')} → "
+        f"{_mean(kept, 'gold reward')} (question by question {gain['gold reward'][0]:+.2f} ± {gain['gold reward'][1]:.2f}), "
+        f"right answers {_mean(first, 'right')} → {_mean(kept, 'right')} ({gain['right'][0]:+.2f} ± {gain['right'][1]:.2f}), "
+        f"KL {_mean(kept, 'KL (nats)')} nats.").replace("-", "−")
+    stage.notes = [journey.verdict,
+                   f"learned reward − {BETA}·KL on the questions to choose by: "
+                   + ", ".join(f"{who} {value:.2f}" for value, who in seen).replace("-", "−"),
+                   "The shares: before imitation and now, one greedy answer each; a courtesy does not make a fact wrong."]
+    stage.samples = [Sample(q.prompt, f"{who}: {y.text}", f"gold {gold(q, y):.2f}") for q in held[:3]
+                     for who, model in (("imitation", reference), ("kept", journey.model))
+                     for y in ask(model, tokenizer, [q.prompt], LONGEST)]
+    journey.finish(stage)
+    journey.policies = {who.lower(): {"gold": interval(found["gold reward"])[0], "right": interval(found["right"])[0],
+                                      "kl": interval(found["KL (nats)"])[0]} for who, found in policies.items()}
+    journey.policies["kept"]["name"] = name
+
+
+def _known(journey, quiz: Quiz) -> dict[str, float]:
+    """What the model still knows: the share of the quiz's questions of each group that it answers right, in whatever manner."""
+    right = {}
+    for q, y in zip(quiz.held, quiz.ask(journey)):
+        group = next(name for name, kinds in quiz.GROUPS.items() if q.kind in kinds)
+        right.setdefault(group, []).append(judge(q, y).right if q.kind in RELATIONS else q.check(y).right)
+    return {f"{group} ({len(marks)} questions)": sum(marks) / len(marks) for group, marks in right.items()}
 
 
 def _part(journey, share: float) -> int:
@@ -86,11 +153,27 @@ def _part(journey, share: float) -> int:
     return max(1, round(journey.scale.tuning_steps * share))
 
 
-def _table(policies: dict[str, dict[str, tuple[float, float]]], held: Sequence[Question]) -> list[list[str]]:
-    """Rows for people: each measure's mean ± half of its interval, side by side."""
-    names = list(dict.fromkeys(name for found in policies.values() for name in found))
-    shown = lambda found, name: f"{found[name][0]:.2f} ± {found[name][1]:.2f}" if name in found else "–"  # noqa: E731
-    return [[f"{len(held)} held-out questions, an answer each", *policies]] + [[name, *(shown(found, name) for found in policies.values())] for name in names]
+def _mean(weighed: dict[str, list[float]], name: str) -> str:
+    return f"{interval(weighed[name])[0]:.2f}"
+
+
+def objective(weighed: dict[str, list[float]]) -> float:
+    """Learned reward − β·KL, the mean over questions: what PPO climbs, and all that can be seen of it without the gold reward."""
+    return interval([r - BETA * kl for r, kl in zip(weighed["learned reward"], weighed["KL (nats)"])])[0]
+
+
+def _table(policies: dict[str, dict[str, list[float]]], held: Sequence[Question]) -> list[list[str]]:
+    """Rows for people: each measure's mean ± half of its interval over the questions, side by side."""
+    names = list(list(policies.values())[-1])
+
+    def cell(weighed: dict, name: str) -> str:
+        return "{:.2f} ± {:.2f}".format(*interval(weighed[name])) if name in weighed else "–"
+
+    rows = [[name, *(cell(weighed, name) for weighed in policies.values())] for name in names]
+    if "learned reward" in names:
+        rows.insert(2, [f"learned reward − {BETA}·KL", *(f"{objective(weighed):.2f}" if "learned reward" in weighed else "–"
+                                                       for weighed in policies.values())])
+    return [[f"{len(held)} held-out questions, {ANSWERS} answers each", *policies], *rows]
 
 
 def travel_own(journey, training: Sequence, held: Sequence, name: str, imitated: bool) -> None:
@@ -113,7 +196,7 @@ def travel_own(journey, training: Sequence, held: Sequence, name: str, imitated:
     stage.scores = [Score(f"held-out choices told ({len(held)} rows)", 0.5, float((gaps(judge_, held) > 0).float().mean()), "%")]
     stage.notes = [f"between {_chance(len(held))} would be luck: nineteen in twenty coins that are thrown as often fall there"]
     stage.curve = (list(range(1, steps + 1)), [r["loss"] for r in learned], "step", "loss (nats per choice)")
-    stage.caption = f"−log p of the choices; {math.log(2):.3f} nats is a coin."
+    stage.caption = f"−log p of the choices; {math.log(2):.3f} nats is what a coin would cost."
     journey.finish(stage)
 
     stage = journey.begin(Stage("DPO", f"prompts ({name})", f"a pair, chosen and rejected ({name})", "±β·σ(−βh)"))
@@ -127,7 +210,7 @@ def travel_own(journey, training: Sequence, held: Sequence, name: str, imitated:
     prompts = list(dict.fromkeys(tokenizer.decode(x[1:-1]) for x, _, _ in held))[:4]
     stage.samples = [Sample(prompt, one_line(y.text, 200), "" if y.ended else "(cut)") for prompt, y in zip(prompts, ask(journey.model, tokenizer, prompts, 64))]
     stage.curve = (list(range(1, steps + 1)), [r["loss"] for r in learned], "step", "DPO's loss (nats per choice)")
-    stage.caption = f"−log σ(βh) on batches of comparisons, β = {BETA}; {math.log(2):.3f} nats is a coin."
+    stage.caption = f"−log σ(βh) on batches of comparisons, β = {BETA}; {math.log(2):.3f} nats is what a coin would cost."
     journey.finish(stage)
 
 

@@ -113,44 +113,51 @@ def judged_by(judge_: reward_model.RewardModel) -> Callable[[Batch], Tensor]:
     return reward
 
 
-def reinforce(model, reference, reward: Callable[[Batch], Tensor], prompts: Sequence[list[int]], draws: int, rates: dict, seed: int, end: int, *,
-              answers: int = 64, rows: int = 32, passes: int = 2, beta: float = 0.05, lam: float = 1.0, **how) -> list[dict]:
-    """PPO: `answers` drawn, then `passes` over them in minibatches of `rows`; the critic shares the policy's trunk. The policy is changed in place.
+def reinforce(model, reference, reward: Callable[[Batch], Tensor], prompts: Sequence[list[int]], draws: int,
+              rates: dict, seed: int, end: int, *, answers: int = 64, rows: int = 32, passes: int = 2, beta: float = 0.05,
+              lam: float = 1.0, critic_into_trunk: bool = False, look: Callable[[int], object] | None = None,
+              **how) -> list[dict]:
+    """PPO: `answers` drawn, then `passes` over them in minibatches of `rows`. The policy is changed in place.
 
-    lam is 1: below it a token's advantage leans on the critic, which begins at 0, and then what stands far from the reward is paid less of it.
+    The critic is a second head on the policy's trunk; its gradient stays out of the trunk unless critic_into_trunk.
+    The first minibatch's row of metrics has the draw's: reward, kl, objective (reward − β·kl), tokens written.
+    look(n) is called when n draws are used up. lam is 1: below it a token's advantage leans on the critic, which begins
+    at 0, and then what is far from the reward is paid less of it.
     """
-    both = critic.PolicyAndCritic(model).to(model.embed.weight.device)
-    waiting: Iterator[Batch] = iter(())
+    both = critic.PolicyAndCritic(model, critic_into_trunk).to(model.embed.weight.device)
+    each = passes * -(-answers // rows)                                             # steps a draw
 
-    def draw(step: int) -> Batch:
-        nonlocal waiting
-        if step % (passes * -(-answers // rows)) == 0:
-            rng = random.Random(f"ppo/{seed}/{step}")
-            generator = torch.Generator(model.embed.weight.device).manual_seed(rng.getrandbits(62))
-            whole = ppo.draw(model, both.critic, reference, rng.choices(prompts, k=answers), reward, LONGEST, beta=beta, lam=lam, end=end,
-                             generator=generator)
-            whole.metrics = {"reward": float(whole.rewards.mean()), "kl": float(whole.kl.mean()), "tokens written": float(whole.response_mask.sum(1).float().mean())}
-            waiting = ppo.minibatches(whole, rows, passes, torch.Generator().manual_seed(rng.getrandbits(62)))
-        batch = next(waiting)
-        batch.pairs = int(batch.response_mask.sum())
-        return batch
+    def draw(step: int) -> Iterator[Batch]:
+        rng = random.Random(f"ppo/{seed}/{step}")
+        generator = torch.Generator(model.embed.weight.device).manual_seed(rng.getrandbits(62))
+        whole = ppo.draw(model, both.critic, reference, rng.choices(prompts, k=answers), reward, LONGEST, beta=beta,
+                         lam=lam, end=end, generator=generator)
+        metrics = {"reward": float(whole.rewards.mean()), "kl": float(whole.kl.mean()),
+                   "tokens written": float(whole.response_mask.sum(1).float().mean())}
+        metrics["objective"] = metrics["reward"] - beta * metrics["kl"]
+        for i, batch in enumerate(ppo.minibatches(whole, rows, passes, torch.Generator().manual_seed(rng.getrandbits(62)))):
+            batch.pairs, batch.metrics = int(batch.response_mask.sum()), {} if i else metrics
+            yield batch
+        if look is not None:  # asked for the batch after the last, the last step has been taken
+            look(step // each + 1)
 
     def coefficient(batch: Batch, scores: Tensor) -> Tensor:
         logp, values = scores.chunk(2, 1)
         return torch.cat([ppo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages),
                           0.5 * critic.coefficient(values, batch.response_mask, batch.values, batch.goals)], 1)
 
-    return train(both, draw, coefficient, Settings(draws * passes * -(-answers // rows), **rates), score=critic.PolicyAndCritic.score, **how)
+    return train(both, draw, coefficient, Settings(draws * each, **rates), score=critic.PolicyAndCritic.score, **how)
 
 
 def prefer(model, reference, pairs: Sequence, steps: int, rates: dict, seed: int, *, beta: float = 0.1, rows: int = 24, **how) -> list[dict]:
     """DPO on (prompt, chosen, rejected): no reward model, no sampling. The policy is changed in place."""
-    answers = [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]
-    kept = dpo.reference_logprobs(reference, answers).reshape(2, -1).T.cpu()        # (P, 2), once
+    drawn = [random.Random(f"dpo/{seed}/{step}").sample(range(len(pairs)), min(rows, len(pairs))) for step in range(steps)]
+    met = sorted({i for some in drawn for i in some})                               # the pairs that any step draws
+    answers = [(pairs[i][0], pairs[i][1]) for i in met] + [(pairs[i][0], pairs[i][2]) for i in met]
+    kept = dict(zip(met, dpo.reference_logprobs(reference, answers).reshape(2, -1).T.cpu()))  # (2,) each, once
 
     def draw(step: int) -> Batch:
-        some = random.Random(f"dpo/{seed}/{step}").sample(range(len(pairs)), min(rows, len(pairs)))
-        return dpo.draw([pairs[i] for i in some], kept[some])
+        return dpo.draw([pairs[i] for i in drawn[step]], torch.stack([kept[i] for i in drawn[step]]))
 
     def coefficient(batch: Batch, logp: Tensor) -> Tensor:
         chosen, rejected = answer_logprobs(logp, batch.response_mask).chunk(2)
@@ -162,24 +169,34 @@ def prefer(model, reference, pairs: Sequence, steps: int, rates: dict, seed: int
 
 
 @torch.no_grad()
-def weigh(model, reference, judge_: reward_model.RewardModel | None, tokenizer: Tokenizer, questions: Sequence[Question], seed: int) -> dict[str, tuple[float, float]]:
-    """What a policy's answers are like, one to each question: name -> (mean, half of its 95 % interval over the questions).
+def weigh(model, reference, judge_: reward_model.RewardModel | None, tokenizer: Tokenizer, questions: Sequence[Question],
+          seed: int, n: int = 1) -> dict[str, list[float]]:
+    """What a policy's answers are like: name -> a number for each question, the mean over its n answers.
 
     KL to the reference is log p/p_ref of the answers drawn, in nats.
     """
     device = model.embed.weight.device
-    batch = sample(model, [tokenizer.prompt(q.prompt) for q in questions], LONGEST, end=tokenizer.end, generator=torch.Generator(device).manual_seed(seed))
+    batch = sample(model, [tokenizer.prompt(q.prompt) for q in questions], LONGEST, n=n, end=tokenizer.end,
+                   generator=torch.Generator(device).manual_seed(seed))
     there = logprobs(reference, batch.tokens, batch.response_mask)
     answers = [tokenizer.read_response(row[mask].tolist()) for row, mask in zip(batch.tokens, batch.response_mask)]
-    judged = [judge(q, y) for q, y in zip(questions, answers)]
+    judged = [judge(questions[i], y) for i, y in zip(batch.group.tolist(), answers)]
     learned = {} if judge_ is None else {"learned reward": judge_(batch.tokens, batch.response_mask).tolist()}
     columns = {"gold reward": [j.gold for j in judged], **learned,
-               "KL (nats)": (batch.logprobs - there).sum(1).tolist(), "words": [j.words for j in judged], "right": [j.right for j in judged],
-               "courteous": [j.courteous for j in judged], "sentences too many": [j.extra for j in judged]}
-    return {name: interval(values) for name, values in columns.items()}
+               "KL (nats)": (batch.logprobs - there).sum(1).tolist(), "words": [j.words for j in judged],
+               "right": [j.right for j in judged], "courteous": [j.courteous for j in judged],
+               "sentences too many": [j.extra for j in judged]}
+    return {name: [sum(values[i:i + n]) / n for i in range(0, len(values), n)] for name, values in columns.items()}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """(mean, half of its 95 % interval): normal, for a hundred values and more."""
     n, mean = len(values), sum(values) / len(values)
     return mean, 1.96 * math.sqrt(sum((v - mean) ** 2 for v in values) / max(1, n - 1) / n)
+
+
+def put_aside(questions: Sequence[Question], share: float = 1 / 3) -> tuple[list[Question], list[Question]]:
+    """(to choose by, to report on): a share of the facts, with all their wordings, and the others."""
+    keys = sorted({q.key for q in questions})
+    chosen = set(random.Random("choosing").sample(keys, round(share * len(keys))))
+    return [q for q in questions if q.key in chosen], [q for q in questions if q.key not in chosen]

@@ -9,7 +9,9 @@ import math
 import random
 import re
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -57,6 +59,8 @@ class Journey:
         self.device, _ = device_and_dtype()
         self.rng = random.Random(f"journey/{seed}")
         self.stages: list[Stage] = []
+        self.policies: dict[str, dict] = {}  # imitation, ppo, dpo, kept: gold, right and kl on the reported questions
+        self.verdict = ""  # the whole journey in a sentence, once it is at its end
         self.model: Transformer | None = None
         self.tokenizer: Tokenizer | None = None
 
@@ -92,29 +96,30 @@ class Journey:
             raise BadFile(f"FROM: {error}") from None
         print(f"Starting from {folder}: {self.model.count_parameters():,} parameters, {self.tokenizer.vocab_size} tokens.")
 
-    def tokens(self, documents: list[str], vocab_size: int) -> None:
-        """Learn the byte pairs and draw random weights."""
+    def tokens(self, texts: Iterable[str], some: list[str], vocab_size: int, joined: bool = False) -> None:
+        """Learn the byte pairs (texts, joined: see Tokenizer.train) and draw random weights. Measured on some of the texts."""
         stage = self.begin(Stage("byte-pair tokens", "the corpus", "–", "no gradient here: the commonest neighbours are joined"))
-        self.tokenizer = Tokenizer.train(documents, vocab_size)
+        self.tokenizer = Tokenizer.train(texts, vocab_size, joined=joined, progress=self.progress)
         config = replace(self.scale.config, vocab_size=self.tokenizer.vocab_size)
         self.model = Transformer(config, self.seed).to(self.device)
-        some = documents[:2000]
         n_bytes = sum(len(d.encode()) for d in some)
         stage.scores = [Score("length of the corpus", 1.0, sum(map(len, self.tokenizer.encode_all(some))) / n_bytes, "tokens per byte")]
-        example = next(line for line in documents[0].splitlines() if line.strip())[:60]
+        example = next((line for text in some for line in text.splitlines() if line.strip()), "")[:60]
         pieces = "|".join(self.tokenizer.decode([i]) for i in self.tokenizer.encode(example))
         stage.notes = [f"{self.tokenizer.vocab_size} tokens; a model of {self.model.count_parameters():,} random weights. Read as: {one_line(pieces, 200)}"]
         self.finish(stage)
 
-    def pretrain(self, documents: list[str], held: str, about: str, length: int, quiz: Quiz | None, steps: int) -> None:
-        """F = 1 on every next token. Scored in bits per byte of a text that was held out."""
+    def pretrain(self, windows: Callable[..., Batch], held: str, about: str, length: int, quiz: Quiz | None, steps: int) -> None:
+        """F = 1 on every next token. Scored in bits per byte of a text that was held out.
+
+        windows(rows, length, generator) draws a batch of stretches of the text, as `batch_windows` does.
+        """
         stage = self.begin(Stage("pretraining", f"the text so far ({about})", f"the next token ({about})", "1"))
-        ids = torch.tensor([i for d in self.tokenizer.encode_all(documents) for i in (*d, self.tokenizer.end)])
         held_ids = torch.tensor([self.tokenizer.end, *self.tokenizer.encode(held)])
         bits = lambda: text_nats(self.model, held_ids.to(self.device), length) / math.log(2) / len(held.encode())  # noqa: E731
         before, asked = bits(), quiz.ask(self) if quiz else None
         at_once = self.scale.rows * 256 // length  # the same number of tokens, whatever their context
-        rows = train(self.model, lambda step: batch_windows(ids, at_once, length, self._generator("text", step)),
+        rows = train(self.model, lambda step: windows(at_once, length, self._generator("text", step)),
                      lambda batch, _: supervised.coefficient(batch.response_mask), Settings(steps, **self.rates(1e-2, 0.02)), label="   pretraining", progress=self.progress)
         stage.scores = [Score("bits per byte of held-out text", before, bits(), "bits/byte")]
         if stage.scores[0].after > stage.scores[0].before:
@@ -207,18 +212,50 @@ def travel_town(journey: Journey, start: str | None) -> None:
     if start:
         journey.load(start)
     else:
-        journey.tokens(documents, journey.scale.config.vocab_size)
-        journey.pretrain(documents, held, "the town", journey.scale.config.context, quiz, journey.scale.steps)
+        journey.tokens(documents, documents[:2000], journey.scale.config.vocab_size)
+        ids = torch.tensor([i for d in journey.tokenizer.encode_all(documents) for i in (*d, journey.tokenizer.end)])
+        journey.pretrain(partial(batch_windows, ids), held, "the town", journey.scale.config.context, quiz, journey.scale.steps)
     journey.instruct(quiz)
     journey.self_train(quiz, Sums(TOWN))
     pipeline.travel_town(journey, Town(TOWN), quiz)
+
+
+def own_windows(text: str, stop: int, tokenizer: Tokenizer, rows: int, length: int, generator: torch.Generator) -> Batch:
+    """A batch as `batch_windows` gives it, from text[:stop] that is encoded where a window was drawn, and nowhere else.
+
+    A window begins at a character, each as likely as any other, or rather at the first word behind it, since a cut
+    within a word would make tokens that the whole text does not have. Where the text ends, the window goes on with an
+    end token and the text's beginning. So all places are read equally often, by characters: a stretch whose tokens
+    are long is read a little more often than if tokens were drawn, and a word a little more often behind a long word.
+    """
+    windows = []
+    for start in torch.randint(stop, (rows,), generator=generator).tolist():
+        ids: list[int] = []
+        while len(ids) < length:
+            part = text[start:min(stop, start + 8 * length)]  # enough, but for a text that repeats itself very much
+            word = re.search(r"(?<=\S)\s", part[:100]) if start and not ids else None
+            start += len(part)
+            ids += tokenizer.encode(part[word.start():] if word else part)
+            if start == stop:
+                ids.append(tokenizer.end)
+                start = 0
+        windows.append(ids[:length])
+    batch = batch_pairs([(ids[:1], ids[1:]) for ids in windows])
+    batch.pairs = rows * (length - 1)
+    return batch
+
+
+def _parts(text: str, stop: int, size: int = 100_000, every: int | None = None) -> Iterator[str]:
+    """text[:stop] in parts of `size` characters; or only such a part of each `every` characters."""
+    return (text[i:min(i + size, stop)] for i in range(0, stop, every or size))
 
 
 def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] | None, preferred: list[tuple[str, str, str]] | None, start: str | None,
                names: dict[str, str]) -> None:
     """The learner's own text, then questions, then preferences. The last tenth of the text and a tenth of the others are held out.
 
-    All that can be wrong with the files is found before anything is trained.
+    text is a str, or what `read_text` gives: it has the length and the slices of one, and is never read as a whole.
+    All that can be wrong with the files is found before a model is trained.
     """
     length, source = 128, names.get("text") or names.get("qa") or names["prefs"]
     training: list[Question] = []
@@ -232,24 +269,29 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
         length = min(length, journey.model.config.context)
     if text is None and not (start and rows is None):  # the questions, or the prompts, are all the text there is
         text = "\n".join([f"{q.prompt}\n{q.response}\n" for q in training] or [f"{prompt}\n{chosen}\n" for prompt, chosen, _ in preferred])
-    tokenizer, context = journey.tokenizer, journey.model.config.context if start else journey.scale.config.context
+    context = journey.model.config.context if start else journey.scale.config.context
     if text is not None:
         cut = len(text) * 9 // 10
-        known, held = text[:cut], text[cut:cut + 200_000]  # of a long text, enough is held out to score on
-        if not known.strip():
+        held = text[cut:cut + 200_000]  # of a long text, enough is held out to score on
+        if not any(part.strip() for part in _parts(text, cut)):
             raise BadFile(f"{source}: its first nine tenths are blank; give a text")
-        tokenizer = tokenizer if start else Tokenizer.train(known, journey.scale.config.vocab_size)
-        n = len(tokenizer.encode(known))
-        if n < length:
+        if not start:
+            some = list(_parts(text, cut, 10_000, max(10_000, cut // 20)))  # a long text is measured at twenty places
+            journey.tokens(_parts(text, cut), some, journey.scale.config.vocab_size, joined=True)
+        n = 0
+        for part in _parts(text, cut):
+            n += len(journey.tokenizer.encode(part))
+            if n >= length:
+                break
+        else:
             raise BadFile(f"{source}: nine tenths of it are {n} tokens and one context is {length}; give a longer text, or one that repeats itself less")
+    tokenizer = journey.tokenizer
     if rows is not None:
         training, asked = _fitting(training, asked, tokenizer, context, names["qa"])
     if preferred is not None:
         compared = pipeline.split(preferred, tokenizer, context, random.Random(f"preferences/{journey.seed}"), names["prefs"])
-    if not start:
-        journey.tokens([known], journey.scale.config.vocab_size)
     if text is not None:
-        journey.pretrain([known], held, source, length, None, journey.scale.steps)
+        journey.pretrain(partial(own_windows, text, cut, tokenizer), held, source, length, None, journey.scale.steps)
     if rows is not None:
         asked = asked[:64]
         journey.instruct(Quiz(training, asked, max_new_tokens=max(len(q.pair(tokenizer)[1]) for q in asked)))

@@ -31,17 +31,27 @@ class Critic(nn.Module):
 
 
 class PolicyAndCritic(nn.Module):
-    """One trunk with two heads: it is read once for both. Its `score` is what `train` takes; F is then the policy's, and behind it the critic's."""
+    """One trunk with two heads, read once for both. `train` takes its `score`; F is the policy's, then the critic's.
 
-    def __init__(self, trunk: nn.Module):
+    The critic reads the trunk and leaves it alone: its gradient stops at its own head. critic_into_trunk=True lets it
+    through, and then what the critic learns moves the policy as well; chapter 11 measures how far.
+    """
+
+    def __init__(self, trunk: nn.Module, critic_into_trunk: bool = False):
         super().__init__()
         self.trunk, self.critic = trunk, Critic(trunk.config.d_model)
+        self.critic_into_trunk = critic_into_trunk
 
-    def score(self, tokens: Tensor, response_mask: Tensor) -> Tensor:
-        """[log p | V], (B, 2T), with gradient."""
+    def score(self, tokens: Tensor, response_mask: Tensor, temperature: float = 1.0) -> Tensor:
+        """[log p | V], (B, 2T), with gradient. temperature: y's when drawn, or ρ is not 1 on fresh answers.
+
+        ppo.draw(…, temperature=0.7) needs train(…, score=partial(PolicyAndCritic.score, temperature=0.7)).
+        """
         hidden = self.trunk.hidden(tokens)                                          # (B, T, D)
         read = SimpleNamespace(hidden=lambda _: hidden, logits=self.trunk.logits, config=self.trunk.config)
-        return torch.cat([logprobs(read, tokens, response_mask), self.critic(hidden, response_mask)], 1)
+        seen = hidden if self.critic_into_trunk else hidden.detach()                # (B, T, D)
+        logp = logprobs(read, tokens, response_mask, temperature=temperature)
+        return torch.cat([logp, self.critic(seen, response_mask)], 1)
 
 
 def coefficient(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tensor, clip: float = torch.inf) -> Tensor:
@@ -60,4 +70,6 @@ def loss(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tenso
 def _near(values: Tensor, response_mask: Tensor, old_values: Tensor, goals: Tensor, clip: float) -> Tensor:
     expect(clip > 0, "clip", clip, "give a positive number, or inf for none")
     expect_aligned(response_mask, values=values, old_values=old_values, goals=goals)
-    return old_values + (values - old_values).clamp(-clip, clip)
+    moved = values - old_values
+    # Within the clip it is V itself: old + (V − old) may miss V by a rounding, and F would then be 0.
+    return torch.where(moved.abs() > clip, old_values + moved.clamp(-clip, clip), values)

@@ -25,10 +25,26 @@ class RewardModel(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.head = nn.Parameter(torch.zeros_like(trunk.embed.weight[0]))           # (D,)
+        self.register_buffer("zero", torch.zeros_like(self.head[0]))                # (): comparisons do not fix it
 
     def forward(self, tokens: Tensor, response_mask: Tensor) -> Tensor:
         """tokens (B, T), response_mask (B, T) -> rewards (B,)."""
-        return self.trunk.hidden(tokens)[last_token(response_mask)] @ self.head    # (B, D) @ (D,)
+        return self.trunk.hidden(tokens)[last_token(response_mask)] @ self.head - self.zero  # (B, D) @ (D,)
+
+    @torch.no_grad()
+    def standardise(self, tokens: Tensor, response_mask: Tensor) -> None:
+        """Make r's mean 0 and its variance 1 over these answers, in place: the policy's own, before it is trained on r.
+
+        A choice fixes r(x, y) up to a constant, and a critic that begins at 0 takes the constant for merit. With the
+        variance at 1 a nat of KL costs beta standard deviations of r, whatever judge was trained.
+        """
+        rewards = self(tokens, response_mask)
+        expect_finite("rewards", rewards)
+        spread = rewards.std()
+        expect(len(rewards) > 1 and bool(spread > 0), "tokens", "answers that all get one reward",
+               "give two or more that differ, and a model that was trained")
+        self.zero.copy_((self.zero + rewards.mean()) / spread)
+        self.head.div_(spread)
 
 
 def score(model: RewardModel, tokens: Tensor, response_mask: Tensor) -> Tensor:

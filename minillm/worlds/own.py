@@ -5,27 +5,117 @@ Each reader checks the whole file before anything else happens, and raises BadFi
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import stat
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from tqdm.auto import tqdm
 
-# Beyond them no journey could use the rows, and reading takes longer, and more memory, than one waits for.
+BLOCK = 2**16  # bytes that are read at once: a text is never in memory as a whole
+# Rows are. Beyond this no journey could use them, and reading takes longer, and more memory, than one waits for.
 MOST_BYTES, MOST_LINES, LONGEST_LINE, MOST_BAD = 64_000_000, 1_000_000, 100_000, 1_000
+
 
 class BadFile(ValueError):
     """A file that cannot be used. The message is one line: the file, the place, what is wrong, what to do."""
 
 
-def read_text(path: str | os.PathLike) -> str:
-    """The text of a UTF-8 file, any language, a byte-order mark left out. BadFile if missing, empty or not UTF-8."""
+class _Text:
+    """The text of a file: len(text) and text[a:b] count characters, as in a str, and only text[a:b] is read.
+
+    It is made by `read_text`, which has found that all of it is UTF-8. BadFile if the file has changed since.
+    """
+
+    def __init__(self, name: str, file: BinaryIO):
+        self.name, self.state = name, _state(file)
+        self.characters, self.bytes = [0], [0]                  # so many stand before each block
+        blank, decoder = True, codecs.getincrementaldecoder("utf-8")()
+        if file.read(3) == codecs.BOM_UTF8:                     # left out, once
+            self.bytes = [3]
+        file.seek(self.bytes[0])
+        # disable=None: no bar where nobody looks on; delay: nor for what takes no time.
+        with tqdm(desc="checking", total=self.state[0], unit="B", unit_scale=True, delay=2, disable=None, leave=False) as bar:
+            while block := file.read(BLOCK):
+                part = self._decoded(decoder, block)
+                blank = blank and not part.strip()
+                self.characters.append(self.characters[-1] + len(part))
+                self.bytes.append(file.tell() - len(decoder.getstate()[0]))  # without the half of a character at its end
+                bar.update(len(block))
+            self._decoded(decoder, b"")
+        if blank:
+            raise BadFile(f"{name}: the file is empty; give a file with text in it")
+
+    def _decoded(self, decoder: codecs.IncrementalDecoder, block: bytes) -> str:
+        try:
+            return decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:  # it counts from what is not decoded yet
+            place = f"byte {self.bytes[-1] + error.start} (0x{error.object[error.start]:02x})"
+            raise BadFile(f"{self.name}: {place} is not UTF-8; save the file as UTF-8") from None
+
+    def __len__(self) -> int:
+        return self.characters[-1]
+
+    def __getitem__(self, key: int | slice) -> str:
+        span = range(len(self))[key]
+        if isinstance(span, int):
+            span = range(span, span + 1)
+        if not span:
+            return ""
+        first = bisect_right(self.characters, min(span)) - 1    # the block that holds the first character
+        behind = bisect_left(self.characters, max(span) + 1)    # the one behind the last
+        try:
+            with open(self.name, "rb") as file:
+                if _state(file) != self.state:
+                    raise BadFile(f"{self.name}: the file has changed since it was checked; begin again")
+                file.seek(self.bytes[first])
+                part = file.read(self.bytes[behind] - self.bytes[first]).decode("utf-8")
+        except OSError as error:
+            raise BadFile(f"{self.name}: cannot be read any more ({error.strerror}); begin again") from None
+        begin = self.characters[first]
+        return part[span[0] - begin:span[-1] + 1 - begin] if span.step == 1 else "".join(part[i - begin] for i in span)
+
+    def __eq__(self, other) -> bool:
+        return len(self) == len(other) and self[:] == other[:] if isinstance(other, (str, _Text)) else NotImplemented
+
+    # All else that a str can do is done on the whole text, which is read for it: for a file of questions, or a chapter.
+
+    def __str__(self) -> str:
+        return self[:]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self[:])
+
+    def __contains__(self, part: str) -> bool:
+        return part in self[:]
+
+    def __getattr__(self, name: str):
+        if not hasattr(str, name):
+            raise AttributeError(f"a text has no {name}")
+        return getattr(self[:], name)
+
+
+def _state(file: BinaryIO) -> tuple[int, int]:
+    """What tells that a file is as it was: its size and the time of its last change."""
+    now = os.fstat(file.fileno())
+    return now.st_size, now.st_mtime_ns
+
+
+def read_text(path: str | os.PathLike) -> _Text:
+    """The text of a UTF-8 file, any language, a byte-order mark left out. BadFile if missing, empty or not UTF-8.
+
+    The whole file is checked, a block at a time. What comes back has the length and the slices of a str, and reads
+    them when it is asked: a gigabyte takes no more memory than a page.
+    """
     name = os.fspath(path)
     try:
         if not stat.S_ISREG(os.stat(name).st_mode) and not os.path.isdir(name):
             raise BadFile(f"{name}: this is a device or a pipe; give the path of a text file")
         with open(name, "rb") as file:
-            data = file.read()
+            return _Text(name, file)
     except BadFile:
         raise
     except FileNotFoundError:
@@ -34,14 +124,6 @@ def read_text(path: str | os.PathLike) -> str:
         raise BadFile(f"{name}: this is a folder; give the path of a text file") from None
     except (OSError, ValueError) as error:
         raise BadFile(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error}); give a file that you may read") from None
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{name}: byte {error.start} (0x{data[error.start]:02x}) is not UTF-8; save the file as UTF-8") from None
-    text = text.removeprefix("\ufeff")
-    if not text.strip():
-        raise BadFile(f"{name}: the file is empty; give a file with text in it")
-    return text
 
 
 def read_questions(path: str | os.PathLike) -> list[tuple[str, str]]:
@@ -68,7 +150,7 @@ def _rows(path: str | os.PathLike, keys: tuple[str, ...]) -> list[tuple[int, tup
     """[(line number, the texts of these keys), …]. BadFile says what is wrong with the first bad line, and where the others are."""
     name, rows, bad, first = os.fspath(path), [], [], ""
     _expect_at_most(MOST_BYTES / 1e6, _size(name) / 1e6, name, "MB")
-    text = read_text(path)
+    text = str(read_text(path))
     _expect_at_most(MOST_LINES, text.count("\n"), name, "lines")
     lines = text.split("\n")  # not splitlines: JSON may hold U+2028 within a string
     bar = tqdm(lines, desc=f"reading {os.path.basename(name)}", delay=2, disable=None, leave=False)

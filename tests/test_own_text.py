@@ -1,0 +1,267 @@
+"""The learner's own text, however large: read by parts, checked by parts, encoded where a window is drawn, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minillm.journey import stages
+from minillm.journey.stages import SCALES, Journey, own_windows
+from minillm.tokenizer import Tokenizer
+from minillm.worlds import own
+from minillm.worlds.own import BadFile, read_text
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = "the baker of Ulm sold twelve loaves, 7 rolls and né one 🙂 cake 世界".split()
+
+
+def prose(n, seed=0):
+    """n words with a space or a line's end between them."""
+    rng = random.Random(seed)
+    return "".join(rng.choice(WORDS) + rng.choice("   \n") for _ in range(n))
+
+
+# --- the text of a file ---------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(min_size=1, max_size=40).filter(str.strip), st.integers(1, 7), st.booleans(),
+       st.slices(45), st.integers(-40, 39))
+def test_a_text_is_sliced_as_a_str(tmp_path_factory, text, block, mark, key, i):
+    """Blocks of a few bytes, so that characters of two to four bytes lie across them; with a byte-order mark or without."""
+    path = tmp_path_factory.getbasetemp() / "sliced.txt"
+    path.write_bytes(b"\xef\xbb\xbf" * mark + text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own, "BLOCK", block)
+        found = read_text(path)
+        if mark or not text.startswith("\ufeff"):
+            assert len(found) == len(text) and found == text and found[key] == text[key]
+            assert str(found) == text and list(found) == list(text) and text[:2] in found
+            assert found.encode() == text.encode() and found.split("\n") == text.split("\n")
+            if -len(text) <= i < len(text):
+                assert found[i] == text[i]
+            else:
+                with pytest.raises(IndexError):
+                    found[i]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([b"a", "é".encode(), "世".encode(), "🙂".encode(), b"\xff", b"\xe4\xb8", b"\xf0\x9f", b" "]), max_size=12),
+       st.integers(1, 5))
+def test_what_is_not_utf8_is_told_at_the_byte_that_python_tells(tmp_path_factory, parts, block):
+    """The whole decoded at once says which byte; so does the file, block by block."""
+    data, path = b"x" + b"".join(parts), tmp_path_factory.getbasetemp() / "bytes.txt"
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own, "BLOCK", block)
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            with pytest.raises(BadFile) as found:
+                read_text(path)
+            assert f"byte {error.start} (0x{data[error.start]:02x}) is not UTF-8; save" in str(found.value)
+        else:
+            assert read_text(path) == text
+
+
+def test_a_large_file_is_blank_only_if_all_of_it_is(tmp_path):
+    path = tmp_path / "spaces.txt"
+    path.write_bytes(b" \n" * own.BLOCK)
+    with pytest.raises(BadFile, match="is empty"):
+        read_text(path)
+    path.write_bytes(b" \n" * own.BLOCK + b"x")
+    assert len(read_text(path)) == 2 * own.BLOCK + 1
+
+
+def test_a_file_that_changes_is_told(tmp_path):
+    """Another length; the same length, later; gone."""
+    path = tmp_path / "changing.txt"
+    path.write_text("first words")
+    text = read_text(path)
+    assert text[:5] == "first"
+    path.write_text("other words than before")
+    with pytest.raises(BadFile, match="has changed since it was checked; begin again"):
+        text[:5]
+    path.write_text("first words")
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(BadFile, match="has changed"):
+        text[:5]
+    path.unlink()
+    with pytest.raises(BadFile, match="cannot be read any more"):
+        text[:5]
+
+
+def test_a_text_has_nothing_that_a_str_has_not(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("a")
+    assert not hasattr(read_text(path), "encodings") and read_text(path) != 7
+
+
+# --- windows --------------------------------------------------------------------------------------------------------------------
+
+
+def drawn(text, tokenizer, rows=400, length=16, stop=None, seed=0):
+    return own_windows(text, stop or len(text), tokenizer, rows, length, torch.Generator().manual_seed(seed))
+
+
+def test_a_window_is_a_stretch_of_the_encoded_text():
+    """Each row stands, token by token, in the ids of [text, END, text, END]; so a word is never cut in another way than there."""
+    text = prose(300)
+    tokenizer = Tokenizer.train(text, 330)
+    ids = [*tokenizer.encode(text), tokenizer.end] * 2
+    stretches = {tuple(ids[i:i + 16]) for i in range(len(ids) - 15)}
+    batch = drawn(text, tokenizer)
+    assert batch.tokens.shape == (400, 16) and batch.pairs == 400 * 15
+    assert batch.response_mask[:, 1:].all() and not batch.response_mask[:, 0].any()
+    assert {tuple(row) for row in batch.tokens.tolist()} <= stretches
+    assert (batch.tokens == tokenizer.end).any()
+
+
+def test_windows_come_from_the_whole_text_and_nothing_behind_it():
+    """1,000 numbered words, 40 windows of each tenth expected: a count is within five standard deviations of 6 of that.
+
+    Where a window begins is drawn, so 400 rows fall into ten tenths as a die falls. Behind `stop` stands another
+    letter, which no row may hold.
+    """
+    words = [f"{chr(97 + i // 100)}q" for i in range(1000)]
+    text = " ".join(words) + " "
+    tokenizer = Tokenizer.train(text + "zzz", 300)
+    batch = drawn(text + "z" * 500, tokenizer, stop=len(text))
+    read = [tokenizer.decode([i for i in row if i != tokenizer.end]) for row in batch.tokens.tolist()]
+    assert not any("z" in window for window in read)
+    tenths = Counter(next(c for c in window if c in "abcdefghij") for window in read)
+    assert set(tenths) == set("abcdefghij") and all(abs(n - 40) < 5 * 6 for n in tenths.values())
+
+
+@pytest.mark.parametrize("text", ["ab", " ", "世界", "a" * 3000, "\n" * 300 + "x"], ids=lambda text: ascii(text)[:12])
+def test_any_text_gives_whole_windows(text):
+    """Shorter than a window; one run of letters; white space alone in front: every row is full, and read again from the start."""
+    tokenizer = Tokenizer.train(text, 300)
+    batch = drawn(text, tokenizer, rows=20, length=32)
+    assert batch.tokens.shape == (20, 32)
+    assert set(tokenizer.decode([i for i in batch.tokens.flatten().tolist() if i != tokenizer.end])) <= set(text)
+
+
+def test_a_file_and_its_str_give_the_same_windows(tmp_path):
+    """One path for both; the same generator draws the same rows again."""
+    text, path = prose(2_000), tmp_path / "text.txt"
+    path.write_bytes(text.encode())
+    tokenizer = Tokenizer.train(text, 330)
+    first, second = drawn(text, tokenizer), drawn(read_text(path), tokenizer)
+    assert torch.equal(first.tokens, second.tokens) and not torch.equal(first.tokens, drawn(text, tokenizer, seed=1).tokens)
+
+
+# --- the journey ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_journey_learns_the_byte_pairs_once(tmp_path, monkeypatch):
+    """Of the first nine tenths, whole, as one text: the merges are those of that text in one piece."""
+    text, path = prose(4_000), tmp_path / "own.txt"
+    path.write_bytes(text.encode())
+    train, trained = Tokenizer.train.__func__, []
+
+    def counting(cls, *arguments, **options):
+        trained.append(train(cls, *arguments, **options))
+        return trained[-1]
+
+    monkeypatch.setattr(Tokenizer, "train", classmethod(counting))
+    monkeypatch.setattr(stages, "_parts", lambda text, stop, *more: (text[i:min(i + 999, stop)] for i in range(0, stop, 999)))
+    scale = stages.replace(SCALES["cpu"], steps=2)
+    stages.travel_own(Journey(scale, 0, progress=False), read_text(path), None, None, None, {"text": "own.txt"})
+    assert len(trained) == 1
+    whole = train(Tokenizer, text[:len(text) * 9 // 10], 512)
+    assert trained[0].backend.to_str() == whole.backend.to_str()
+
+
+# --- memory and time ------------------------------------------------------------------------------------------------------------
+
+
+MEASURED = """
+import json, sys, time
+sys.path.insert(0, ".")
+from benchmarks.process import peak
+{imports}
+before, begun = peak(), time.process_time()
+{work}
+print(json.dumps({{"MB": (peak() - before) / 1e6, "seconds": time.process_time() - begun}}))
+"""
+
+
+def measured(work, imports=""):
+    """Peak memory above what the imports took, in MB, and seconds of computing, of a fresh process."""
+    run = subprocess.run([sys.executable, "-c", MEASURED.format(imports=imports, work=work)], cwd=ROOT, capture_output=True, text=True,
+                         env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.split("\n")[-2])
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """30 MB: a page of prose again and again, and in each of its 300 places 50 words that stand nowhere else."""
+    rng, page, path = random.Random(0), prose(18_000), tmp_path_factory.mktemp("large") / "large.txt"
+    with open(path, "wb") as file:
+        for _ in range(300):
+            file.write(page.encode())
+            file.write(" ".join("".join(rng.choices("abcdefghijklmnop", k=8)) for _ in range(50)).encode())
+    assert path.stat().st_size > 25e6
+    return path
+
+
+def test_thirty_megabytes_are_read_and_learned_from_in_a_few(large):
+    """The whole as a str alone is 30 MB or (with one emoji, as here) 120 MB; the library took 2,000 MB for it.
+
+    25 MB: the words between two countings (READ characters, most of them known already), the different pieces, and
+    the library's buffers. It was 12 MB where this was written; double, since allocators differ.
+    """
+    cost = measured(f"Tokenizer.train(_parts(text := read_text({str(large)!r}), len(text)), 512, joined=True)",
+                    "from minillm.journey.stages import _parts\nfrom minillm.tokenizer import Tokenizer\n"
+                    "from minillm.worlds.own import read_text")
+    assert cost["MB"] < 25
+
+
+def test_a_text_that_comes_in_chunks_is_encoded_in_bounded_memory():
+    """6 MB, then 100 MB at most: 32 stretches of 20,000 characters, for each of which the library takes up to 100 bytes."""
+    cost = measured("assert sum(1 for _ in tokenizer.encode_iterable(page for _ in range(60))) > 1e6",
+                    "from minillm.tokenizer import Tokenizer\nfrom tests.test_own_text import prose\n"
+                    "page = prose(18_000)\ntokenizer = Tokenizer.train(page, 512)")
+    assert cost["MB"] < 100
+
+
+def test_all_different_words_do_not_fill_the_memory():
+    """12 MB of words that come once, over a million: a table of them all is more than 200 MB, of the largest that is kept under half.
+
+    150 MB: TABLE letters in 250,000 pieces of 90 to 150 bytes each, once as text and once as symbols and their index.
+    """
+    cost = measured("Tokenizer.train(chunks(), 300)",
+                    "import random\nfrom minillm import tokenizer as module\nfrom minillm.tokenizer import Tokenizer\n"
+                    "module.TABLE //= 8\nmodule.READ //= 4\nrng = random.Random(0)\n"
+                    "def chunks():\n    for _ in range(120):\n        yield ' '.join(map(str.__call__, (''.join(rng.choices('abcdefgh', k=8)) for _ in range(9000))))")
+    assert cost["MB"] < 150
+
+
+@pytest.mark.parametrize("letters", ["abcdefghijklmnopqrstuvwxyz", "".join(map(chr, range(0xE01, 0xE2F)))], ids=["Latin", "Thai"])
+def test_time_grows_as_the_text_does_where_no_space_is(letters):
+    """One line of random letters, 40,000 and four times as many: about four times the time; the square would be 16.
+
+    Seconds of computing, the better of two, so that a busy machine does not count; 8 is the middle, by factors.
+    """
+    work = ("s = ''.join(random.Random(0).choices(%r, k=%d))\n"
+            "times = []\n"
+            "for _ in range(2):\n"
+            "    begun = time.process_time()\n"
+            "    Tokenizer.train(s, 400).encode(s)\n"
+            "    times.append(time.process_time() - begun)\n"
+            "begun = time.process_time() - min(times)\n")
+    few, many = (measured(work % (letters, n), "import random\nfrom minillm.tokenizer import Tokenizer")["seconds"]
+                 for n in (40_000, 160_000))
+    assert many < 8 * few
