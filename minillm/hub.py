@@ -83,8 +83,12 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
     return model.to(device).eval()
 
 
-def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathLike, shard_bytes: int = 5 * 10**9) -> None:
-    """Write config.json, the weights as they are (in files of at most shard_bytes) and tokenizer.json; `transformers` reads them."""
+def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathLike,
+         shard_bytes: int = 5 * 10**9, by: str = "minillm") -> None:
+    """Write config.json, the weights as they are (in files of at most shard_bytes) and tokenizer.json.
+
+    by: who writes; see `expect_own`, which is asked first. OSError where the disk does not take them.
+    """
     expect(tokenizer is None or tokenizer.vocab_size == model.config.vocab_size, "tokenizer",
            f"of {tokenizer.vocab_size if tokenizer else 0} tokens", f"the model has {model.config.vocab_size}")
     expect(shard_bytes > 0, "shard_bytes", shard_bytes, "give a positive number of bytes")
@@ -94,6 +98,7 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
     end = tokenizer.end if tokenizer else None
     config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "dtype": str(model.embed.weight.dtype).removeprefix("torch.")}
     config["torch_dtype"] = config["dtype"]  # the name before transformers 5
+    config["saved_by"] = by
     shards: list[dict[str, tuple]] = [{}]
     filled = 0
     for theirs, (ours, transposed) in their_tensors(model.config).items():
@@ -103,15 +108,31 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
             filled = 0
         shards[-1][theirs], filled = (ours, transposed), filled + size
     folder = Path(folder)
+    expect_own(folder, by)
     folder.mkdir(parents=True, exist_ok=True)
     files = ["model.safetensors"] if len(shards) == 1 else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
 
     def put(name: str, write) -> None:
-        beside = folder / f"{name}.part"
-        write(beside)
-        beside.chmod(0o644)  # the writer of safetensors leaves files that only their owner can read
-        os.replace(beside, folder / name)
+        beside = folder / f".minillm-{name}"
+        try:
+            write(beside)
+            beside.chmod(0o644)  # the writer of safetensors leaves files that only their owner can read
+            os.replace(beside, folder / name)
+        except OSError:
+            raise
+        except Exception as error:  # the writers of weights and of tokenizers raise their own for a full disk
+            raise OSError(f"{folder / name} cannot be written ({error})") from None
+        finally:
+            beside.unlink(missing_ok=True)
 
+    config_text = json.dumps(config, indent=2) + "\n"
+
+    def put_config() -> None:
+        put("config.json", lambda path: path.write_text(config_text, encoding="utf-8"))
+
+    # Last where a model is there, which so stays whole; else first: what a kill leaves is known as ours.
+    if not (folder / "config.json").exists():
+        put_config()
     for file, shard in zip(files, shards):
         tensors = {theirs: torch.cat([own[name].detach().cpu() for name in ours]) for theirs, (ours, _) in shard.items()}
         tensors = {theirs: (tensor.t() if shard[theirs][1] else tensor).contiguous() for theirs, tensor in tensors.items()}
@@ -120,13 +141,45 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
         index = {"metadata": {"total_size": sum(p.numel() * p.element_size() for p in own.values())},
                  "weight_map": {theirs: file for file, shard in zip(files, shards) for theirs in shard}}
         put("model.safetensors.index.json", lambda path: path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8"))
-    put("config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8"))
+    put_config()
     if tokenizer is not None:
         put("tokenizer.json", tokenizer.save)
-    for old in folder.glob("model*.safetensors*"):  # of an earlier save in this folder, in more or fewer files
-        if re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?", old.name) and old.name not in files \
-                and not (len(shards) > 1 and old.name == "model.safetensors.index.json"):
+    for old in _weights_in(folder):  # of an earlier save in this folder, in more or fewer files
+        if old.name not in files and not (len(shards) > 1 and old.name == "model.safetensors.index.json"):
             old.unlink()
+
+
+def expect_own(folder: str | os.PathLike, by: str = "minillm") -> None:
+    """Raise ValueError where `save` would write over, or delete, a model that this writer did not save.
+
+    config.json says who saved it. "minillm" may write over what any part of this package saved,
+    "minillm.journey" only over what a journey did; and the shipped models are their own.
+    """
+    folder = Path(folder)
+    there = [*_weights_in(folder), folder / "config.json", folder / "tokenizer.json"]
+    there = [file for file in there if os.path.lexists(file)]
+    odd = [file.name for file in there if not file.is_file()]
+    remedy = "name another folder, or move that away"
+    expect(not odd, str(folder), f"with {', '.join(odd[:1])}, which is no file", remedy)
+    shipped = folder.resolve() in SHIPPED.values()
+    ours = not there or shipped or _saved_by(folder / "config.json").startswith(by)
+    expect(ours, str(folder), f"the place of a model that {by} did not save", remedy)
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    """The files of weights, and their index, that `save` may have written there."""
+    return [file for file in sorted(folder.glob("model*.safetensors*"))
+            if re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?", file.name)]
+
+
+def _saved_by(config: Path) -> str:
+    """Who a config.json says saved it; "" where it does not, or where another library made it from ours."""
+    try:
+        written = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    ours = isinstance(written, dict) and "transformers_version" not in written
+    return str(written.get("saved_by", "")) if ours else ""
 
 
 def add_marks(model: Transformer, tokenizer: Tokenizer) -> None:

@@ -46,7 +46,7 @@ def model():
 
 def in_place(path, fill):
     """Defect: the file itself is written, piece by piece, as `torch.save(state, path)` would."""
-    copy, marker = path.parent / "copy", path.parent / "unfinished"
+    copy, marker = path.parent / "copy", path.parent / resume.UNFINISHED
     fill(copy)
     marker.mkdir(exist_ok=True)  # for `kill` to see
     with open(path, "wb") as file:
@@ -97,7 +97,7 @@ def kill(pid, folder, chance):
     else:
         skip, before, deadline = chance.randrange(5), False, time.monotonic() + 3
         while time.monotonic() < deadline:
-            inside = (folder / "unfinished").exists()
+            inside = (folder / resume.UNFINISHED).exists()
             skip -= inside and not before  # let some writes pass, so that the run gets on
             if skip < 0 or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 break
@@ -106,7 +106,7 @@ def kill(pid, folder, chance):
         time.sleep(chance.uniform(0, 0.003))
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    return os.WIFSIGNALED(status), (folder / "unfinished").exists()
+    return os.WIFSIGNALED(status), (folder / resume.UNFINISHED).exists()
 
 
 def steps_kept(folder):

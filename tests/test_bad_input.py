@@ -776,6 +776,7 @@ ELSEWHERE = {
     "own.read_preferences": "test_journey: bad rows are named by their numbers; the file itself is read as read_questions reads it",
     "critic.Critic": "a part: the hidden states come from a Transformer",
     "hub.load": "every damaged and foreign folder in test_hub",
+    "hub.expect_own": "test_journey: what a journey did not write is left alone",
     "tokenizer.Response": "plain data",
     "questions.Verdict": "plain data",
     "questions.Question": "plain data",

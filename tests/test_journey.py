@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tempfile
 
 import pytest
+from safetensors import SafetensorError
 
 from minillm import hub
 from minillm.journey.__main__ import main
+from minillm.tokenizer import Tokenizer
+from minillm.transformer import Config, Transformer
 from minillm.worlds.sums import Sums
 from minillm.worlds.town import Town
 
@@ -212,3 +217,121 @@ def test_something_else_where_the_model_goes_is_found_before_training(tmp_path, 
     assert run(tmp_path, "--text", str(text), "--steps", "2") == 2
     assert "name another" in capsys.readouterr().err
     assert (tmp_path / "build" / "journey").read_text() == "mine"
+
+
+@pytest.mark.parametrize("flag", ["text", "qa", "prefs", "from", "out", "seed", "steps", "scale"])
+def test_an_empty_argument_is_named(tmp_path, capsys, flag):
+    """An empty one is a slip: it does not silently mean the town, or random weights."""
+    with pytest.raises(SystemExit) as stop:
+        main(["--out", str(tmp_path / "build"), f"--{flag}="])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and f"--{flag}" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("context", [1, 2])
+def test_a_model_that_reads_too_little_is_named(tmp_path, text, capsys, context):
+    tokenizer = Tokenizer.train("a ship sails", 266)
+    shape = {"d_model": 8, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_ff": 12}
+    config = Config(vocab_size=tokenizer.vocab_size, context=context, **shape)
+    hub.save(Transformer(config, 0), tokenizer, tmp_path / "short")
+    assert run(tmp_path, "--text", str(text), "--from", str(tmp_path / "short")) == 2
+    error = capsys.readouterr().err
+    assert f"short has a context of {context} tokens; give a model that reads 3 or more" in error
+
+
+def test_a_journey_may_be_made_again_in_its_own_folder(tmp_path, text):
+    """Its page and its model are written over; what else lies there stays."""
+    for seed in "12":
+        assert run(tmp_path, "--text", str(text), "--steps", "2", "--seed", seed) == 0
+        (tmp_path / "build" / "thesis.tex").write_text("mine")
+        (tmp_path / "build" / "journey.part").write_text("mine")
+    found = sorted(path.name for path in (tmp_path / "build").iterdir())
+    assert found == ["journey", "journey.html", "journey.part", "thesis.tex"]
+
+
+@pytest.mark.parametrize("theirs", ["another library's", "saved by hand", "in shards", "a page"])
+def test_what_a_journey_did_not_write_is_left_alone(tmp_path, text, capsys, theirs):
+    folder = tmp_path / "build" / "journey"
+    shard_bytes = 200_000 if theirs == "in shards" else 10**9
+    by = "minillm" if theirs == "saved by hand" else "minillm.journey"
+    hub.save(*hub.load("base"), folder, shard_bytes, by)
+    if theirs == "another library's":
+        config = json.loads((folder / "config.json").read_text()) | {"transformers_version": "5.0"}
+        (folder / "config.json").write_text(json.dumps(config))
+    elif theirs == "in shards":
+        (folder / "config.json").unlink()
+    elif theirs == "a page":
+        (tmp_path / "build" / "journey.html").write_text("my page")
+    before = {path: path.read_bytes() for path in (tmp_path / "build").rglob("*") if path.is_file()}
+    assert run(tmp_path, "--text", str(text), "--steps", "2") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("journey: --out: ") and "name another folder" in error and error.count("\n") == 1
+    assert before == {path: path.read_bytes() for path in (tmp_path / "build").rglob("*") if path.is_file()}
+
+
+def test_room_is_looked_for_before_training(tmp_path, text, capsys, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2_000_000))
+    assert run(tmp_path, "--text", str(text), "--steps", "2") == 2
+    error = capsys.readouterr().err
+    assert "build has room for 2.0 MB and a model with its page takes" in error and error.count("\n") == 1
+    assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize("where", ["model", "page", "both"])
+def test_a_disk_that_fills_up_meanwhile(tmp_path, text, capsys, monkeypatch, where):
+    """The model goes to the temporary folder; one line says where it is; no half file is left."""
+    real, other = hub.save_file, tmp_path / "other disk"
+    other.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(other))
+
+    def full(tensors, path, metadata):
+        if where == "both" or where == "model" and other not in path.parents:
+            path.write_bytes(b"half")
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        return real(tensors, path, metadata)
+
+    def no_page(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hub, "save_file", full)
+    if where == "page":
+        monkeypatch.setattr("minillm.journey.__main__.write_page", no_page)
+    assert run(tmp_path, "--text", str(text), "--steps", "2") == 2
+    error = capsys.readouterr().err
+    assert "No space left" in error and error.count("\n") == 1
+    said = {"model": other, "page": f"{tmp_path / 'build' / 'journey'}."}
+    assert ("it is lost" if where == "both" else f"The model is in {said[where]}") in error
+    if where != "both":
+        hub.load(next(other.glob("journey-*")) if where == "model" else tmp_path / "build" / "journey")
+    assert not list(tmp_path.rglob("*minillm-*")) and not list(tmp_path.rglob("*.part"))
+
+
+def test_a_file_whose_name_is_not_utf8(tmp_path, text, capsys):
+    """Its name stands on the page, which is UTF-8: found after training it would have cost the run."""
+    odd = tmp_path / "caf\udce9\nbleu.txt"
+    odd.write_bytes(text.read_bytes())
+    assert run(tmp_path, "--text", str(odd), "--steps", "2") == 0
+    assert "On caf?" in (tmp_path / "build" / "journey.html").read_text(encoding="utf-8")
+
+
+LONG_ROWS = {
+    "a line": ('{"question": "' + "a" * 100_000 + '", "answer": "b"}',
+               "line 1 is 100,031 characters long; a row has at most 100,000"),
+    "lines": ("\n" * 1_000_001 + "{}", "1,000,001 lines, and 1,000,000 can be read"),
+    "bytes": (" " * 64_600_000, "65 MB, and 64 can be read"),
+    "a key twice": ('{"question": "a", "answer": "b", "answer": "c"}',
+                    "line 1 has the key 'answer' twice; write it once"),
+    "a key twice, in two spellings": ('{"question": "a", "answer": "b", "\\u0061nswer": "c"}',
+                                      "line 1 has the key 'answer' twice"),
+}
+
+
+@pytest.mark.parametrize("case", LONG_ROWS)
+def test_rows_too_long_or_with_a_key_twice(tmp_path, capsys, case):
+    data, said = LONG_ROWS[case]
+    path = tmp_path / "qa.jsonl"
+    path.write_text(data, encoding="utf-8")
+    assert run(tmp_path, "--qa", str(path)) == 2
+    error = capsys.readouterr().err
+    assert said in error and str(path) in error and error.count("\n") == 1

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from conftest import Tiny
 from killed import KILLS, STEPS, careless, coefficient
 from minillm import resume
 from minillm.logprob import batch_pairs
-from minillm.train import Settings, train
+from minillm.train import Settings, make_optimizers, train
 
 HERE = Path(__file__).parent
 SETTINGS = Settings(9, lr=0.01, muon_lr=0.01, save_every=2)
@@ -302,14 +303,93 @@ def test_a_read_only_folder_is_named_before_any_step(there):
         assert code == 0
 
 
+def one_step(folder, draw=None):
+    return run(folder, draw, settings=Settings(1, lr=0.01, muon_lr=0.01))
+
+
+def contents(folder):
+    """Every name below a folder, and its bytes."""
+    found = folder.rglob("*")
+    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in found}
+
+
 def test_what_a_killed_run_left_is_cleared_away(tmp_path):
-    """A half-written file, of whatever name the library gave it."""
-    run(tmp_path, settings=Settings(1, lr=0.01, muon_lr=0.01))
-    state = (tmp_path / "state.safetensors").read_bytes()
+    """A half-written file, of whatever name; and a folder that a kill left before it was marked."""
+    one_step(tmp_path)
+    before = contents(tmp_path)
+    for left in ({resume.MARK: b"", ".tmpAbCdEf": before[Path("state.safetensors")][:1000]}, {}):
+        (tmp_path / resume.UNFINISHED).mkdir()
+        for name, data in left.items():
+            (tmp_path / resume.UNFINISHED / name).write_bytes(data)
+        one_step(tmp_path, no_step)
+        assert contents(tmp_path) == before
+
+
+THEIRS = {  # what lies in the folder of a new run, and what the error says
+    "metrics": ({"metrics.jsonl": b'{"loss": 1}\n'},
+                "metrics.jsonl is there, and no state.safetensors that goes with it: move"),
+    "a folder for metrics": ({"metrics.jsonl/mine": b"1"}, "metrics.jsonl is there, and no"),
+    "a folder of our name": ({f"{resume.UNFINISHED}/thesis.tex": b"1"},
+                             "not of this package's making: move it away"),
+    "a folder in a folder": ({f"{resume.UNFINISHED}/{resume.MARK}": b"", f"{resume.UNFINISHED}/a/b": b"1"},
+                             "not of this package's making"),
+}
+
+
+@pytest.mark.parametrize("case", THEIRS)
+def test_the_learners_own_files_are_left_as_they_are(tmp_path, case):
+    files, said = THEIRS[case]
+    for name, data in ({"unfinished/thesis.tex": b"my thesis"} | files).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=said) as error:
+        run(tmp_path, no_step)
+    assert contents(tmp_path) == before and "\n" not in str(error.value)
+
+
+def test_a_folder_called_unfinished_is_nobodys_business(tmp_path):
     (tmp_path / "unfinished").mkdir()
-    (tmp_path / "unfinished" / ".tmpAbCdEf").write_bytes(state[:1000])
-    run(tmp_path, no_step, settings=Settings(1, lr=0.01, muon_lr=0.01))
-    assert not (tmp_path / "unfinished").exists() and (tmp_path / "state.safetensors").read_bytes() == state
+    (tmp_path / "unfinished" / "thesis.tex").write_text("my thesis")
+    one_step(tmp_path)
+    assert (tmp_path / "unfinished" / "thesis.tex").read_text() == "my thesis"
+
+
+@pytest.mark.parametrize("change", [lambda s: s + s, lambda s: s.replace("nll", "loss"), lambda s: "1\n"])
+def test_other_metrics_beside_a_state_are_refused(tmp_path, change):
+    """What is not the beginning of the lines that the state holds was written by somebody else."""
+    one_step(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(change((tmp_path / "metrics.jsonl").read_text()))
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="metrics.jsonl is not of the 1 steps that state.safetensors holds"):
+        one_step(tmp_path, no_step)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_that_trains_other_weights_is_refused(tmp_path):
+    """One weight is frozen; the next of its shape would take its momentum, were names not compared."""
+    one_step(tmp_path)
+    frozen = model()
+    frozen.blocks[0].up.weight.requires_grad_(False)
+    with pytest.raises(ValueError, match="it keeps a run that trains other weights: name a new folder"):
+        settings = Settings(1, lr=0.01, muon_lr=0.01)
+        train(frozen, no_step, coefficient, settings, progress=False, folder=tmp_path)
+
+
+def test_room_is_looked_for_before_any_step(tmp_path, monkeypatch):
+    """What is asked for is what is then written, and a little more."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    with pytest.raises(OSError, match=r"run has room for 0.1 MB and a checkpoint takes 0.1 MB: make room"):
+        run(tmp_path / "run", no_step)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    trained = run(tmp_path / "run")
+    written = (tmp_path / "run" / "state.safetensors").stat().st_size
+    asked = resume._bytes(trained, make_optimizers(trained, SETTINGS), 9)
+    assert written <= asked <= written + 110_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+    run(tmp_path / "run", no_step)  # it has ended: nothing is to be written but the few metrics
 
 
 def test_metrics_that_a_kill_left_behind_are_mended(tmp_path):

@@ -15,7 +15,9 @@ from typing import BinaryIO
 
 from tqdm.auto import tqdm
 
-BLOCK = 2**16  # bytes that are read at once: a file is never in memory as a whole
+BLOCK = 2**16  # bytes that are read at once: a text is never in memory as a whole
+# Rows are. Beyond this no journey could use them, and reading takes longer, and more memory, than one waits for.
+MOST_BYTES, MOST_LINES, LONGEST_LINE, MOST_BAD = 64_000_000, 1_000_000, 100_000, 1_000
 
 
 class BadFile(ValueError):
@@ -146,28 +148,62 @@ def read_preferences(path: str | os.PathLike) -> list[tuple[str, str, str]]:
 
 def _rows(path: str | os.PathLike, keys: tuple[str, ...]) -> list[tuple[int, tuple[str, ...]]]:
     """[(line number, the texts of these keys), …]. BadFile says what is wrong with the first bad line, and where the others are."""
-    name, rows, bad = os.fspath(path), [], []
-    for number, line in enumerate(read_text(path).split("\n"), 1):  # not splitlines: JSON may hold U+2028 within a string
+    name, rows, bad, first = os.fspath(path), [], [], ""
+    _expect_at_most(MOST_BYTES / 1e6, _size(name) / 1e6, name, "MB")
+    text = str(read_text(path))
+    _expect_at_most(MOST_LINES, text.count("\n"), name, "lines")
+    lines = text.split("\n")  # not splitlines: JSON may hold U+2028 within a string
+    bar = tqdm(lines, desc=f"reading {os.path.basename(name)}", delay=2, disable=None, leave=False)
+    for number, line in enumerate(bar, 1):
         if line.strip():
             row, wrong = _row(line, keys)
             rows.append((number, row))
             if wrong:
-                bad.append((number, wrong))
+                first = first or wrong
+                bad.append(number)
+        if len(bad) == MOST_BAD:
+            break
     if bad:
-        others = f" (and {_lines([number for number, _ in bad[1:]])})" if bad[1:] else ""
-        raise BadFile(f"{name}: line {bad[0][0]}{bad[0][1]}{others}")
+        others = f" (and {_lines(bad[1:])})" if bad[1:] else ""
+        raise BadFile(f"{name}: line {bad[0]}{first}{others}")
     return rows
+
+
+def _size(name: str) -> int:
+    try:
+        return os.stat(name).st_size
+    except (OSError, ValueError):
+        return 0  # `read_text` says what is wrong with it
+
+
+def _expect_at_most(most: float, number: float, name: str, unit: str) -> None:
+    if number > most:
+        raise BadFile(f"{name}: {number:,.0f} {unit}, and {most:,.0f} can be read; give fewer rows")
 
 
 def _row(line: str, keys: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """(its texts, "") or ((), what is wrong with it)."""
     form = "{" + ", ".join(f'"{key}": "…"' for key in keys) + "}"
+    twice = []
+
+    def once(pairs: list[tuple]) -> dict:
+        """json's own way is that the last of two same keys wins, in silence."""
+        row: dict = {}
+        for key, value in pairs:
+            twice.extend([key] if key in row else [])
+            row[key] = value
+        return row
+
+    if len(line) > LONGEST_LINE:
+        return (), f" is {len(line):,} characters long; a row has at most {LONGEST_LINE:,}"
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=once)
     except json.JSONDecodeError as error:  # its own "line 1" would be the line's, not the file's
         return (), f" is not JSON ({error.msg}, at column {error.colno}); write one object a line"
     except (ValueError, RecursionError) as error:
         return (), f" is not JSON ({error}); write one object a line"
+    if twice:
+        return (), f" has the key {twice[0]!r:.40} twice; write it once"
     if not isinstance(row, dict):
         return (), f" is not an object; write {form}"
     for key in keys:
