@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def prose(n, seed=0):
 # --- the text of a file ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.text(min_size=1, max_size=40).filter(str.strip), st.integers(1, 7), st.booleans(),
        st.slices(45), st.integers(-40, 39))
 def test_a_text_is_sliced_as_a_str(tmp_path_factory, text, block, mark, key, i):
@@ -55,7 +56,7 @@ def test_a_text_is_sliced_as_a_str(tmp_path_factory, text, block, mark, key, i):
                     found[i]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.sampled_from([b"a", "é".encode(), "世".encode(), "🙂".encode(), b"\xff", b"\xe4\xb8", b"\xf0\x9f", b" "]), max_size=12),
        st.integers(1, 5))
 def test_what_is_not_utf8_is_told_at_the_byte_that_python_tells(tmp_path_factory, parts, block):
@@ -176,6 +177,7 @@ def test_the_journey_learns_the_byte_pairs_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Tokenizer, "train", classmethod(counting))
     monkeypatch.setattr(stages, "_parts", lambda text, stop, *more: (text[i:min(i + 999, stop)] for i in range(0, stop, 999)))
+    monkeypatch.setattr(Journey, "pretrain", lambda *_: None)
     scale = stages.replace(SCALES["cpu"], steps=2)
     stages.travel_own(Journey(scale, 0, progress=False), read_text(path), None, None, None, {"text": "own.txt"})
     assert len(trained) == 1
@@ -220,48 +222,51 @@ def large(tmp_path_factory):
 def test_thirty_megabytes_are_read_and_learned_from_in_a_few(large):
     """The whole as a str alone is 30 MB or (with one emoji, as here) 120 MB; the library took 2,000 MB for it.
 
-    25 MB: the words between two countings (READ characters, most of them known already), the different pieces, and
-    the library's buffers. It was 12 MB where this was written; double, since allocators differ.
+    60 MB: the words between two countings (READ characters, most of them known already), the different pieces, and
+    the library's buffers. It was 30 MB where this was written; double, since allocators differ.
     """
     cost = measured(f"Tokenizer.train(_parts(text := read_text({str(large)!r}), len(text)), 512, joined=True)",
                     "from minillm.journey.stages import _parts\nfrom minillm.tokenizer import Tokenizer\n"
                     "from minillm.worlds.own import read_text")
-    assert cost["MB"] < 25
+    assert cost["MB"] < 60
 
 
 def test_a_text_that_comes_in_chunks_is_encoded_in_bounded_memory():
-    """6 MB, then 100 MB at most: 32 stretches of 20,000 characters, for each of which the library takes up to 100 bytes."""
+    """6 MB of text. 70 MB: 32 stretches of 20,000 characters, and the library takes up to 100 bytes for each of those;
+    33 MB where this was written. As one piece, the 6 MB of text took about 380 MB."""
     cost = measured("assert sum(1 for _ in tokenizer.encode_iterable(page for _ in range(60))) > 1e6",
                     "from minillm.tokenizer import Tokenizer\nfrom tests.test_own_text import prose\n"
                     "page = prose(18_000)\ntokenizer = Tokenizer.train(page, 512)")
-    assert cost["MB"] < 100
+    assert cost["MB"] < 70
 
 
 def test_all_different_words_do_not_fill_the_memory():
-    """12 MB of words that come once, over a million: a table of them all is more than 200 MB, of the largest that is kept under half.
+    """3 MB of words that come once, and tables a tenth of their size: 30 times what is read between two countings.
 
-    150 MB: TABLE letters in 250,000 pieces of 90 to 150 bytes each, once as text and once as symbols and their index.
+    A table of all 360,000 different pieces would be 60 MB, and their symbols and the index of pairs 200 MB more. 50 MB:
+    a tenth of that, and the library's buffers; 19 MB where this was written.
     """
-    cost = measured("Tokenizer.train(chunks(), 300)",
+    cost = measured("Tokenizer.train(chunks(), 300, joined=True)",
                     "import random\nfrom minillm import tokenizer as module\nfrom minillm.tokenizer import Tokenizer\n"
-                    "module.TABLE //= 8\nmodule.READ //= 4\nrng = random.Random(0)\n"
-                    "def chunks():\n    for _ in range(120):\n        yield ' '.join(map(str.__call__, (''.join(rng.choices('abcdefgh', k=8)) for _ in range(9000))))")
-    assert cost["MB"] < 150
+                    "module.TABLE //= 10\nmodule.READ //= 10\nrng = random.Random(0)\n"
+                    "def chunks():\n    for _ in range(120):\n"
+                    "        yield ' '.join(''.join(rng.choices('abcdefgh', k=8)) for _ in range(3000)) + ' '")
+    assert cost["MB"] < 50
 
 
 @pytest.mark.parametrize("letters", ["abcdefghijklmnopqrstuvwxyz", "".join(map(chr, range(0xE01, 0xE2F)))], ids=["Latin", "Thai"])
 def test_time_grows_as_the_text_does_where_no_space_is(letters):
-    """One line of random letters, 40,000 and four times as many: about four times the time; the square would be 16.
+    """One line of random letters, and four times as many: about four times the time; by the square it would be 16.
 
     Seconds of computing, the better of two, so that a busy machine does not count; 8 is the middle, by factors.
     """
-    work = ("s = ''.join(random.Random(0).choices(%r, k=%d))\n"
-            "times = []\n"
-            "for _ in range(2):\n"
-            "    begun = time.process_time()\n"
-            "    Tokenizer.train(s, 400).encode(s)\n"
-            "    times.append(time.process_time() - begun)\n"
-            "begun = time.process_time() - min(times)\n")
-    few, many = (measured(work % (letters, n), "import random\nfrom minillm.tokenizer import Tokenizer")["seconds"]
-                 for n in (40_000, 160_000))
-    assert many < 8 * few
+    rng, took = random.Random(0), {}
+    for n in (10_000, 40_000):
+        text, times = "".join(rng.choices(letters, k=n)), []
+        for _ in range(2):
+            begun = time.process_time()
+            Tokenizer.train(text, 400).encode(text)
+            times.append(time.process_time() - begun)
+        took[n] = min(times)
+    assert took[40_000] < 8 * took[10_000]
+
