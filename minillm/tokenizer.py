@@ -1,8 +1,9 @@
 """Text to token ids and back: byte-level byte-pair encoding, and the marks that say who speaks.
 
-`learn_merges` is how `Tokenizer.train` learns; `apply_merges` is what `encode` computes, to be read: the `tokenizers`
-library runs it, for speed. Files are Hugging Face's tokenizer.json. Left out: normalisation of any kind (every UTF-8
-text comes back byte for byte), and chat templates as text (a special token is an id, never a string in a text).
+`learn_merges` is how `Tokenizer.train` learns; `apply_merges` is what `encode` computes, to be read: the
+`tokenizers` library runs it, for speed. Files are Hugging Face's tokenizer.json. Left out: normalisation of
+any kind (every UTF-8 text comes back byte for byte), and chat templates as text (a special token is an id,
+never a string in a text).
 
 Source: Sennrich, Haddow, Birch 2016 (byte pairs); Radford et al. 2019 (bytes as the alphabet).
 """
@@ -29,19 +30,21 @@ SPECIALS = ("<|end|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>",
 END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END = range(len(SPECIALS))  # in tokenizers of this package
 SMALLEST = len(SPECIALS) + 256  # the marks and every byte
 
-# GPT-2's expression (Radford et al. 2019), with an end to every run. A piece is a word, a run of signs or of white
-# space, and merges never cross its border. The longest words that people write have less than 200 letters, so the
-# bound changes no language; a page without a space would otherwise be one piece, and cost its length squared.
+# GPT-2's expression (Radford et al. 2019), with an end to every run. A piece is a word, a run of signs or of
+# white space, and merges never cross its border. The longest words that people write have less than 200
+# letters, so the bound changes no language; a page without a space would otherwise be one piece, and cost its
+# length squared.
 LONGEST = 256
-PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+".replace("+", f"{{1,{LONGEST}}}")
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+PATTERN = GPT2.replace("+", f"{{1,{LONGEST}}}")
 
 STRETCH = 20_000    # characters: what the library is given at once; it needs up to 100 bytes for each
 BATCH = 32          # stretches that are encoded together, on every core
 READ = 2_000_000    # characters, after which the words that were read are cut into pieces
 TABLE = 2_000_000   # letters in all the different pieces that are counted: about 250,000 pieces of English
 
-# White space behind something else always begins a new piece: no part of PATTERN goes on across it. For Python, not
-# for the library, \x1c to \x1f are white space too: they count as neither here.
+# White space behind something else always begins a new piece: no part of PATTERN goes on across it. For
+# Python, not for the library, \x1c to \x1f are white space too: they count as neither here.
 SPACE = r"[^\S\x1c-\x1f]"
 WORD = re.compile(r"\s*\S+(?:[\x1c-\x1f]\s*\S*)*|\s+")
 LAST_WORD = re.compile(rf"(?s).*\S(?={SPACE})")
@@ -81,11 +84,12 @@ class Tokenizer:
     @classmethod
     def train(cls, texts: str | Iterable[str], vocab_size: int = 512, *, joined: bool = False,
               progress: bool = False) -> Tokenizer:
-        """Learn vocab_size − 265 merges (9 special tokens and 256 bytes come first); fewer if the text has no more pairs.
+        """Learn vocab_size − 265 merges (9 special tokens and 256 bytes come first); fewer if pairs run out.
 
-        texts: a text, or any iterable of texts, read once; `joined` says that they are chunks of a single text, cut
-        anywhere. What is held in memory does not grow with the text: of the different pieces, the rarest are
-        forgotten when they are more than about 250,000 (see `_count_pieces`). ValueError for a lone surrogate.
+        texts: a text, or any iterable of texts, read once; `joined` says that they are chunks of a single
+        text, cut anywhere. What is held in memory does not grow with the text: of the different pieces, the
+        rarest are forgotten when they are more than about 250,000 (see `_count_pieces`). ValueError for a
+        lone surrogate.
         """
         expect(isinstance(vocab_size, int) and vocab_size >= SMALLEST, "vocab_size", vocab_size,
                f"give at least {SMALLEST}: {len(SPECIALS)} special tokens and 256 bytes")
@@ -95,16 +99,16 @@ class Tokenizer:
             pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Split(Regex(PATTERN), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
         backend.decoder = decoders.ByteLevel()
-        counts = _count_pieces([texts] if joined else ([text] for text in texts), backend.pre_tokenizer, progress)
+        apart = [texts] if joined else ([text] for text in texts)
+        counts = _count_pieces(apart, backend.pre_tokenizer, progress)
         vocab = {symbol: i for i, symbol in enumerate([*SPECIALS, *_letters()])}
         merges: list[tuple[str, str]] = []
-        with tqdm(desc="merges", total=vocab_size - SMALLEST, delay=2, disable=not progress, leave=False) as bar:
-            for pair in _merges(counts) if vocab_size > SMALLEST else ():
-                merges.append(pair)
-                vocab.setdefault("".join(pair), len(vocab))  # two ways to the same symbol are one symbol
-                bar.update()
-                if len(vocab) == vocab_size:
-                    break
+        found = _merges(counts) if vocab_size > SMALLEST else ()
+        for pair in tqdm(found, "merges", vocab_size - SMALLEST, leave=False, delay=2, disable=not progress):
+            merges.append(pair)
+            vocab.setdefault("".join(pair), len(vocab))  # two ways to the same symbol are one symbol
+            if len(vocab) == vocab_size:
+                break
         backend.model = models.BPE(vocab, merges)
         backend.add_special_tokens(list(SPECIALS))
         return cls(backend)
@@ -128,13 +132,14 @@ class Tokenizer:
         return list(self.encode_iterable((text,)))
 
     def encode_iterable(self, chunks: Iterable[str]) -> Iterator[int]:
-        """Ids of a text that comes in chunks, one after the other: those of the joined text, wherever it is cut.
+        """Ids of a text that comes in chunks, one by one: those of the joined text, wherever it is cut.
 
-        What is held in memory does not grow with the text: about 60 MB at most. A tokenizer from elsewhere may treat
-        the beginning of a text apart, so for it the chunks are joined. ValueError as `encode`, when it gets there.
+        What is held in memory does not grow with the text: about 60 MB at most. A tokenizer from elsewhere
+        may treat the beginning of a text apart, so for it the chunks are joined. ValueError as `encode`, when
+        it gets there.
         """
         stretches = _stretches(chunks, self.backend.pre_tokenizer) if self.own else iter([_joined(chunks)])
-        same: dict[int, int] = {}  # an id that comes again is the same object: a list of them is a quarter as large
+        same: dict[int, int] = {}  # equal ids are one object: a list of them is a quarter as large
         while batch := list(islice(stretches, BATCH)):
             for encoding in self.backend.encode_batch_fast(batch, add_special_tokens=False):
                 yield from map(same.setdefault, encoding.ids, encoding.ids)
@@ -190,8 +195,8 @@ class Tokenizer:
 def learn_merges(chunks: Iterable[str], count: int) -> list[tuple[str, str]]:
     """Byte-pair encoding: `count` times, join the commonest neighbours (ties: the older symbols first).
 
-    chunks: pieces as `Tokenizer.chunks` gives them, or a Counter of them. Fewer merges where no more pairs are left.
-    learn_merges(["aab", "aab", "ab"], 1) -> [("a", "b")]: ab stands three times, aa twice.
+    chunks: pieces as `Tokenizer.chunks` gives them, or a Counter of them. Fewer merges where no more pairs
+    are left. learn_merges(["aab", "aab", "ab"], 1) -> [("a", "b")]: ab stands three times, aa twice.
     """
     expect(isinstance(count, int) and count >= 0, "count", count, "give 0 or more")
     counts = Counter(chunks)
@@ -201,7 +206,7 @@ def learn_merges(chunks: Iterable[str], count: int) -> list[tuple[str, str]]:
 
 
 def _merges(counts: Counter) -> Iterator[tuple[str, str]]:
-    """The merges, one by one, for as long as there are pairs. counts: how often each piece stands in the text."""
+    """The merges, one by one, while there are pairs. counts: how often each piece stands in the text."""
     words = [list(piece) for piece in counts]               # each piece, as the symbols that it has by now
     times = list(counts.values())
     age = {letter: i for i, letter in enumerate(_letters())}  # symbol -> order of birth
@@ -220,7 +225,7 @@ def _merges(counts: Counter) -> Iterator[tuple[str, str]]:
     while queue:
         best = heapq.heappop(queue)
         pair = best[-1]
-        if best != entry(pair):                             # it has become rarer since: back in line, if any is left
+        if best != entry(pair):                             # it has become rarer since: back in line
             if pairs[pair]:
                 heapq.heappush(queue, entry(pair))
             continue
@@ -231,12 +236,13 @@ def _merges(counts: Counter) -> Iterator[tuple[str, str]]:
         more = set()
         for w in where.pop(pair):                           # nothing changes in any other word
             old, (new, begins) = words[w], _join(words[w], pair)
-            # A join at old[i], old[i + 1] ends the pairs that begin at i − 1, i and i + 1. In the new word it stands
-            # one place further left for each join before it, and begins the pairs at j − 1 and j. A set: in abab,
-            # two joins touch the same pair.
+            # A join at old[i], old[i + 1] ends the pairs that begin at i − 1, i and i + 1. In the new word it
+            # stands one place further left for each join before it, and begins the pairs at j − 1 and j. A
+            # set: in abab, two joins touch the same pair.
             for i in {i for begin in begins for i in (begin - 1, begin, begin + 1) if 0 <= i < len(old) - 1}:
                 pairs[old[i], old[i + 1]] -= times[w]
-            for j in {j for n, begin in enumerate(begins) for j in (begin - n - 1, begin - n) if 0 <= j < len(new) - 1}:
+            stands = [begin - n for n, begin in enumerate(begins)]
+            for j in {j for stand in stands for j in (stand - 1, stand) if 0 <= j < len(new) - 1}:
                 born = new[j], new[j + 1]
                 pairs[born] += times[w]
                 where[born].add(w)
@@ -255,10 +261,10 @@ def apply_merges(chunk: str, merges: list[tuple[str, str]]) -> list[str]:
 
 
 def _join(word: list[str], pair: tuple[str, str]) -> tuple[list[str], list[int]]:
-    """_join(["a", "a", "b"], ("a", "b")) -> (["a", "ab"], [1]): from left to right, and where each pair began."""
+    """_join(["a", "a", "b"], ("a", "b")) -> (["a", "ab"], [1]): from left to right; where each pair began."""
     first, second = pair
     joined, begins, done, i = [], [], 0, 0
-    for _ in range(word.count(first)):                      # looks at those places alone: most words are left as they are
+    for _ in range(word.count(first)):                      # no other place is looked at
         i = word.index(first, i)
         if i >= done and word[i + 1:i + 2] == [second]:
             joined += word[done:i]
@@ -277,10 +283,11 @@ def _letters() -> list[str]:
 def _count_pieces(texts: Iterable[Iterable[str]], pre_tokenizer, progress: bool) -> Counter:
     """How often each piece stands in texts that come in chunks.
 
-    The same word is cut into pieces once for READ characters, not each time that it stands there. When the different
-    pieces together have more than TABLE letters, the rarest are forgotten until half is left; should one come again,
-    it is counted from 0. So a piece may miss some of its count, and a rare one all of it: merges are made of what is
-    common. A text of fewer different pieces (a novel; the town) is counted exactly.
+    The same word is cut into pieces once for READ characters, not each time that it stands there. When the
+    different pieces together have more than TABLE letters, the rarest are forgotten until half is left;
+    should one come again, it is counted from 0. So a piece may miss some of its count, and a rare one all of
+    it: merges are made of what is common. A text of fewer different pieces (a novel; the town) is counted
+    exactly.
     """
     counts: Counter = Counter()
     words: Counter = Counter()
@@ -301,7 +308,8 @@ def _count_pieces(texts: Iterable[Iterable[str]], pre_tokenizer, progress: bool)
                 counts[piece] = n
 
     stretches = chain.from_iterable(_stretches(chunks, pre_tokenizer) for chunks in texts)
-    with tqdm(desc="reading", unit=" characters", unit_scale=True, delay=2, disable=not progress, leave=False) as bar:
+    with tqdm(desc="reading", unit=" letters", unit_scale=True, leave=False, delay=2,
+              disable=not progress) as bar:
         for stretch in stretches:
             words.update(WORD.findall(stretch))
             bar.update(len(stretch))
@@ -314,7 +322,7 @@ def _count_pieces(texts: Iterable[Iterable[str]], pre_tokenizer, progress: bool)
 
 
 def _stretches(chunks: Iterable[str], pre_tokenizer) -> Iterator[str]:
-    """The joined chunks, cut anew into stretches of STRETCH characters or somewhat less, between two pieces."""
+    """The joined chunks, cut anew between two pieces, into stretches of about STRETCH characters."""
     rest, enough = "", STRETCH
     for chunk in chunks:
         _check_text(chunk)
@@ -325,20 +333,24 @@ def _stretches(chunks: Iterable[str], pre_tokenizer) -> Iterator[str]:
                 if cut:
                     yield rest[:cut]
                 rest = rest[cut:]
-                enough = max(STRETCH, 2 * len(rest))  # without a border (an older tokenizer.json): look again later
+                enough = max(STRETCH, 2 * len(rest))  # no border: look again when it has doubled
     if rest:
         yield rest
 
 
 def _border(text: str, pre_tokenizer) -> int:
-    """Where a text can be cut, as late as can be told: both parts alone have the pieces of the whole, whatever comes
-    behind it. 0 if nowhere. The text begins with a piece."""
+    """The last place where a text can be cut; 0 if nowhere. The text begins with a piece.
+
+    Each part alone then has the pieces that it has in the whole, whatever comes behind the text.
+    """
     if words := LAST_WORD.match(text):
         return words.end()
-    # No white space behind something else: ask the library. How a piece ends depends on two characters behind it at
-    # most ('ll; two spaces). A run of white space must go on: what it gives up to a word behind it would be missed.
+    # No white space behind something else: ask the library. How a piece ends depends on two characters behind
+    # it at most ('ll; two spaces). A run of white space must go on: what it gives up to a word behind it
+    # would be missed.
     ends = [end for _, (_, end) in pre_tokenizer.pre_tokenize_str(text) if end <= len(text) - 2]
-    return next((end for end in reversed(ends) if not text[end - 1].isspace() or re.match(SPACE, text[end])), 0)
+    ends = [end for end in ends if not text[end - 1].isspace() or re.match(SPACE, text[end])]
+    return max(ends, default=0)
 
 
 def _joined(chunks: Iterable[str]) -> str:

@@ -97,7 +97,8 @@ class Journey:
         print(f"Starting from {folder}: {self.model.count_parameters():,} parameters, {self.tokenizer.vocab_size} tokens.")
 
     def tokens(self, texts: Iterable[str], some: list[str], vocab_size: int, joined: bool = False) -> None:
-        """Learn the byte pairs (texts, joined: see Tokenizer.train) and draw random weights. Measured on some of the texts."""
+        """Learn the byte pairs (texts, joined: see Tokenizer.train) and draw random weights. Measured on some
+        of the texts."""
         stage = self.begin(Stage("byte-pair tokens", "the corpus", "–", "no gradient here: the commonest neighbours are joined"))
         self.tokenizer = Tokenizer.train(texts, vocab_size, joined=joined, progress=self.progress)
         config = replace(self.scale.config, vocab_size=self.tokenizer.vocab_size)
@@ -109,7 +110,8 @@ class Journey:
         stage.notes = [f"{self.tokenizer.vocab_size} tokens; a model of {self.model.count_parameters():,} random weights. Read as: {one_line(pieces, 200)}"]
         self.finish(stage)
 
-    def pretrain(self, windows: Callable[..., Batch], held: str, about: str, length: int, quiz: Quiz | None, steps: int) -> None:
+    def pretrain(self, windows: Callable[..., Batch], held: str, about: str, length: int, quiz: Quiz | None,
+                 steps: int) -> None:
         """F = 1 on every next token. Scored in bits per byte of a text that was held out.
 
         windows(rows, length, generator) draws a batch of stretches of the text, as `batch_windows` does.
@@ -213,26 +215,30 @@ def travel_town(journey: Journey, start: str | None) -> None:
         journey.load(start)
     else:
         journey.tokens(documents, documents[:2000], journey.scale.config.vocab_size)
-        ids = torch.tensor([i for d in journey.tokenizer.encode_all(documents) for i in (*d, journey.tokenizer.end)])
-        journey.pretrain(partial(batch_windows, ids), held, "the town", journey.scale.config.context, quiz, journey.scale.steps)
+        encoded, end = journey.tokenizer.encode_all(documents), journey.tokenizer.end
+        windows = partial(batch_windows, torch.tensor([i for d in encoded for i in (*d, end)]))
+        journey.pretrain(windows, held, "the town", journey.scale.config.context, quiz, journey.scale.steps)
     journey.instruct(quiz)
     journey.self_train(quiz, Sums(TOWN))
     pipeline.travel_town(journey, Town(TOWN), quiz)
 
 
-def own_windows(text: str, stop: int, tokenizer: Tokenizer, rows: int, length: int, generator: torch.Generator) -> Batch:
-    """A batch as `batch_windows` gives it, from text[:stop] that is encoded where a window was drawn, and nowhere else.
+def own_windows(text: str, stop: int, tokenizer: Tokenizer, rows: int, length: int,
+                generator: torch.Generator) -> Batch:
+    """A batch as `batch_windows` gives it, from text[:stop] that is encoded where a window was drawn, and
+    nowhere else.
 
-    A window begins at a character, each as likely as any other, or rather at the first word behind it, since a cut
-    within a word would make tokens that the whole text does not have. Where the text ends, the window goes on with an
-    end token and the text's beginning. So all places are read equally often, by characters: a stretch whose tokens
-    are long is read a little more often than if tokens were drawn, and a word a little more often behind a long word.
+    A window begins at a character, each as likely as any other, or rather at the first word behind it, since
+    a cut within a word would make tokens that the whole text does not have. Where the text ends, the window
+    goes on with an end token and the text's beginning. So all places are read equally often, by characters: a
+    stretch whose tokens are long is read a little more often than if tokens were drawn, and a word a little
+    more often behind a long word.
     """
     windows = []
     for start in torch.randint(stop, (rows,), generator=generator).tolist():
         ids: list[int] = []
         while len(ids) < length:
-            part = text[start:min(stop, start + 8 * length)]  # enough, but for a text that repeats itself very much
+            part = text[start:min(stop, start + 8 * length)]  # enough, unless the text repeats itself
             word = re.search(r"(?<=\S)\s", part[:100]) if start and not ids else None
             start += len(part)
             ids += tokenizer.encode(part[word.start():] if word else part)
@@ -252,10 +258,11 @@ def _parts(text: str, stop: int, size: int = 100_000, every: int | None = None) 
 
 def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] | None, preferred: list[tuple[str, str, str]] | None, start: str | None,
                names: dict[str, str]) -> None:
-    """The learner's own text, then questions, then preferences. The last tenth of the text and a tenth of the others are held out.
+    """The learner's own text, then questions, then preferences. The last tenth of the text and a tenth of the
+    others are held out.
 
-    text is a str, or what `read_text` gives: it has the length and the slices of one, and is never read as a whole.
-    All that can be wrong with the files is found before a model is trained.
+    text is a str, or what `read_text` gives: it has the length and the slices of one, and is never read as a
+    whole. All that can be wrong with the files is found before a model is trained.
     """
     length, source = 128, names.get("text") or names.get("qa") or names["prefs"]
     training: list[Question] = []
@@ -276,7 +283,7 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
         if not any(part.strip() for part in _parts(text, cut)):
             raise BadFile(f"{source}: its first nine tenths are blank; give a text")
         if not start:
-            some = list(_parts(text, cut, 10_000, max(10_000, cut // 20)))  # a long text is measured at twenty places
+            some = list(_parts(text, cut, 10_000, max(10_000, cut // 20)))  # twenty places of a long text
             journey.tokens(_parts(text, cut), some, journey.scale.config.vocab_size, joined=True)
         n = 0
         for part in _parts(text, cut):
@@ -291,7 +298,8 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
     if preferred is not None:
         compared = pipeline.split(preferred, tokenizer, context, random.Random(f"preferences/{journey.seed}"), names["prefs"])
     if text is not None:
-        journey.pretrain(partial(own_windows, text, cut, tokenizer), held, source, length, None, journey.scale.steps)
+        windows = partial(own_windows, text, cut, tokenizer)
+        journey.pretrain(windows, held, source, length, None, journey.scale.steps)
     if rows is not None:
         asked = asked[:64]
         journey.instruct(Quiz(training, asked, max_new_tokens=max(len(q.pair(tokenizer)[1]) for q in asked)))

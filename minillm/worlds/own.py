@@ -38,12 +38,14 @@ class _Text:
             self.bytes = [3]
         file.seek(self.bytes[0])
         # disable=None: no bar where nobody looks on; delay: nor for what takes no time.
-        with tqdm(desc="checking", total=self.state[0], unit="B", unit_scale=True, delay=2, disable=None, leave=False) as bar:
+        with tqdm(desc="checking", total=self.state[0], unit="B", unit_scale=True, leave=False,
+                  delay=2, disable=None) as bar:
             while block := file.read(BLOCK):
                 part = self._decoded(decoder, block)
                 blank = blank and not part.strip()
                 self.characters.append(self.characters[-1] + len(part))
-                self.bytes.append(file.tell() - len(decoder.getstate()[0]))  # without the half of a character at its end
+                half = decoder.getstate()[0]                    # of a character, cut by the block
+                self.bytes.append(file.tell() - len(half))
                 bar.update(len(block))
             self._decoded(decoder, b"")
         if blank:
@@ -76,12 +78,17 @@ class _Text:
         except OSError as error:
             raise BadFile(f"{self.name}: cannot be read any more ({error.strerror}); begin again") from None
         begin = self.characters[first]
-        return part[span[0] - begin:span[-1] + 1 - begin] if span.step == 1 else "".join(part[i - begin] for i in span)
+        if span.step != 1:
+            return "".join(part[i - begin] for i in span)
+        return part[span[0] - begin:span[-1] + 1 - begin]
 
     def __eq__(self, other) -> bool:
-        return len(self) == len(other) and self[:] == other[:] if isinstance(other, (str, _Text)) else NotImplemented
+        if not isinstance(other, (str, _Text)):
+            return NotImplemented
+        return len(self) == len(other) and self[:] == other[:]
 
-    # All else that a str can do is done on the whole text, which is read for it: for a file of questions, or a chapter.
+    # All else that a str can do is done on the whole text, which is read for it: for a file of questions, or
+    # a chapter.
 
     def __str__(self) -> str:
         return self[:]
@@ -105,10 +112,11 @@ def _state(file: BinaryIO) -> tuple[int, int]:
 
 
 def read_text(path: str | os.PathLike) -> _Text:
-    """The text of a UTF-8 file, any language, a byte-order mark left out. BadFile if missing, empty or not UTF-8.
+    """The text of a UTF-8 file, any language, a byte-order mark left out. BadFile if missing, empty or not
+    UTF-8.
 
-    The whole file is checked, a block at a time. What comes back has the length and the slices of a str, and reads
-    them when it is asked: a gigabyte takes no more memory than a page.
+    The whole file is checked, a block at a time. What comes back has the length and the slices of a str, and
+    reads them when it is asked: a gigabyte takes no more memory than a page.
     """
     name = os.fspath(path)
     try:
