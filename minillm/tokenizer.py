@@ -9,6 +9,7 @@ Source: Sennrich, Haddow, Birch 2016 (byte pairs); Radford et al. 2019 (bytes as
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 from collections import Counter
@@ -24,6 +25,8 @@ SPECIALS = ("<|end|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>",
             "<|call|>", "<|/call|>", "<|reply|>", "<|/reply|>")
 END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END = range(len(SPECIALS))  # in tokenizers of this package
 SMALLEST = len(SPECIALS) + 256  # the marks and every byte
+# Every printable character of ASCII, and letters of two, three and four bytes that no normal form of Unicode changes.
+PROBE = "".join(map(chr, range(33, 127))) + " a bc ж 日 🙂"
 PIECE = 20_000  # characters: long texts are encoded in pieces, on every core
 
 
@@ -77,13 +80,37 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike, end: int | None = None, vocab_size: int | None = None) -> Tokenizer:
-        """Read a tokenizer.json, ours or another's (see Tokenizer). FileNotFoundError if it is not there, ValueError if it is none."""
+        """Read a tokenizer.json, ours or another's (see Tokenizer), for whole texts: what it says of truncation, padding and dropout is put aside.
+
+        FileNotFoundError if it is not there. ValueError if it is none, if two tokens share an id or an id is beyond
+        vocab_size, and if a text does not come back from its ids (a space before it, and capitals, may change).
+        """
+        name = os.fspath(path)
         with open(path, "rb") as file:
             data = file.read()
         try:
-            return cls(Backend.from_str(data.decode("utf-8")), end, vocab_size)
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{os.fspath(path)} is not a tokenizer.json: {error}") from None
+            backend = Backend.from_str(data.decode("utf-8"))
+            backend.no_truncation()
+            backend.no_padding()
+            if getattr(backend.model, "dropout", None) is not None:
+                backend.model.dropout = None  # which draws another way of writing a text each time
+            added = {token["content"]: token["id"] for token in json.loads(data)["added_tokens"]}
+            ids = backend.get_vocab(with_added_tokens=True)
+            V = max(vocab_size or 0, max(ids.values()) + 1)
+            tokenizer = cls(backend, end, V)
+            back = tokenizer.decode(tokenizer.encode(PROBE), specials=True)  # some mark the bytes as specials
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises bare Exception, and panics with one that is not even that
+            raise ValueError(f"{name} is not a tokenizer.json: {' '.join(str(error).split())}") from None
+        moved = [token for token, i in added.items() if ids.get(token) != i]
+        expect(not moved, f"{name}: added_tokens", f"with {moved[:3]}", "their ids are not the next behind the vocabulary's")
+        twice = [i for i, n in Counter(ids.values()).items() if n > 1]
+        expect(not twice, f"{name}: vocab", f"with several tokens of id {twice[:3]}", "give each token an id of its own")
+        expect(vocab_size is None or V == vocab_size, f"{name}: vocab", f"of {V} tokens", f"config.json says {vocab_size}")
+        same = back.strip(" ").casefold() == PROBE.casefold()
+        expect(same, name, f"one that makes {back!r} of {PROBE!r}", "give one that keeps a text: are its decoder and all bytes there?")
+        return tokenizer
 
     def save(self, path: str | os.PathLike) -> None:
         """Write Hugging Face's tokenizer.json."""

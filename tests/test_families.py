@@ -273,12 +273,12 @@ def test_a_pickle_is_not_opened(made, tmp_path):
     ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope_type is 'longrope': this package knows default, dynamic"),
     ({"rope_parameters": {"rope_type": "linear"}}, "rope_scaling: factor is None"),
     ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "give one object"),
-    ({"num_hidden_layers": None}, "without num_hidden_layers"),
+    ({"num_hidden_layers": None}, "num_hidden_layers is missing"),
     ({"num_hidden_layers": 2}, "with model.layers.2"),
     ({"num_hidden_layers": 4}, r"without model.layers.3.*and 5 more"),
     ({"hidden_size": 64, "head_dim": 12}, r"model.embed_tokens.weight is of shape \(97, 48\): the configuration asks for \(97, 64\)"),
-    ({"vocab_size": 10**12}, "model.embed_tokens.weight is of shape"),
-    ({"max_position_embeddings": 10**12}, "context is 1000000000000"),
+    ({"vocab_size": 10**9}, "model.embed_tokens.weight is of shape"),
+    ({"max_position_embeddings": 10**12}, "max_position_embeddings is 1000000000000"),
     ({"attention_bias": True}, "without model.layers.0.self_attn.k_proj.bias"),
 ])
 def test_what_is_wrong_in_a_configuration_is_named(made, tmp_path, change, message):

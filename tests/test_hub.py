@@ -165,16 +165,16 @@ def test_weights_that_were_cut_are_named(folder, keep):
     ({"model_type": "bert"}, "model_type is 'bert'"),
     ({"model_type": "out"}, "model_type is None"),
     ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"), ({"rope_parameters": {"rope_type": "linear"}}, "factor is None"),
-    ({"hidden_size": "out"}, "without hidden_size"),
-    ({"hidden_size": "sixteen"}, "d_model is sixteen"),
-    ({"hidden_size": -16}, "d_model is -16"),
-    ({"hidden_size": 16.5}, "d_model is 16.5"),
-    ({"num_attention_heads": 3, "head_dim": None}, "n_heads is 3"),
-    ({"eos_token_id": 10**6}, "eos_token_id is 1000000"), ({"eos_token_id": "end"}, "eos_token_id is end"),
-    ({"num_key_value_heads": 3}, "n_kv_heads is 3"),
-    ({"rope_parameters": {"rope_theta": "fast"}}, "rope_theta is fast"),
+    ({"hidden_size": "out"}, "hidden_size is missing"),
+    ({"hidden_size": "sixteen"}, "hidden_size is 'sixteen'"),
+    ({"hidden_size": -16}, "hidden_size is -16"),
+    ({"hidden_size": 16.5}, "hidden_size is 16.5"),
+    ({"num_attention_heads": 3, "head_dim": None}, "num_attention_heads is 3"),
+    ({"eos_token_id": 10**6}, "eos_token_id is 1000000"), ({"eos_token_id": "end"}, "eos_token_id is 'end'"),
+    ({"num_key_value_heads": 3}, "num_key_value_heads is 3"),
+    ({"rope_parameters": {"rope_theta": "fast"}}, "rope_theta is 'fast'"),
     ({"rope_parameters": {"rope_theta": -1}}, "rope_theta is -1"),
-    ({"rms_norm_eps": "small"}, "norm_eps is small")], ids=str)
+    ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small'")], ids=str)
 def test_a_configuration_that_this_package_does_not_read_is_named(folder, change, told):
     """Each would otherwise load and compute something else, or fail far away: the file, the key, its value."""
     edit(folder, **change)
@@ -194,7 +194,7 @@ def test_weights_of_another_configuration_are_named(folder, change):
 def test_a_tokenizer_of_another_size_or_kind_is_named(folder, tmp_path):
     """One with more tokens than the model is refused; one with fewer is how real checkpoints are padded."""
     Tokenizer.train(TEXTS * 9 + ["Bo and Cy and Di"] * 9, 310).save(folder / "tokenizer.json")
-    with pytest.raises(ValueError, match="tokenizer.json is of 3[01][0-9] tokens: config.json says 290"):
+    with pytest.raises(ValueError, match="tokenizer.json: vocab is of 3[01][0-9] tokens: config.json says 290"):
         hub.load(folder)
     Tokenizer.train(TEXTS, 280).save(folder / "tokenizer.json")
     model, tokenizer = hub.load(folder)
