@@ -116,10 +116,11 @@ def _rope(written: dict, path: Path, usual: float) -> tuple[float, dict]:
         thetas[key] = _field(rope, "rope_theta", float, None, low=1, place=place)
         share = _field(rope, "partial_rotary_factor", float, 1.0, place=place)
         expect(share == 1, f"{place}: partial_rotary_factor", share, "this package rotates whole heads")
-        kind = _field(rope, "rope_type", str, _field(rope, "type", str, "default", place=place), place=place)
+        kind = _field(rope, "rope_type", str, _field(rope, "type", str, None, place=place), place=place)
+        expect(kind is not None or "factor" not in rope, f"{place}: rope_type", "missing", "say what the factor is of")
         rest = {name: value for name, value in rope.items() if name not in ("type", "rope_type", "rope_theta")}
         if rope:
-            found[key] = {"rope_type": kind} | rest
+            found[key] = {"rope_type": "default" if kind is None else kind} | rest
     thetas["rope_theta"] = _field(written, "rope_theta", float, None, low=1, place=str(path))
     said = {key: theta for key, theta in thetas.items() if theta is not None}
     expect(len(set(said.values())) <= 1, f"{path}: rope_theta", said, "let every key say the same")

@@ -205,7 +205,8 @@ class _Weights:
             expect(isinstance(where, dict) and where and all(isinstance(file, str) for file in where.values()), f"{index}: weight_map", type(where).__name__, "give the shard of each tensor")
             files = set(where.values())
         for file in sorted(files):
-            expect(os.path.basename(file) == file and file not in ("", ".", ".."), str(index), f"pointing at {file!r}", "a shard lies in the folder itself")
+            plain = re.fullmatch(r"[ -~]{1,200}", file) and os.path.basename(file) == file
+            expect(plain and file not in (".", ".."), str(index), f"pointing at {file[:80]!r}", "a shard lies in the folder itself")
             if not (path / file).is_file():
                 raise FileNotFoundError(f"{path / file} is not there, and {index.name} names it: fetch the missing shard")
             try:
