@@ -32,7 +32,7 @@ def save_adapters(model, folder: str | os.PathLike) -> None:
     """Write the adapters of a model, and nothing of its base, so that load_adapters and PEFT read them.
 
     GPT-2 keeps q, k and v in one map: theirs are joined to one adapter of as many ranks as they have together.
-    Raises ValueError, before a file is touched, for a model without adapters and for adapters that are not finite.
+    Raises ValueError, before a file is touched, for a model without adapters and for what is not finite.
     """
     folder = _expect_folder(folder)
     parts = adapters(model)
@@ -54,9 +54,10 @@ def save_adapters(model, folder: str | os.PathLike) -> None:
     short = sorted({name.rpartition(".")[2] for name in rank})
     all_of = [name for name in _their_maps(model) if name.rpartition(".")[2] in short]
     for name, tensor in tensors.items():
-        expect(bool(tensor.isfinite().all()), f"model: {name}", "not made of finite numbers", "save adapters from before they were lost")
+        finite = bool(tensor.isfinite().all())
+        expect(finite, f"model: {name}", "not made of finite numbers", "save them from before they were lost")
     strange = {name: a for name, a in alpha.items() if not _LEAST <= a <= _MOST}
-    expect(not strange, "model", f"of scale times rank {strange}", f"give from {_LEAST:g} to {_MOST:g}: load_adapters reads no other")
+    expect(not strange, "model", f"of scale times rank {strange}", f"give from {_LEAST:g} to {_MOST:g}")
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": None, "r": usual, "lora_alpha": strength,
               "lora_dropout": next(iter(parts.values())).dropout, "target_modules": short if len(all_of) == len(rank) else sorted(rank),
               "rank_pattern": {name: r for name, r in rank.items() if r != usual}, "bias": "none", "use_rslora": False, "use_dora": False,
@@ -74,9 +75,10 @@ def save_adapters(model, folder: str | os.PathLike) -> None:
 def load_adapters(model, folder: str | os.PathLike):
     """Give a model the adapters of a folder, and freeze the rest, in place. Returns the model.
 
-    Raises FileNotFoundError for a missing file, ValueError for a damaged one, for what is not LoRA on the blocks' linear maps, for
-    files that hold less or more than their configuration says, for adapters of another shape, family or base, and for weights that
-    would not be finite with them. (Which base is known of adapters that save_adapters wrote.) The model is then as it was.
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one, for what is not LoRA on the
+    blocks' linear maps, for files that hold less or more than their configuration says, for adapters of
+    another shape, family or base, and for weights that would not be finite with them. (Which base is known of
+    adapters that save_adapters wrote.) The model is then as it was.
     """
     path = _expect_folder(folder) / "adapter_model.safetensors"
     for file in (path.with_name("adapter_config.json"), path):
@@ -101,7 +103,7 @@ def load_adapters(model, folder: str | os.PathLike):
 
 
 def _expect_headers(file, path: Path, config: dict, model, there: dict, promised: list[str]) -> None:
-    """Raise ValueError unless a file's headers have lora_A and lora_B of each promised map, of its shapes, and nothing else."""
+    """Raise ValueError unless a file has lora_A and lora_B of each promised map, and nothing else."""
     halves: dict[str, str] = {}
     for name in file.keys():
         match = re.fullmatch(re.escape(PREFIX) + r"(.+)\.lora_([AB])\.weight", name)
@@ -109,15 +111,19 @@ def _expect_headers(file, path: Path, config: dict, model, there: dict, promised
         halves[match[1]] = halves.get(match[1], "") + match[2]
     expect(halves, str(path), "empty", "give adapters")
     for theirs, found in halves.items():
-        expect(theirs in there, str(path), f"with an adapter of {theirs}", f"this model has maps such as {next(iter(there))}: load the base that it was made for")
-        expect(len(found) == 2, str(path), f"with one half of the adapter of {theirs}", "give lora_A and lora_B")
+        expect(theirs in there, str(path), f"with an adapter of {theirs}",
+               f"this model has maps such as {next(iter(there))}: load the base that it was made for")
+        half = f"with one half of the adapter of {theirs}"
+        expect(len(found) == 2, str(path), half, "give lora_A and lora_B")
         shapes = [tuple(file.get_slice(f"{PREFIX}{theirs}.lora_{half}.weight").get_shape()) for half in "AB"]
         maps = [model.get_submodule(name) for name in there[theirs]]
         wide, high = maps[0].in_features, sum(m.out_features for m in maps)
         A, B = shapes
-        expect(len(A) == len(B) == 2 and A[0] == B[1] and (A[1], B[0]) == (wide, high), f"{path}: {theirs}",
-               f"of shapes {A} and {B}", f"this model asks for (r, {wide}) and ({high}, r): load the base that it was made for")
-        expect(_of(config["rank_pattern"], theirs, config["r"]) == A[0], f"{path}: {theirs}", f"of rank {A[0]}", "adapter_config.json says another")
+        fits = len(A) == len(B) == 2 and A[0] == B[1] and (A[1], B[0]) == (wide, high)
+        expect(fits, f"{path}: {theirs}", f"of shapes {A} and {B}",
+               f"this model asks for (r, {wide}) and ({high}, r): load the base that it was made for")
+        said = _of(config["rank_pattern"], theirs, config["r"]) == A[0]
+        expect(said, f"{path}: {theirs}", f"of rank {A[0]}", "adapter_config.json says another")
     lacking, strange = [t for t in promised if t not in halves], [t for t in halves if t not in promised]
     for what, names in (("without", lacking), ("with", strange)):
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -126,19 +132,25 @@ def _expect_headers(file, path: Path, config: dict, model, there: dict, promised
 
 
 def _parts(model, theirs: str, ours: tuple[str, ...], A: Tensor, B: Tensor, config: dict, path: Path) -> dict:
-    """What `attach` takes for each of our maps that one of theirs joins: (A, its rows of B, scale). All finite, and W + scale·BA too."""
-    floats = A.is_floating_point() and B.is_floating_point()
-    expect(floats and A.isfinite().all() and B.isfinite().all(), f"{path}: {theirs}", "not made of finite numbers", "give adapters that were trained without a NaN")
+    """(A, its rows of B, scale), as `attach` takes it, for each of our maps that one of theirs joins.
+
+    ValueError unless these, and W + scale·BA, are finite.
+    """
+    place = f"{path}: {theirs}"
+    finite = all(half.is_floating_point() and bool(half.isfinite().all()) for half in (A, B))
+    expect(finite, place, "not made of finite numbers", "give adapters that were trained without a NaN")
     r, parts = len(A), {}
-    scale = _of(config["alpha_pattern"], theirs, config["lora_alpha"]) / (math.sqrt(r) if config["use_rslora"] else r)
+    alpha = _of(config["alpha_pattern"], theirs, config["lora_alpha"])
+    scale = alpha / (math.sqrt(r) if config["use_rslora"] else r)
     maps = [model.get_submodule(name) for name in ours]
     for name, base, rows in zip(ours, maps, B.split([m.out_features for m in maps])):
         parts[name] = A.clone(), rows.clone(), scale
-        # In the dtype that `attach` gives them: what is finite in float64 need not be so there, nor need their product.
+        # In the dtype that `attach` gives them, where what is finite in float64 may be infinite.
         weight = base.weight.detach()
         dtype = torch.promote_types(weight.dtype, torch.float32)
         whole = (weight.cpu().to(dtype) + scale * rows.to(dtype) @ A.to(dtype)).to(weight.dtype)
-        expect(bool(whole.isfinite().all()), f"{path}: {theirs}", f"not made of finite numbers in {weight.dtype}, times {scale:g} and added to the base",
+        finite = bool(whole.isfinite().all())
+        expect(finite, place, f"with the base, times {scale:g}, not finite in {weight.dtype}",
                "give adapters of the size of the weights")
     return parts
 
@@ -162,9 +174,11 @@ def _read_config(path: Path) -> dict:
         pattern = field(key, dict, {})
         odd = [name for name in pattern if not re.fullmatch(r"\^?[\w.]+", name)]
         expect(not odd, f"{path}: {key}", f"with {odd}", "give whole names of maps, or their ends: patterns are not read")
-        config[key] = {name.removeprefix("^"): _field(pattern, name, **limits, place=f"{path}: {key}") for name in pattern}
-    config |= {"r": field("r", **rank), "lora_alpha": field("lora_alpha", **alpha), "use_rslora": field("use_rslora", bool, False),
-               "lora_dropout": field("lora_dropout", float, 0.0, low=0, high=0.999)}
+        inside = partial(_field, pattern, place=f"{path}: {key}", **limits)
+        config[key] = {name.removeprefix("^"): inside(name) for name in pattern}
+    config["r"], config["lora_alpha"] = field("r", **rank), field("lora_alpha", **alpha)
+    config["use_rslora"] = field("use_rslora", bool, False)
+    config["lora_dropout"] = field("lora_dropout", float, 0.0, low=0, high=0.999)
     return config
 
 
@@ -184,13 +198,15 @@ def _promised(config: dict, there: list[str], path: Path) -> list[str]:
     every = config.get("target_modules") == "all-linear"
     targets = [name.rpartition(".")[2] for name in there] if every else field("target_modules", [str])
     left_out = field("exclude_modules", [str], [])
-    place = {name: re.search(r"(\w+)\.(\d+)\.", name).groups() for name in there}  # the stack, and the layer in it
+    place = {name: re.search(r"(\w+)\.(\d+)\.", name).groups() for name in there}  # stack and layer
     deep = max(int(layer) for _, layer in place.values())
     layers = several("layers_to_transform", int, [], low=0, high=deep)
     stacks = several("layers_pattern", str, [])
-    for key, known in (("target_modules", targets), ("rank_pattern", config["rank_pattern"]), ("alpha_pattern", config["alpha_pattern"])):
-        lost = [name for name in known if not any(hit(theirs, name) for theirs in there)]
-        expect(not lost, f"{path}: {key}", f"naming {lost[:3]}", f"this model has maps such as {there[0]}: load the base that it was made for")
+    named = {"target_modules": targets} | {key: config[key] for key in ("rank_pattern", "alpha_pattern")}
+    for key, names in named.items():
+        lost = [name for name in names if not any(hit(theirs, name) for theirs in there)]
+        expect(not lost, f"{path}: {key}", f"naming {lost[:3]}",
+               f"this model has maps such as {there[0]}: load the base that it was made for")
     promised = []
     for theirs in there:
         stack, layer = place[theirs]
@@ -198,7 +214,7 @@ def _promised(config: dict, there: list[str], path: Path) -> list[str]:
         wanted = theirs in targets or within and any(hit(theirs, name) for name in targets)
         if wanted and not any(hit(theirs, name) for name in left_out):
             promised.append(theirs)
-    expect(promised, f"{path}: target_modules", str(targets)[:60], "with what else it says, nothing is left: name maps of this model")
+    expect(promised, f"{path}: target_modules", str(targets)[:60], "nothing is left: name maps of this model")
     return promised
 
 

@@ -61,12 +61,13 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 ABSENT = object()
 
 
-def _field(written: dict, key: str, kind, default=ABSENT, low: float = -math.inf, high: float = math.inf, place: str = ""):
+def _field(written: dict, key: str, kind, default=ABSENT, low: float = -math.inf, high: float = math.inf,
+           place: str = ""):
     """What an object of a JSON file says under a key, held to a kind and, a number, to low ≤ it ≤ high.
 
-    kind: int, float (a whole number is one too), bool, str or dict; [kind] for a list of them, each held to the
-    same. JSON's true is no number, and "true" is no bool. default: stands for a key that is missing or null;
-    without one the key must be there. place: the file, for the message.
+    kind: int, float (a whole number is one too), bool, str or dict; [kind] for a list of them, each held to
+    the same. JSON's true is no number, and "true" is no bool. default: stands for a key that is missing or
+    null; without one the key must be there. place: the file, for the message.
     Raises ValueError that names file, key, value and what to give.
     """
     value = written.get(key)
@@ -77,8 +78,10 @@ def _field(written: dict, key: str, kind, default=ABSENT, low: float = -math.inf
     items = value if several and isinstance(value, list) else [value]
     right = isinstance(value, list) == several and all(_is(item, one, low, high) for item in items)
     wanted = ("a list, each " if several else "") + WORDS[one]
-    wanted += f" from {low:.10g} to {high:.10g}" if high < math.inf else f" from {low:.10g}" if low > -math.inf else ""
-    expect(right, f"{place}: {key}" if place else key, "missing" if value is None else _short(value), f"give {wanted}")
+    wanted += f" from {low:.10g}" if low > -math.inf else ""
+    wanted += f" to {high:.10g}" if high < math.inf else ""
+    there = "missing" if value is None else _short(value)
+    expect(right, f"{place}: {key}" if place else key, there, f"give {wanted}")
     return value
 
 

@@ -27,10 +27,11 @@ GPT2_NAMES = {"norm1": "ln_1", "norm2": "ln_2", "attention.o": "attn.c_proj", "u
 LONGEST = 2**22  # places: a table of rotations longer than that is a slip, not a model
 LARGEST = 2**31 - 1  # of any other size; what the files hold is compared before anything is made
 DEEPEST = 10_000  # layers
+# The values that this package computes; the same stand where a file is silent.
 FLAGS = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False,
-         "use_sliding_window": False}  # the values that this package computes; the same stand where a file is silent
+         "use_sliding_window": False}
 SILU = ("silu", "swish")
-# All of them write GELU with tanh, in other orders. "gelu" itself is the exact one, by erf, which is another function.
+# All of them write GELU with tanh, in other orders. "gelu" itself is the exact one, by erf: another function.
 GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh", "gelu_accurate")
 FILE = 2**26  # bytes: the largest index that is in use has a thirtieth of it
 
@@ -47,7 +48,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_config(path: Path) -> Config:
-    """The Config of a config.json. ValueError naming the key that this package cannot follow, and what it says."""
+    """The Config of a config.json. ValueError naming a key that this package cannot follow, and its value."""
     written = read_json(path)
     field = partial(_field, written, place=str(path))
     kind = field("model_type", str, None)
@@ -76,10 +77,12 @@ def read_config(path: Path) -> Config:
     family = _family(kind, written, path, sizes["n_layers"])
     scaling = None if scaling == {"rope_type": "default"} else scaling
     try:
-        config = Config(**sizes, rope_theta=theta, head_width=head, tied=tied, rope_scaling=scaling, family=family)
+        config = Config(**sizes, head_width=head, tied=tied, family=family, rope_theta=theta,
+                        rope_scaling=scaling)
     except ValueError as error:  # of two keys that do not fit one another: named as the file names them
         ours, _, rest = str(error).partition(" is ")
-        raise ValueError(f"{path}: {({ours: theirs for theirs, ours in names.items()}).get(ours, ours)} is {rest}") from None
+        theirs = {ours: theirs for theirs, ours in names.items()}
+        raise ValueError(f"{path}: {theirs.get(ours, ours)} is {rest}") from None
     usual_width = head is not None and head * config.n_heads == config.d_model
     return replace(config, head_width=None) if usual_width else config
 
@@ -88,7 +91,8 @@ def _expect_computable(written: dict, path: Path) -> None:
     """Refuse, not pass over, what would change the numbers and is not built here."""
     field = partial(_field, written, place=str(path))
     for key, computed in FLAGS.items():
-        expect(field(key, bool, computed) == computed, f"{path}: {key}", not computed, f"this package computes {computed}")
+        same = field(key, bool, computed) == computed
+        expect(same, f"{path}: {key}", not computed, f"this package computes {computed}")
     for key, computed, usual in (("hidden_act", SILU, "silu"), ("activation_function", GELU, "gelu_new")):
         name, wanted = field(key, str, usual), " or ".join(map(repr, computed))
         erf = ", not the exact GELU by erf" if name in ("gelu", "gelu_python") and computed is GELU else ""
@@ -96,14 +100,14 @@ def _expect_computable(written: dict, path: Path) -> None:
     share = field("partial_rotary_factor", float, 1.0)
     expect(share == 1, f"{path}: partial_rotary_factor", share, "this package rotates whole heads")
     bits = written.get("quantization_config")
-    expect(bits is None, f"{path}: quantization_config", "given", "this package reads weights that are not quantised")
+    expect(bits is None, f"{path}: quantization_config", "given", "this package reads plain floats")
     types = field("layer_types", [str], [])
     expect(all(name == "full_attention" for name in types), f"{path}: layer_types", "with sliding windows",
            "this package lets every token see all before it")
 
 
 def _rope(written: dict, path: Path, usual: float) -> tuple[float, dict]:
-    """(theta, scaling) of a file, whose key is rope_parameters, or before transformers 5 rope_theta and rope_scaling.
+    """(theta, scaling): of rope_parameters or, before transformers 5, of rope_theta and rope_scaling.
 
     A file may hold both spellings, as ours do, where they say the same.
     """
@@ -117,16 +121,18 @@ def _rope(written: dict, path: Path, usual: float) -> tuple[float, dict]:
         share = _field(rope, "partial_rotary_factor", float, 1.0, place=place)
         expect(share == 1, f"{place}: partial_rotary_factor", share, "this package rotates whole heads")
         kind = _field(rope, "rope_type", str, _field(rope, "type", str, None, place=place), place=place)
-        expect(kind is not None or "factor" not in rope, f"{place}: rope_type", "missing", "say what the factor is of")
-        rest = {name: value for name, value in rope.items() if name not in ("type", "rope_type", "rope_theta")}
+        whole = kind is not None or "factor" not in rope
+        expect(whole, f"{place}: rope_type", "missing", "say what the factor is of")
+        rest = {name: said for name, said in rope.items() if name not in ("type", "rope_type", "rope_theta")}
         if rope:
             found[key] = {"rope_type": "default" if kind is None else kind} | rest
     thetas["rope_theta"] = _field(written, "rope_theta", float, None, low=1, place=str(path))
     said = {key: theta for key, theta in thetas.items() if theta is not None}
     expect(len(set(said.values())) <= 1, f"{path}: rope_theta", said, "let every key say the same")
     scalings = list(found.values())
-    expect(len(scalings) < 2 or scalings[0] == scalings[1], f"{path}: rope_scaling", written.get("rope_scaling"),
-           "rope_parameters says another: let both say the same, or take one out")
+    alike = len(scalings) < 2 or scalings[0] == scalings[1]
+    other = written.get("rope_scaling")
+    expect(alike, f"{path}: rope_scaling", other, "rope_parameters says another: take one out")
     return next(iter(said.values()), usual), dict(scalings[0]) if scalings else {"rope_type": "default"}
 
 

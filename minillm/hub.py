@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .expect import _expect_folder, _field, expect
 from .families import read_config, read_json, their_config, their_tensors
 from .tokenizer import Tokenizer
-from .transformer import Transformer
+from .transformer import Config, Transformer
 
 SHIPPED = {name: Path(__file__).parent / "checkpoints" / name for name in ("base", "tuned")}
 BASE = SHIPPED["base"]
@@ -64,9 +64,9 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
         config = config if table else short
     read: dict[str, Tensor] = {}
     with _Weights(path) as weights:
-        # What the configuration promises is compared with the files' headers before anything of its size is made.
-        layers, held = config.n_layers, len(weights.where)
-        expect(layers <= held, f"{path / 'config.json'}: number of layers", layers, f"{weights.name} holds {held} tensors")
+        # What the configuration promises is held to the files' headers before anything of its size is made.
+        layers, held, place = config.n_layers, len(weights.where), path / "config.json"
+        expect(layers <= held, f"{place}: number of layers", layers, f"{weights.name} holds {held} tensors")
         theirs_to_ours = their_tensors(config)
         weights.expect_names(set(theirs_to_ours), config.tied)
         for theirs, (ours, transposed) in theirs_to_ours.items():
@@ -78,8 +78,8 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
                 read[name] = part.contiguous()
         if config.tied and "lm_head.weight" in weights.where:
             same = torch.equal(weights.tensor("lm_head.weight", dtype), read["embed.weight"])
-            expect(same, f"{path / 'config.json'}: tie_word_embeddings", "true",
-                   f"{weights.name} holds an lm_head.weight that is not the embedding: give false, or take it out")
+            expect(same, f"{place}: tie_word_embeddings", "true",
+                   f"{weights.name} has an lm_head.weight that is not the embedding: give false")
     with torch.device("meta"):  # shapes without memory: the weights are those that were read
         model = Transformer(config, seed=None)
     model.load_state_dict(read, assign=True)
@@ -91,9 +91,10 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
 
 
 def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathLike, shard_bytes: int = 5 * 10**9) -> None:
-    """Write config.json, the weights as they are (in files of at most shard_bytes) and tokenizer.json; `transformers` reads them.
+    """Write config.json, the weights as they are and tokenizer.json; `transformers` reads them.
 
-    Raises ValueError, before a file is touched, for weights that are not finite and for a model that no family's files can hold.
+    shard_bytes: the most that a file of weights holds. Raises ValueError, before a file is touched, for
+    weights that are not finite and for a model that no family's files can hold.
     """
     folder = _expect_folder(folder)
     expect(tokenizer is None or tokenizer.vocab_size == model.config.vocab_size, "tokenizer",
@@ -103,7 +104,8 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
     lost = [name for ours, _ in their_tensors(model.config).values() for name in ours if name not in own]
     expect(not lost, "model", f"without {lost[0] if lost else ''}", "merge its adapters (or save_adapters writes them alone), and dequantize what is kept in few bits")
     for name, weight in own.items():
-        expect(bool(weight.isfinite().all()), f"model: {name}", "not made of finite numbers", "save weights from before they were lost")
+        finite = bool(weight.isfinite().all())
+        expect(finite, f"model: {name}", "not made of finite numbers", "save them from before they were lost")
     end = tokenizer.end if tokenizer else None
     config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "dtype": str(model.embed.weight.dtype).removeprefix("torch.")}
     config["torch_dtype"] = config["dtype"]  # the name before transformers 5
@@ -157,7 +159,8 @@ def add_marks(model: Transformer, tokenizer: Tokenizer) -> None:
         weight = torch.cat([old, old.new_zeros(V - len(old), old.shape[1])])
         noise = torch.randn(len(new), old.shape[1], generator=generator) * others.std(0) / 10
         weight[new] = (others.mean(0) + noise).to(weight)
-        expect(bool(weight[new].isfinite().all()), "model", "of weights whose mean or spread is not finite", "load another")
+        finite = bool(weight[new].isfinite().all())
+        expect(finite, "model", "of weights whose mean or spread is not finite", "load another")
         module.weight = nn.Parameter(weight)
     model.config = replace(model.config, vocab_size=V)
     tokenizer.vocab_size = V
@@ -179,7 +182,8 @@ def _shape(config: Config, name: str) -> tuple[int, ...]:
     D, E, W = c.d_model, c.d_head, c.d_ff
     shapes = {"embed": (c.vocab_size, D), "head": (c.vocab_size, D), "places": (c.context, D),
               "norm": (D,), "norm1": (D,), "norm2": (D,), "q_norm": (E,), "k_norm": (E,),
-              "q": (c.n_heads * E, D), "k": (c.n_kv_heads * E, D), "v": (c.n_kv_heads * E, D), "o": (D, c.n_heads * E),
+              "q": (c.n_heads * E, D), "o": (D, c.n_heads * E),
+              "k": (c.n_kv_heads * E, D), "v": (c.n_kv_heads * E, D),
               "gate": (W, D), "up": (W, D), "down": (D, W)}
     return shapes[part] if kind == "weight" else shapes[part][:1]
 
@@ -206,7 +210,8 @@ class _Weights:
             files = set(where.values())
         for file in sorted(files):
             plain = re.fullmatch(r"[ -~]{1,200}", file) and os.path.basename(file) == file
-            expect(plain and file not in (".", ".."), str(index), f"pointing at {file[:80]!r}", "a shard lies in the folder itself")
+            expect(plain and file not in (".", ".."), str(index), f"pointing at {file[:80]!r}",
+                   "a shard lies in the folder itself")
             if not (path / file).is_file():
                 raise FileNotFoundError(f"{path / file} is not there, and {index.name} names it: fetch the missing shard")
             try:
@@ -217,7 +222,7 @@ class _Weights:
         self.where = {name: file for file, opened in self.open.items() for name in opened.keys()}
         if "model.safetensors" not in files:  # a shard holds what the index says that it holds
             lost = sorted(name for name, file in where.items() if name not in self.open[file].keys())
-            expect(not lost, str(index), f"naming {lost[:3]}", "its shards do not hold them where it says: fetch them again")
+            expect(not lost, str(index), f"naming {lost[:3]}", "its shards hold no such: fetch them again")
             self.where |= where
         self.prefix = ""
 
@@ -238,7 +243,7 @@ class _Weights:
         return self.where[inside], inside
 
     def expect_header(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise ValueError unless a file's header gives a tensor this shape, and a dtype that is read here."""
+        """Raise ValueError unless a file's header gives a tensor this shape, and a dtype that is read."""
         file, inside = self._find(name)
         piece, place = self.open[file].get_slice(inside), f"{self.path / file}: {inside}"
         there = tuple(piece.get_shape())
@@ -249,7 +254,8 @@ class _Weights:
         """One tensor in a dtype, in which its numbers are finite: 1e300 in float64 is infinite in float32."""
         file, inside = self._find(name)
         tensor = self.open[file].get_tensor(inside).to(dtype)
-        expect(bool(tensor.isfinite().all()), f"{self.path / file}: {inside}", f"not made of finite numbers in {dtype}",
+        finite, place = bool(tensor.isfinite().all()), f"{self.path / file}: {inside}"
+        expect(finite, place, f"not made of finite numbers in {dtype}",
                "give weights that were trained without a NaN, or load them in a wider dtype")
         return tensor
 

@@ -15,7 +15,7 @@ from .expect import expect
 
 NEEDED = {"default": (), "dynamic": ("factor",), "linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
           "yarn": ("factor", "original_max_position_embeddings")}  # what each scaling must say
-MAY = {"yarn": ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")}  # and what it may say
+MAY = {"yarn": ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")}  # and may say
 LARGEST = 1e12  # of a scaling's numbers: more is a slip, and squares of it would leave the floats
 
 
@@ -33,9 +33,10 @@ def rotations(config) -> tuple[Tensor, Tensor]:
 def frequencies(d_head: int, theta: float, scaling: dict | None = None) -> tuple[Tensor, float]:
     """Radians a token of each pair, (E/2,) in float64, and the factor by which YaRN lengthens queries and keys (1 for the others).
 
-    Raises ValueError for a theta up to 1, a type that is not known and a number that is missing or out of range.
+    Raises ValueError for a theta up to 1, an unknown type and a number that is missing or out of range.
     """
-    expect(_number(theta) and 1 < theta <= LARGEST, "rope_theta", theta, f"give a number over 1, at most {LARGEST:.0e}")
+    right = _number(theta) and 1 < theta <= LARGEST
+    expect(right, "rope_theta", theta, f"give a number over 1, at most {LARGEST:.0e}")
     frequency = theta ** (-torch.arange(0, d_head, 2, dtype=torch.float64, device="cpu") / d_head)  # (E/2,)
     scaling = scaling or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -45,7 +46,7 @@ def frequencies(d_head: int, theta: float, scaling: dict | None = None) -> tuple
     for name in (*NEEDED[kind], *said):
         value = scaling.get(name)
         right = _number(value) and 1 / LARGEST <= value <= LARGEST
-        expect(right, f"rope_scaling: {name}", value, f"{kind} needs a positive number, at most {LARGEST:.0e}")
+        expect(right, f"rope_scaling: {name}", value, f"{kind} needs a positive number up to {LARGEST:.0e}")
     truncate = scaling.get("truncate", True)
     expect(isinstance(truncate, bool), "rope_scaling: truncate", repr(truncate), "give true or false")
     if kind in ("default", "dynamic"):  # dynamic begins to stretch past the context, where these models do not go

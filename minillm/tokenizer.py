@@ -25,7 +25,7 @@ SPECIALS = ("<|end|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>",
             "<|call|>", "<|/call|>", "<|reply|>", "<|/reply|>")
 END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END = range(len(SPECIALS))  # in tokenizers of this package
 SMALLEST = len(SPECIALS) + 256  # the marks and every byte
-# Every printable character of ASCII, and letters of two, three and four bytes that no normal form of Unicode changes.
+# Every printable character of ASCII, and letters of two, three and four bytes that no normal form changes.
 PROBE = "".join(map(chr, range(33, 127))) + " a bc ж 日 🙂"
 PIECE = 20_000  # characters: long texts are encoded in pieces, on every core
 
@@ -80,10 +80,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike, end: int | None = None, vocab_size: int | None = None) -> Tokenizer:
-        """Read a tokenizer.json, ours or another's (see Tokenizer), for whole texts: what it says of truncation, padding and dropout is put aside.
+        """Read a tokenizer.json, ours or another's (see Tokenizer), but not its truncation, padding, dropout.
 
-        FileNotFoundError if it is not there. ValueError if it is none, if two tokens share an id or an id is beyond
-        vocab_size, and if a text does not come back from its ids (a space before it, and capitals, may change).
+        FileNotFoundError if it is not there. ValueError if it is none, if two tokens share an id or an id is
+        beyond vocab_size, and if a text does not come back from its ids (but for a space before, and capitals).
         """
         name = os.fspath(path)
         with open(path, "rb") as file:
@@ -94,22 +94,24 @@ class Tokenizer:
             backend.no_padding()
             if getattr(backend.model, "dropout", None) is not None:
                 backend.model.dropout = None  # which draws another way of writing a text each time
-            added = {token["content"]: token["id"] for token in json.loads(data)["added_tokens"]}
+            added = {token["content"]: token["id"] for token in json.loads(data).get("added_tokens") or []}
             ids = backend.get_vocab(with_added_tokens=True)
             V = max(vocab_size or 0, max(ids.values()) + 1)
             tokenizer = cls(backend, end, V)
             back = tokenizer.decode(tokenizer.encode(PROBE), specials=True)  # some mark the bytes as specials
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # the library raises bare Exception, and panics with one that is not even that
+        except BaseException as error:  # the library raises bare Exception, and panics with less than that
             raise ValueError(f"{name} is not a tokenizer.json: {' '.join(str(error).split())}") from None
         moved = [token for token, i in added.items() if ids.get(token) != i]
-        expect(not moved, f"{name}: added_tokens", f"with {moved[:3]}", "their ids are not the next behind the vocabulary's")
+        expect(not moved, f"{name}: added_tokens", f"with {moved[:3]}", "give the ids that come next")
         twice = [i for i, n in Counter(ids.values()).items() if n > 1]
-        expect(not twice, f"{name}: vocab", f"with several tokens of id {twice[:3]}", "give each token an id of its own")
-        expect(vocab_size is None or V == vocab_size, f"{name}: vocab", f"of {V} tokens", f"config.json says {vocab_size}")
+        expect(not twice, f"{name}: vocab", f"with two tokens of id {twice[:3]}", "give each one of its own")
+        fits = vocab_size is None or V == vocab_size
+        expect(fits, f"{name}: vocab", f"of {V} tokens", f"config.json says {vocab_size}")
         same = back.strip(" ").casefold() == PROBE.casefold()
-        expect(same, name, f"one that makes {back!r} of {PROBE!r}", "give one that keeps a text: are its decoder and all bytes there?")
+        expect(same, name, f"one that makes {back[:200]!r} of {PROBE!r}",
+               "give one that keeps a text: are its decoder and all bytes there?")
         return tokenizer
 
     def save(self, path: str | os.PathLike) -> None:

@@ -82,13 +82,14 @@ class Config:
         expect(width is None or whole and width > 0, "head_width", width, "give a positive integer")
         expect(isinstance(self.tied, bool), "tied", repr(self.tied), "give True or False")
         scaling = self.rope_scaling
-        expect(scaling is None or isinstance(scaling, dict), "rope_scaling", scaling, "give a dict with a rope_type")
+        named = scaling is None or isinstance(scaling, dict)
+        expect(named, "rope_scaling", scaling, "give a dict with a rope_type")
         expect(self.head_width is not None or self.d_model % self.n_heads == 0, "n_heads", self.n_heads,
                f"d_model = {self.d_model} must split into heads of equal, even width")
         expect(self.d_head % 2 == 0 or self.family.positions == "learned", "n_heads", self.n_heads,
                f"a head of width {self.d_head} has no pairs to rotate: d_model = {self.d_model} must split into heads of equal, even width")
         expect(self.n_heads % self.n_kv_heads == 0, "n_kv_heads", self.n_kv_heads, f"it must divide n_heads = {self.n_heads}")
-        # Raises what is wrong with theta and the scaling. Of one pair: a file may promise a head of any width.
+        # Raises what is wrong with theta and the scaling. Of one pair: a file may promise any width.
         frequencies(2, self.rope_theta, scaling)
 
     @property

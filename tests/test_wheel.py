@@ -36,26 +36,30 @@ def run(command, cwd, **settings):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder into which the wheel was installed. It is built from a copy: the build leaves folders beside what it builds."""
+    """A folder into which the wheel was installed; it is built from a copy, since a build leaves things behind."""
     folder = tmp_path_factory.mktemp("wheel")
-    unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "chapters", "exercises", "solutions")
+    elsewhere = ("tests", "chapters", "exercises", "solutions", "benchmarks")
+    unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", *elsewhere)
     shutil.copytree(ROOT, folder / "tree", ignore=unwanted)
     offline = os.environ | {"PIP_NO_INDEX": "1"}
-    run([*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(folder / "tree")], folder, env=offline)
+    build = [*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    run([*build, str(folder / "tree")], folder, env=offline)
     wheel, = folder.glob("*.whl")
     run([*PIP, "install", "--no-deps", "--target", str(folder / "place"), str(wheel)], folder, env=offline)
     return folder / "place"
 
 
 def in_it(installed, cwd, *arguments):
-    """What a Python prints that sees the installed package and, started elsewhere and with -P, not this folder."""
-    return run([sys.executable, "-P", *arguments], cwd, env=os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"})
+    """What a Python prints that sees what was installed and, started elsewhere and with -P, not this folder."""
+    env = os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    return run([sys.executable, "-P", *arguments], cwd, env=env)
 
 
 def test_it_holds_every_file_that_the_package_reads(installed):
     """Each file under minillm/ that is no code is in it, byte for byte."""
     def kept(root):
-        return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+        found = [p for p in root.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+        return {p.relative_to(root): p.read_bytes() for p in found}
 
     assert kept(installed / "minillm") == kept(ROOT / "minillm")
 
