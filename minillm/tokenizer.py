@@ -83,7 +83,7 @@ class Tokenizer:
         """Read a tokenizer.json, ours or another's (see Tokenizer), but not its truncation, padding, dropout.
 
         FileNotFoundError if it is not there. ValueError if it is none, if two tokens share an id or an id is
-        beyond vocab_size, and if a text does not come back from its ids (but for a space before, and capitals).
+        beyond vocab_size, and if a text does not come back from its ids (space before it, capitals apart).
         """
         name = os.fspath(path)
         with open(path, "rb") as file:

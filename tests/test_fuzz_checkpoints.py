@@ -1,10 +1,12 @@
-"""Checkpoint folders that are broken, by hand and by chance: each is refused by file and field, or changes nothing.
+"""Broken checkpoint folders, by hand and by chance: each is refused by file and field, or changes nothing.
 
-A mutation is "broken" and must be refused; or "harmless": it must load, and give the logits (and ids) of the folder
-that was not touched; or "either" (flipped bits, whose meaning nobody knows beforehand), which must do one of the two;
-or "text", a tokenizer that may be another, but under which texts come back. What legitimately gives another model, as
-another theta does, is not among them. A case has 10 seconds of a core and 1 GB, and leaves the folder, and a model
-that is offered adapters, as they were. This file is also the worker that runs the cases, in a process of its own:
+A mutation is "broken" and must be refused; or "harmless": it must load, and give the logits (and ids) of
+the folder that was not touched; or "either" (flipped bits, whose meaning nobody knows beforehand), which must
+do one of the two; or "text", a tokenizer that may be another, but under which texts come back. What
+legitimately gives another model, as another theta does, is not among them. A case has 10 seconds of a core
+and 1 GB, and leaves the folder, and a model that is offered adapters, as they were.
+
+This file is also the worker that runs the cases, in a process of its own:
 one that is ended by a case is started again behind it.
 """
 
@@ -171,7 +173,7 @@ POOL = {
 }
 ALL = tuple(POOL)
 UNSET = ("missing", "null")
-# What changes nothing, by key; a pair (base, key) speaks of one folder. What stands nowhere here must be refused.
+# What changes nothing, by key; a pair (base, key) speaks of one folder. What is not here must be refused.
 NOTHING = {
     **{
         key: ALL
@@ -815,7 +817,7 @@ def mixed_cases(root: Path, rng: random.Random, count: int):
 
 
 def cases(root: Path, seed: int, fresh: bool) -> list[Case]:
-    """By a fixed seed, all that is spelled out here and some of what chance makes; by a fresh one, more of that."""
+    """By a fixed seed, all that is spelled out and some by chance; by a fresh one, more by chance."""
     rng = random.Random(seed)
     count = 6 if fresh else 3
     chance = [

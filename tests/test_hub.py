@@ -231,8 +231,9 @@ def test_a_folder_may_have_spaces_and_be_a_string(tmp_path):
     assert hub.load(str(tmp_path / "ma modèle"))[0].config == replace(model.config) == Config(**vars(model.config))
 
 
-@pytest.mark.parametrize("read", [hub.load, hub.load_model, lambda folder: hub.save(model_of(), TOKENIZER, folder)],
-                         ids=["load", "load_model", "save"])
+@pytest.mark.parametrize("read", [
+    hub.load, hub.load_model, lambda folder: hub.save(model_of(), TOKENIZER, folder),
+], ids=["load", "load_model", "save"])
 @pytest.mark.parametrize("folder", ["", None, 3], ids=repr)
 def test_an_empty_name_is_not_the_folder_one_stands_in(read, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -266,7 +267,7 @@ def test_what_is_finite_on_disk_must_be_finite_in_memory(folder):
 
 
 def test_what_a_tokenizer_says_of_length_is_not_obeyed(folder):
-    """Truncation to 2 and padding to 100: a text of 12 words has its own ids, alone and among others, and keeps them."""
+    """Truncation to 2 and padding to 100: a text of 18 words has its own ids, alone and among others."""
     from tokenizers import Tokenizer as Backend
     backend = Backend.from_file(str(folder / "tokenizer.json"))
     backend.enable_truncation(2)
