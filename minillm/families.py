@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from .expect import expect
+from .expect import ABSENT, _field, expect
 from .transformer import GPT2, LLAMA, MAPS, QWEN2, QWEN3, Config, Family
 
 TYPES = {"gpt2": ("GPT2LMHeadModel", True), "llama": ("LlamaForCausalLM", False), "qwen2": ("Qwen2ForCausalLM", False),
@@ -24,10 +25,20 @@ NAMES = {"norm1": "input_layernorm", "norm2": "post_attention_layernorm", "atten
          "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}  # ours: theirs, inside a block
 GPT2_NAMES = {"norm1": "ln_1", "norm2": "ln_2", "attention.o": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
 LONGEST = 2**22  # places: a table of rotations longer than that is a slip, not a model
+LARGEST = 2**31 - 1  # of any other size; what the files hold is compared before anything is made
+DEEPEST = 10_000  # layers
+# The values that this package computes; the same stand where a file is silent.
+FLAGS = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False,
+         "use_sliding_window": False}
+SILU = ("silu", "swish")
+# All of them write GELU with tanh, in other orders. "gelu" itself is the exact one, by erf: another function.
+GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh", "gelu_accurate")
+FILE = 2**26  # bytes: the largest index that is in use has a thirtieth of it
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file. ValueError if it holds something else."""
+    """The object in a JSON file. ValueError if it holds something else, or more than FILE bytes."""
+    expect(path.stat().st_size <= FILE, str(path), f"of {path.stat().st_size} bytes", f"give at most {FILE}")
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -37,53 +48,110 @@ def read_json(path: Path) -> dict:
 
 
 def read_config(path: Path) -> Config:
-    """The Config of a config.json. ValueError naming the key that this package cannot follow."""
+    """The Config of a config.json. ValueError naming a key that this package cannot follow, and its value."""
     written = read_json(path)
-    kind = written.get("model_type")
+    field = partial(_field, written, place=str(path))
+    kind = field("model_type", str, None)
     expect(kind in TYPES, f"{path}: model_type", repr(kind), f"this package reads {', '.join(TYPES)}")
-    # What would change the numbers and is not built here is refused, not passed over.
-    for key, wanted in {"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
-                        "quantization_config": (None,), "hidden_act": ("silu",), "partial_rotary_factor": (None, 1.0),
-                        "activation_function": ("gelu_new", "gelu_pytorch_tanh")}.items():
-        expect(written.get(key, wanted[0]) in wanted, f"{path}: {key}", repr(written.get(key)), f"this package reads {' or '.join(map(repr, wanted))}")
-    types = written.get("layer_types") or []
-    expect(isinstance(types, list) and set(types) <= {"full_attention"} and not written.get("use_sliding_window"), f"{path}: layer_types",
-           "with sliding windows", "this package lets every token see all before it")
-    sizes = GPT2_SIZES if kind == "gpt2" else SIZES
-    known = {theirs: written.get(theirs) for theirs in sizes}
+    _expect_computable(written, path)
+    theta, scaling = _rope(written, path, {"smollm3": 2e6}.get(kind, 1e4))
     if kind == "gpt2":
-        known |= {"n_inner": known["n_inner"] or 4 * (known["n_embd"] or 0), "layer_norm_epsilon": written.get("layer_norm_epsilon", 1e-5)}
+        names, head = GPT2_SIZES, None
+        usual = {"n_inner": 4 * field("n_embd", int, low=1, high=LARGEST), "layer_norm_epsilon": 1e-5}
     else:
-        known |= {"num_key_value_heads": known["num_key_value_heads"] or known["num_attention_heads"], "rms_norm_eps": written.get("rms_norm_eps", 1e-6)}
-    missing = [theirs for theirs, value in known.items() if not value]
-    expect(not missing, str(path), f"without {', '.join(missing)}", "give a complete configuration")
-    rope = written.get("rope_parameters") or written.get("rope_scaling") or {}
-    expect(isinstance(rope, dict) and not any(isinstance(v, dict) for v in rope.values()), f"{path}: rope_parameters", rope, "give one object with rope_type")
-    scaling = {"rope_type": rope.get("type", "default")} | {k: v for k, v in rope.items() if k not in ("type", "rope_theta")}
+        names = SIZES
+        head = field("head_dim", int, {"qwen3": 128}.get(kind), low=1, high=LARGEST)
+        heads = field("num_attention_heads", int, low=1, high=LARGEST)
+        usual = {"num_key_value_heads": heads, "rms_norm_eps": 1e-6}
+    most = {"context": LONGEST, "n_layers": DEEPEST}
+    sizes = {}
+    for theirs, ours in names.items():
+        if ours == "norm_eps":
+            sizes[ours] = field(theirs, float, usual[theirs], low=1e-30, high=1)
+        else:
+            sizes[ours] = field(theirs, int, usual.get(theirs, ABSENT), low=1, high=most.get(ours, LARGEST))
+    sizes.setdefault("n_kv_heads", sizes["n_heads"])
     if scaling["rope_type"] in ("llama3", "yarn"):
-        scaling.setdefault("original_max_position_embeddings", known.get("max_position_embeddings"))
-    theta = rope.get("rope_theta", written.get("rope_theta")) or {"smollm3": 2e6}.get(kind, 1e4)
+        scaling.setdefault("original_max_position_embeddings", sizes["context"])
+    tied = field("tie_word_embeddings", bool, TYPES[kind][1])
+    family = _family(kind, written, path, sizes["n_layers"])
+    scaling = None if scaling == {"rope_type": "default"} else scaling
     try:
-        config = Config(**{ours: known[theirs] for theirs, ours in sizes.items()}, **({"n_kv_heads": known["n_head"]} if kind == "gpt2" else {}), rope_theta=theta,
-                        head_width=written.get("head_dim") or {"qwen3": 128}.get(kind), tied=bool(written.get("tie_word_embeddings", TYPES[kind][1])),
-                        rope_scaling=None if scaling == {"rope_type": "default"} else scaling, family=_family(kind, written, known))
-        expect(config.context <= LONGEST, "context", config.context, f"at most {LONGEST} places")
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    return replace(config, head_width=None) if config.head_width and config.head_width * config.n_heads == config.d_model else config
+        config = Config(**sizes, head_width=head, tied=tied, family=family, rope_theta=theta,
+                        rope_scaling=scaling)
+    except ValueError as error:  # of two keys that do not fit one another: named as the file names them
+        ours, _, rest = str(error).partition(" is ")
+        theirs = {ours: theirs for theirs, ours in names.items()}
+        raise ValueError(f"{path}: {theirs.get(ours, ours)} is {rest}") from None
+    usual_width = head is not None and head * config.n_heads == config.d_model
+    return replace(config, head_width=None) if usual_width else config
 
 
-def _family(kind: str, written: dict, known: dict) -> Family:
+def _expect_computable(written: dict, path: Path) -> None:
+    """Refuse, not pass over, what would change the numbers and is not built here."""
+    field = partial(_field, written, place=str(path))
+    for key, computed in FLAGS.items():
+        same = field(key, bool, computed) == computed
+        expect(same, f"{path}: {key}", not computed, f"this package computes {computed}")
+    for key, computed, usual in (("hidden_act", SILU, "silu"), ("activation_function", GELU, "gelu_new")):
+        name, wanted = field(key, str, usual), " or ".join(map(repr, computed))
+        erf = ", not the exact GELU by erf" if name in ("gelu", "gelu_python") and computed is GELU else ""
+        expect(name in computed, f"{path}: {key}", repr(name), f"this package computes {wanted}{erf}")
+    share = field("partial_rotary_factor", float, 1.0)
+    expect(share == 1, f"{path}: partial_rotary_factor", share, "this package rotates whole heads")
+    bits = written.get("quantization_config")
+    expect(bits is None, f"{path}: quantization_config", "given", "this package reads plain floats")
+    types = field("layer_types", [str], [])
+    expect(all(name == "full_attention" for name in types), f"{path}: layer_types", "with sliding windows",
+           "this package lets every token see all before it")
+
+
+def _rope(written: dict, path: Path, usual: float) -> tuple[float, dict]:
+    """(theta, scaling): of rope_parameters or, before transformers 5, of rope_theta and rope_scaling.
+
+    A file may hold both spellings, as ours do, where they say the same.
+    """
+    found, thetas = {}, {}
+    for key in ("rope_parameters", "rope_scaling"):
+        place = f"{path}: {key}"
+        rope = _field(written, key, dict, {}, place=str(path))
+        nested = [name for name, value in rope.items() if isinstance(value, dict)]
+        expect(not nested, place, f"with {nested[:3]}", "give one object with rope_type, for all layers")
+        thetas[key] = _field(rope, "rope_theta", float, None, low=1, place=place)
+        share = _field(rope, "partial_rotary_factor", float, 1.0, place=place)
+        expect(share == 1, f"{place}: partial_rotary_factor", share, "this package rotates whole heads")
+        kind = _field(rope, "rope_type", str, _field(rope, "type", str, None, place=place), place=place)
+        whole = kind is not None or "factor" not in rope
+        expect(whole, f"{place}: rope_type", "missing", "say what the factor is of")
+        rest = {name: said for name, said in rope.items() if name not in ("type", "rope_type", "rope_theta")}
+        if rope:
+            found[key] = {"rope_type": "default" if kind is None else kind} | rest
+    thetas["rope_theta"] = _field(written, "rope_theta", float, None, low=1, place=str(path))
+    said = {key: theta for key, theta in thetas.items() if theta is not None}
+    expect(len(set(said.values())) <= 1, f"{path}: rope_theta", said, "let every key say the same")
+    scalings = list(found.values())
+    alike = len(scalings) < 2 or scalings[0] == scalings[1]
+    other = written.get("rope_scaling")
+    expect(alike, f"{path}: rope_scaling", other, "rope_parameters says another: take one out")
+    return next(iter(said.values()), usual), dict(scalings[0]) if scalings else {"rope_type": "default"}
+
+
+def _family(kind: str, written: dict, path: Path, n_layers: int) -> Family:
     """Which maps add a bias, which layers are not rotated, …"""
+    field = partial(_field, written, place=str(path))
+    attention, inner = field("attention_bias", bool, False), field("mlp_bias", bool, False)
+    every = field("no_rope_layer_interval", int, 4, low=1, high=LARGEST)
+    rotated = field("no_rope_layers", [int], None, low=0, high=1)
     if kind == "gpt2":
         return GPT2
-    bias = ("q", "k", "v") if kind == "qwen2" else (("q", "k", "v", "o") if written.get("attention_bias") else ())
-    bias += ("gate", "up", "down") if written.get("mlp_bias") and kind in ("llama", "smollm3") else ()
+    bias = ("q", "k", "v") if kind == "qwen2" else ("q", "k", "v", "o") * attention
+    bias += ("gate", "up", "down") * (inner and kind in ("llama", "smollm3"))
     unrotated: tuple[int, ...] = ()
     if kind == "smollm3":
-        every, layers = written.get("no_rope_layer_interval", 4), range(known["num_hidden_layers"])
-        rotated = written.get("no_rope_layers") or [(i + 1) % every for i in layers]
-        unrotated = tuple(i for i in layers if not rotated[i])
+        rotated = [(layer + 1) % every for layer in range(n_layers)] if rotated is None else rotated
+        expect(len(rotated) == n_layers, f"{path}: no_rope_layers", f"of {len(rotated)} layers",
+               f"num_hidden_layers is {n_layers}: give 1 or 0 for each")
+        unrotated = tuple(layer for layer in range(n_layers) if not rotated[layer])
     return replace(QWEN3 if kind == "qwen3" else LLAMA, bias=bias, unrotated=unrotated)
 
 

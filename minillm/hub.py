@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .expect import expect
+from .expect import _expect_folder, _field, expect
 from .families import read_config, read_json, their_config, their_tensors
 from .tokenizer import Tokenizer
-from .transformer import Transformer
+from .transformer import Config, Transformer
 
 SHIPPED = {name: Path(__file__).parent / "checkpoints" / name for name in ("base", "tuned")}
 BASE = SHIPPED["base"]
@@ -34,18 +34,17 @@ def load(folder: str | os.PathLike = "base", device: torch.device | str = "cpu",
 
     A tokenizer from elsewhere has none of the course's marks (`add_marks` gives them); its `end` is the configuration's eos_token_id.
     """
-    path = SHIPPED.get(str(folder)) or Path(folder)
+    path = SHIPPED.get(str(folder)) or _expect_folder(folder)
     if not (path / "tokenizer.json").is_file():
         _expect_files(path)
         raise FileNotFoundError(f"{path / 'tokenizer.json'} is not there: give the tokenizer in this form, or use load_model for the model alone")
     model = load_model(path, device, dtype, context)
-    end = read_json(path / "config.json").get("eos_token_id")
-    end = end[0] if isinstance(end, list) and end else end
-    expect(end is None or isinstance(end, int) and 0 <= end < model.config.vocab_size, f"{path / 'config.json'}: eos_token_id", end, "give an id of the vocabulary")
-    tokenizer = Tokenizer.load(path / "tokenizer.json", end, model.config.vocab_size)
-    expect(tokenizer.vocab_size == model.config.vocab_size, str(path / "tokenizer.json"), f"of {tokenizer.vocab_size} tokens",
-           f"config.json says {model.config.vocab_size}")
-    return model, tokenizer
+    V, written, place = model.config.vocab_size, read_json(path / "config.json"), str(path / "config.json")
+    several = isinstance(written.get("eos_token_id"), list)
+    ends = _field(written, "eos_token_id", [int] if several else int, None, low=0, high=V - 1, place=place)
+    expect(ends != [], f"{place}: eos_token_id", "[]", "give an id of the vocabulary")
+    end = ends[0] if several else ends
+    return model, Tokenizer.load(path / "tokenizer.json", end, V)
 
 
 def load_model(folder: str | os.PathLike = "base", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
@@ -53,9 +52,9 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
     """The model of a folder, its weights in `dtype` on `device`. context: the longest text, where less than the model's is enough.
 
     Raises FileNotFoundError naming a missing file or shard, ValueError naming what is not as it must be: an unknown
-    architecture, a damaged file, a tensor that is missing, of another shape or not finite.
+    architecture, a damaged file, a tensor that is missing, of another shape or, in `dtype`, not finite.
     """
-    path = SHIPPED.get(str(folder)) or Path(folder)
+    path = SHIPPED.get(str(folder)) or _expect_folder(folder)
     _expect_files(path)
     config = read_config(path / "config.json")
     if context is not None:
@@ -63,18 +62,26 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
         table = config.family.positions == "learned"  # its places are weights: they cannot be cut before they are read
         short = replace(config, context=min(context, config.context))
         config = config if table else short
-    with torch.device("meta"):  # shapes without memory: the weights come from the files
-        model = Transformer(config, seed=None)
-    own = dict(model.named_parameters())
     read: dict[str, Tensor] = {}
     with _Weights(path) as weights:
-        weights.expect_names(set(their_tensors(config)), config.tied)
-        for theirs, (ours, transposed) in their_tensors(config).items():
-            shapes = [own[name].shape for name in ours]
-            joined = (sum(s[0] for s in shapes), *shapes[0][1:])
-            tensor = weights.tensor(theirs, joined[::-1] if transposed else joined).to(dtype)
-            for name, part in zip(ours, (tensor.t() if transposed else tensor).split([s[0] for s in shapes])):
+        # What the configuration promises is held to the files' headers before anything of its size is made.
+        layers, held, place = config.n_layers, len(weights.where), path / "config.json"
+        expect(layers <= held, f"{place}: number of layers", layers, f"{weights.name} holds {held} tensors")
+        theirs_to_ours = their_tensors(config)
+        weights.expect_names(set(theirs_to_ours), config.tied)
+        for theirs, (ours, transposed) in theirs_to_ours.items():
+            weights.expect_header(theirs, _joined(config, ours, transposed))
+        for theirs, (ours, transposed) in theirs_to_ours.items():
+            tensor = weights.tensor(theirs, dtype)
+            rows = [_shape(config, name)[0] for name in ours]
+            for name, part in zip(ours, (tensor.t() if transposed else tensor).split(rows)):
                 read[name] = part.contiguous()
+        if config.tied and "lm_head.weight" in weights.where:
+            same = torch.equal(weights.tensor("lm_head.weight", dtype), read["embed.weight"])
+            expect(same, f"{place}: tie_word_embeddings", "true",
+                   f"{weights.name} has an lm_head.weight that is not the embedding: give false")
+    with torch.device("meta"):  # shapes without memory: the weights are those that were read
+        model = Transformer(config, seed=None)
     model.load_state_dict(read, assign=True)
     if context is not None and context < config.context:
         model.config, model.places.weight = short, nn.Parameter(model.places.weight.detach()[:context].clone())
@@ -85,16 +92,22 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
 
 def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathLike,
          shard_bytes: int = 5 * 10**9, by: str = "minillm") -> None:
-    """Write config.json, the weights as they are (in files of at most shard_bytes) and tokenizer.json.
+    """Write config.json, the weights as they are and tokenizer.json; `transformers` reads them.
 
-    by: who writes; see `expect_own`, which is asked first. OSError where the disk does not take them.
+    shard_bytes: the most that a file of weights holds. by: who writes; see `expect_own`. Raises ValueError,
+    before a file is touched, for weights that are not finite, for a model that no family's files can hold,
+    and for a folder that somebody else's model is in. OSError where the disk does not take them.
     """
+    folder = _expect_folder(folder)
     expect(tokenizer is None or tokenizer.vocab_size == model.config.vocab_size, "tokenizer",
            f"of {tokenizer.vocab_size if tokenizer else 0} tokens", f"the model has {model.config.vocab_size}")
     expect(shard_bytes > 0, "shard_bytes", shard_bytes, "give a positive number of bytes")
     config, own = their_config(model.config), dict(model.named_parameters())
     lost = [name for ours, _ in their_tensors(model.config).values() for name in ours if name not in own]
     expect(not lost, "model", f"without {lost[0] if lost else ''}", "merge its adapters (or save_adapters writes them alone), and dequantize what is kept in few bits")
+    for name, weight in own.items():
+        finite = bool(weight.isfinite().all())
+        expect(finite, f"model: {name}", "not made of finite numbers", "save them from before they were lost")
     end = tokenizer.end if tokenizer else None
     config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "dtype": str(model.embed.weight.dtype).removeprefix("torch.")}
     config["torch_dtype"] = config["dtype"]  # the name before transformers 5
@@ -107,7 +120,6 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
             shards.append({})
             filled = 0
         shards[-1][theirs], filled = (ours, transposed), filled + size
-    folder = Path(folder)
     expect_own(folder, by)
     folder.mkdir(parents=True, exist_ok=True)
     files = ["model.safetensors"] if len(shards) == 1 else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
@@ -198,6 +210,8 @@ def add_marks(model: Transformer, tokenizer: Tokenizer) -> None:
         weight = torch.cat([old, old.new_zeros(V - len(old), old.shape[1])])
         noise = torch.randn(len(new), old.shape[1], generator=generator) * others.std(0) / 10
         weight[new] = (others.mean(0) + noise).to(weight)
+        finite = bool(weight[new].isfinite().all())
+        expect(finite, "model", "of weights whose mean or spread is not finite", "load another")
         module.weight = nn.Parameter(weight)
     model.config = replace(model.config, vocab_size=V)
     tokenizer.vocab_size = V
@@ -211,6 +225,25 @@ def _expect_files(path: Path) -> None:
         pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
         raise FileNotFoundError(f"{path / 'model.safetensors'} is not there" + (
             f": {pickled[0]} is a pickle, which can run code when it is opened; convert it to safetensors" if pickled else ", nor its index"))
+
+
+def _shape(config: Config, name: str) -> tuple[int, ...]:
+    """Of a parameter of ours, by arithmetic alone: what Transformer(config) will make, without making it."""
+    c, (part, kind) = config, name.split(".")[-2:]
+    D, E, W = c.d_model, c.d_head, c.d_ff
+    shapes = {"embed": (c.vocab_size, D), "head": (c.vocab_size, D), "places": (c.context, D),
+              "norm": (D,), "norm1": (D,), "norm2": (D,), "q_norm": (E,), "k_norm": (E,),
+              "q": (c.n_heads * E, D), "o": (D, c.n_heads * E),
+              "k": (c.n_kv_heads * E, D), "v": (c.n_kv_heads * E, D),
+              "gate": (W, D), "up": (W, D), "down": (D, W)}
+    return shapes[part] if kind == "weight" else shapes[part][:1]
+
+
+def _joined(config: Config, ours: tuple[str, ...], transposed: bool) -> tuple[int, ...]:
+    """The shape of their tensor, which joins these of ours."""
+    shapes = [_shape(config, name) for name in ours]
+    joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    return joined[::-1] if transposed else joined
 
 
 class _Weights:
@@ -227,7 +260,9 @@ class _Weights:
             expect(isinstance(where, dict) and where and all(isinstance(file, str) for file in where.values()), f"{index}: weight_map", type(where).__name__, "give the shard of each tensor")
             files = set(where.values())
         for file in sorted(files):
-            expect(os.path.basename(file) == file and file not in ("", ".", ".."), str(index), f"pointing at {file!r}", "a shard lies in the folder itself")
+            plain = re.fullmatch(r"[ -~]{1,200}", file) and os.path.basename(file) == file
+            expect(plain and file not in (".", ".."), str(index), f"pointing at {file[:80]!r}",
+                   "a shard lies in the folder itself")
             if not (path / file).is_file():
                 raise FileNotFoundError(f"{path / file} is not there, and {index.name} names it: fetch the missing shard")
             try:
@@ -236,8 +271,10 @@ class _Weights:
                 self.__exit__()
                 raise ValueError(f"{path / file} is damaged or cut short ({error}): fetch it again") from None
         self.where = {name: file for file, opened in self.open.items() for name in opened.keys()}
-        lost = [] if "model.safetensors" in files else sorted(set(where) - set(self.where))
-        expect(not lost, str(index), f"naming {lost[:3]}", "none of the shards holds them: fetch the shards again")
+        if "model.safetensors" not in files:  # a shard holds what the index says that it holds
+            lost = sorted(name for name, file in where.items() if name not in self.open[file].keys())
+            expect(not lost, str(index), f"naming {lost[:3]}", "its shards hold no such: fetch them again")
+            self.where |= where
         self.prefix = ""
 
     def expect_names(self, wanted: set[str], tied: bool) -> None:
@@ -251,16 +288,26 @@ class _Weights:
         expect(not missing, self.name, f"without {', '.join(missing[:4])}" + (f" and {len(missing) - 4} more" if len(missing) > 4 else ""), "give the weights of this configuration")
         expect(not strange, self.name, f"with {', '.join(strange[:4])}" + (f" and {len(strange) - 4} more" if len(strange) > 4 else ""), "config.json has no place for them")
 
-    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor, of finite numbers, held to a shape before it is read."""
+    def _find(self, name: str) -> tuple[str, str]:
+        """(file, the name in it) of one of their tensors."""
         inside = name if name in self.where else name.removeprefix(self.prefix)
-        file = self.where[inside]
-        piece = self.open[file].get_slice(inside)
-        place = f"{self.path / file}: {inside}"
-        expect(tuple(piece.get_shape()) == shape, place, f"of shape {tuple(piece.get_shape())}", f"the configuration asks for {shape}")
+        return self.where[inside], inside
+
+    def expect_header(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise ValueError unless a file's header gives a tensor this shape, and a dtype that is read."""
+        file, inside = self._find(name)
+        piece, place = self.open[file].get_slice(inside), f"{self.path / file}: {inside}"
+        there = tuple(piece.get_shape())
+        expect(there == shape, place, f"of shape {there}", f"the configuration asks for {shape}")
         expect(piece.get_dtype() in FLOATS, place, f"of dtype {piece.get_dtype()}", f"this package reads {', '.join(FLOATS)}")
-        tensor = self.open[file].get_tensor(inside)
-        expect(bool(tensor.isfinite().all()), place, "not made of finite numbers", "give weights that were trained without a NaN")
+
+    def tensor(self, name: str, dtype: torch.dtype) -> Tensor:
+        """One tensor in a dtype, in which its numbers are finite: 1e300 in float64 is infinite in float32."""
+        file, inside = self._find(name)
+        tensor = self.open[file].get_tensor(inside).to(dtype)
+        finite, place = bool(tensor.isfinite().all()), f"{self.path / file}: {inside}"
+        expect(finite, place, f"not made of finite numbers in {dtype}",
+               "give weights that were trained without a NaN, or load them in a wider dtype")
         return tensor
 
     def __enter__(self):

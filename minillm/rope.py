@@ -15,6 +15,8 @@ from .expect import expect
 
 NEEDED = {"default": (), "dynamic": ("factor",), "linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
           "yarn": ("factor", "original_max_position_embeddings")}  # what each scaling must say
+MAY = {"yarn": ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")}  # and may say
+LARGEST = 1e12  # of a scaling's numbers: more is a slip, and squares of it would leave the floats
 
 
 def rotations(config) -> tuple[Tensor, Tensor]:
@@ -31,15 +33,22 @@ def rotations(config) -> tuple[Tensor, Tensor]:
 def frequencies(d_head: int, theta: float, scaling: dict | None = None) -> tuple[Tensor, float]:
     """Radians a token of each pair, (E/2,) in float64, and the factor by which YaRN lengthens queries and keys (1 for the others).
 
-    Raises ValueError for a type that is not known and for a missing number.
+    Raises ValueError for a theta up to 1, an unknown type and a number that is missing or out of range.
     """
+    right = _number(theta) and 1 < theta <= LARGEST
+    expect(right, "rope_theta", theta, f"give a number over 1, at most {LARGEST:.0e}")
     frequency = theta ** (-torch.arange(0, d_head, 2, dtype=torch.float64, device="cpu") / d_head)  # (E/2,)
     scaling = scaling or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    expect(kind in NEEDED, "rope_type", repr(kind), f"this package knows {', '.join(NEEDED)}")
-    for name in NEEDED[kind]:
+    known = isinstance(kind, str) and kind in NEEDED
+    expect(known, "rope_type", repr(kind), f"this package knows {', '.join(NEEDED)}")
+    said = [name for name in MAY.get(kind, ()) if scaling.get(name) is not None]
+    for name in (*NEEDED[kind], *said):
         value = scaling.get(name)
-        expect(isinstance(value, (int, float)) and 0 < value < math.inf, f"rope_scaling: {name}", value, f"{kind} needs a positive number")
+        right = _number(value) and 1 / LARGEST <= value <= LARGEST
+        expect(right, f"rope_scaling: {name}", value, f"{kind} needs a positive number up to {LARGEST:.0e}")
+    truncate = scaling.get("truncate", True)
+    expect(isinstance(truncate, bool), "rope_scaling: truncate", repr(truncate), "give true or false")
     if kind in ("default", "dynamic"):  # dynamic begins to stretch past the context, where these models do not go
         return frequency, 1.0
     slow = frequency / scaling["factor"]                             # every position counts 1/factor
@@ -58,12 +67,17 @@ def frequencies(d_head: int, theta: float, scaling: dict | None = None) -> tuple
         return d_head * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
     first, last = pair_of(scaling.get("beta_fast") or 32), pair_of(scaling.get("beta_slow") or 1)
-    if scaling.get("truncate", True):
+    if truncate:
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, d_head - 1)
     last += 0.001 * (first == last)                                  # no division by zero
     ramp = ((torch.arange(d_head // 2, dtype=torch.float64, device="cpu") - first) / (last - first)).clamp(0, 1)
     return (1 - ramp) * frequency + ramp * slow, _longer(scaling)
+
+
+def _number(value) -> bool:
+    """Whether it is a number; True is none here, though Python counts with it."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _longer(scaling: dict) -> float:

@@ -11,6 +11,7 @@ Source: Sennrich, Haddow, Birch 2016 (byte pairs); Radford et al. 2019 (bytes as
 from __future__ import annotations
 
 import heapq
+import json
 import operator
 import os
 import re
@@ -48,6 +49,9 @@ TABLE = 2_000_000   # letters in all the different pieces that are counted: abou
 SPACE = r"[^\S\x1c-\x1f]"
 WORD = re.compile(r"\s*\S+(?:[\x1c-\x1f]\s*\S*)*|\s+")
 LAST_WORD = re.compile(rf"(?s).*\S(?={SPACE})")
+
+# Every printable character of ASCII, and letters of two, three and four bytes that no normal form changes.
+PROBE = "".join(map(chr, range(33, 127))) + " a bc ж 日 🙂"
 
 
 class Response(NamedTuple):
@@ -115,13 +119,39 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike, end: int | None = None, vocab_size: int | None = None) -> Tokenizer:
-        """Read a tokenizer.json, ours or another's (see Tokenizer). FileNotFoundError if it is not there, ValueError if it is none."""
+        """Read a tokenizer.json, ours or another's (see Tokenizer), but not its truncation, padding, dropout.
+
+        FileNotFoundError if it is not there. ValueError if it is none, if two tokens share an id or an id is
+        beyond vocab_size, and if a text does not come back from its ids (space before it, capitals apart).
+        """
+        name = os.fspath(path)
         with open(path, "rb") as file:
             data = file.read()
         try:
-            return cls(Backend.from_str(data.decode("utf-8")), end, vocab_size)
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{os.fspath(path)} is not a tokenizer.json: {error}") from None
+            backend = Backend.from_str(data.decode("utf-8"))
+            backend.no_truncation()
+            backend.no_padding()
+            if getattr(backend.model, "dropout", None) is not None:
+                backend.model.dropout = None  # which draws another way of writing a text each time
+            added = {token["content"]: token["id"] for token in json.loads(data).get("added_tokens") or []}
+            ids = backend.get_vocab(with_added_tokens=True)
+            V = max(vocab_size or 0, max(ids.values()) + 1)
+            tokenizer = cls(backend, end, V)
+            back = tokenizer.decode(tokenizer.encode(PROBE), specials=True)  # some mark the bytes as specials
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises bare Exception, and panics with less than that
+            raise ValueError(f"{name} is not a tokenizer.json: {' '.join(str(error).split())}") from None
+        moved = [token for token, i in added.items() if ids.get(token) != i]
+        expect(not moved, f"{name}: added_tokens", f"with {moved[:3]}", "give the ids that come next")
+        twice = [i for i, n in Counter(ids.values()).items() if n > 1]
+        expect(not twice, f"{name}: vocab", f"with two tokens of id {twice[:3]}", "give each one of its own")
+        fits = vocab_size is None or V == vocab_size
+        expect(fits, f"{name}: vocab", f"of {V} tokens", f"config.json says {vocab_size}")
+        same = back.strip(" ").casefold() == PROBE.casefold()
+        expect(same, name, f"one that makes {back[:200]!r} of {PROBE!r}",
+               "give one that keeps a text: are its decoder and all bytes there?")
+        return tokenizer
 
     def save(self, path: str | os.PathLike) -> None:
         """Write Hugging Face's tokenizer.json."""

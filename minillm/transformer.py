@@ -73,17 +73,24 @@ class Config:
     def __post_init__(self):
         for name in ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "context"):
             value = getattr(self, name)
-            expect(isinstance(value, int) and value > 0, name, value, "give a positive integer")
-        for name in ("rope_theta", "norm_eps"):
-            value = getattr(self, name)
-            expect(isinstance(value, (int, float)) and 0 < value < math.inf, name, value, "give a positive number")
-        expect(self.head_width is None or isinstance(self.head_width, int) and self.head_width > 0, "head_width", self.head_width, "give a positive integer")
+            whole = isinstance(value, int) and not isinstance(value, bool)  # True is 1 to Python
+            expect(whole and value > 0, name, value, "give a positive integer")
+        eps, width = self.norm_eps, self.head_width
+        number = isinstance(eps, (int, float)) and not isinstance(eps, bool)
+        expect(number and 0 < eps < math.inf, "norm_eps", eps, "give a positive number")
+        whole = isinstance(width, int) and not isinstance(width, bool)
+        expect(width is None or whole and width > 0, "head_width", width, "give a positive integer")
+        expect(isinstance(self.tied, bool), "tied", repr(self.tied), "give True or False")
+        scaling = self.rope_scaling
+        named = scaling is None or isinstance(scaling, dict)
+        expect(named, "rope_scaling", scaling, "give a dict with a rope_type")
         expect(self.head_width is not None or self.d_model % self.n_heads == 0, "n_heads", self.n_heads,
                f"d_model = {self.d_model} must split into heads of equal, even width")
         expect(self.d_head % 2 == 0 or self.family.positions == "learned", "n_heads", self.n_heads,
                f"a head of width {self.d_head} has no pairs to rotate: d_model = {self.d_model} must split into heads of equal, even width")
         expect(self.n_heads % self.n_kv_heads == 0, "n_kv_heads", self.n_kv_heads, f"it must divide n_heads = {self.n_heads}")
-        frequencies(self.d_head, self.rope_theta, self.rope_scaling)  # raises what is wrong with the scaling
+        # Raises what is wrong with theta and the scaling. Of one pair: a file may promise any width.
+        frequencies(2, self.rope_theta, scaling)
 
     @property
     def d_head(self) -> int:  # E

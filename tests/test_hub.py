@@ -165,16 +165,16 @@ def test_weights_that_were_cut_are_named(folder, keep):
     ({"model_type": "bert"}, "model_type is 'bert'"),
     ({"model_type": "out"}, "model_type is None"),
     ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"), ({"rope_parameters": {"rope_type": "linear"}}, "factor is None"),
-    ({"hidden_size": "out"}, "without hidden_size"),
-    ({"hidden_size": "sixteen"}, "d_model is sixteen"),
-    ({"hidden_size": -16}, "d_model is -16"),
-    ({"hidden_size": 16.5}, "d_model is 16.5"),
-    ({"num_attention_heads": 3, "head_dim": None}, "n_heads is 3"),
-    ({"eos_token_id": 10**6}, "eos_token_id is 1000000"), ({"eos_token_id": "end"}, "eos_token_id is end"),
-    ({"num_key_value_heads": 3}, "n_kv_heads is 3"),
-    ({"rope_parameters": {"rope_theta": "fast"}}, "rope_theta is fast"),
+    ({"hidden_size": "out"}, "hidden_size is missing"),
+    ({"hidden_size": "sixteen"}, "hidden_size is 'sixteen'"),
+    ({"hidden_size": -16}, "hidden_size is -16"),
+    ({"hidden_size": 16.5}, "hidden_size is 16.5"),
+    ({"num_attention_heads": 3, "head_dim": None}, "num_attention_heads is 3"),
+    ({"eos_token_id": 10**6}, "eos_token_id is 1000000"), ({"eos_token_id": "end"}, "eos_token_id is 'end'"),
+    ({"num_key_value_heads": 3}, "num_key_value_heads is 3"),
+    ({"rope_parameters": {"rope_theta": "fast"}}, "rope_theta is 'fast'"),
     ({"rope_parameters": {"rope_theta": -1}}, "rope_theta is -1"),
-    ({"rms_norm_eps": "small"}, "norm_eps is small")], ids=str)
+    ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small'")], ids=str)
 def test_a_configuration_that_this_package_does_not_read_is_named(folder, change, told):
     """Each would otherwise load and compute something else, or fail far away: the file, the key, its value."""
     edit(folder, **change)
@@ -194,7 +194,7 @@ def test_weights_of_another_configuration_are_named(folder, change):
 def test_a_tokenizer_of_another_size_or_kind_is_named(folder, tmp_path):
     """One with more tokens than the model is refused; one with fewer is how real checkpoints are padded."""
     Tokenizer.train(TEXTS * 9 + ["Bo and Cy and Di"] * 9, 310).save(folder / "tokenizer.json")
-    with pytest.raises(ValueError, match="tokenizer.json is of 3[01][0-9] tokens: config.json says 290"):
+    with pytest.raises(ValueError, match="tokenizer.json: vocab is of 3[01]. tokens: config.json says 290"):
         hub.load(folder)
     Tokenizer.train(TEXTS, 280).save(folder / "tokenizer.json")
     model, tokenizer = hub.load(folder)
@@ -229,3 +229,51 @@ def test_a_folder_may_have_spaces_and_be_a_string(tmp_path):
     hub.save(model, TOKENIZER, str(tmp_path / "my model, first"))
     shutil.move(tmp_path / "my model, first", tmp_path / "ma modèle")
     assert hub.load(str(tmp_path / "ma modèle"))[0].config == replace(model.config) == Config(**vars(model.config))
+
+
+@pytest.mark.parametrize("read", [
+    hub.load, hub.load_model, lambda folder: hub.save(model_of(), TOKENIZER, folder),
+], ids=["load", "load_model", "save"])
+@pytest.mark.parametrize("folder", ["", None, 3], ids=repr)
+def test_an_empty_name_is_not_the_folder_one_stands_in(read, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="folder is .*: name a folder"):
+        read(folder)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_not_written(folder, value):
+    """Of whatever step they come: the folder keeps what it had, byte for byte, and a new one is not made."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model = model_of()
+    with torch.no_grad():
+        model.blocks[1].down.weight[3, 2] = value
+    for place in (folder, folder.parent / "new"):
+        with pytest.raises(ValueError, match="model: blocks.1.down.weight is not made of finite numbers"):
+            hub.save(model, TOKENIZER, place)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (folder.parent / "new").exists()
+
+
+def test_what_is_finite_on_disk_must_be_finite_in_memory(folder):
+    """70000 is no float16: refused there, read in float32; 1e300 is no float32."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][0] = 7e4
+    save_file(tensors, folder / "model.safetensors")
+    assert hub.load_model(folder).norm.weight[0] == 7e4
+    with pytest.raises(ValueError, match="model.norm.weight is not made of finite numbers in torch.float16"):
+        hub.load_model(folder, dtype=torch.float16)
+
+
+def test_what_a_tokenizer_says_of_length_is_not_obeyed(folder):
+    """Truncation to 2 and padding to 100: a text of 18 words has its own ids, alone and among others."""
+    from tokenizers import Tokenizer as Backend
+    backend = Backend.from_file(str(folder / "tokenizer.json"))
+    backend.enable_truncation(2)
+    backend.enable_padding(length=100)
+    backend.save(str(folder / "tokenizer.json"))
+    tokenizer = hub.load(folder)[1]
+    long = "the baker lives on Elm Street. " * 3
+    assert tokenizer.encode(long) == TOKENIZER.encode(long)
+    assert tokenizer.encode_all([long, "7+8"]) == TOKENIZER.encode_all([long, "7+8"])

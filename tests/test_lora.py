@@ -375,7 +375,14 @@ DAMAGES = [
     ("biases", lambda d: edit(d, bias="all"), "bias is 'all': this package reads \"none\""),
     ("heads", lambda d: edit(d, modules_to_save=["lm_head"]), "modules_to_save is "),
     ("a first base of its own", lambda d: edit(d, init_lora_weights="pissa"), "init_lora_weights is 'pissa'"),
-    ("no alpha", lambda d: edit(d, lora_alpha=None), "lora_alpha is None: give a positive number"),
+    ("half of the layers", lambda d: rewrite(d, lambda t: [t.pop(n) for n in list(t) if "layers.1" in n]),
+     "without an adapter of model.layers.1.self_attn.q_proj.* and 4 more: target_modules and layers_to"),
+    ("targets of nothing", lambda d: edit(d, target_modules=["x"]), r"target_modules is naming \['x'\]"),
+    ("a target fewer", lambda d: edit(d, target_modules=["q_proj"]), "with an adapter of .*: target_modules"),
+    ("one layer", lambda d: edit(d, layers_to_transform=[0]), "with an adapter of model.layers.1"),
+    ("truth by a word", lambda d: edit(d, use_rslora="false"), "use_rslora is 'false': give true or false"),
+    ("an alpha of one map", lambda d: edit(d, alpha_pattern={"q_proj": math.nan}), "pattern: q_proj is nan"),
+    ("no alpha", lambda d: edit(d, lora_alpha=None), "lora_alpha is missing: give a number from"),
     ("a rank that is not the file's", lambda d: edit(d, r=5), "proj is of rank 3: adapter_config.json says another"),
     ("a pattern that is no name", lambda d: edit(d, alpha_pattern={"q.*": 3}), r"alpha_pattern is with \['q\.\*'\]"),
     ("dropout", lambda d: edit(d, lora_dropout=1.5), "lora_dropout is 1.5"),
@@ -423,3 +430,15 @@ def test_missing_files_are_named(tmp_path):
 def test_a_whole_model_is_not_written_without_its_adapters(tmp_path, make):
     with pytest.raises(ValueError, match="model is without blocks.0.attention.q.weight: merge its adapters"):
         hub.save(make(), None, tmp_path)
+
+
+def test_adapters_that_are_no_numbers_are_not_written(tmp_path):
+    model = adapted()
+    with torch.no_grad():
+        adapters(model)["blocks.0.up"].B[0, 0] = math.nan
+    with pytest.raises(ValueError, match="up_proj.lora_B.weight is not made of finite numbers"):
+        save_adapters(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    for call in (save_adapters, load_adapters):
+        with pytest.raises(ValueError, match="folder is ''"):
+            call(adapted(), "")
