@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .expect import ABSENT, _expect_folder, _field, expect
+from .expect import ABSENT, expect_folder, expect_field, expect
 from .families import read_json, their_tensors
 from .lora import adapters, attach
 
@@ -34,7 +34,7 @@ def save_adapters(model, folder: str | os.PathLike) -> None:
     GPT-2 keeps q, k and v in one map: theirs are joined to one adapter of as many ranks as they have together.
     Raises ValueError, before a file is touched, for a model without adapters and for what is not finite.
     """
-    folder = _expect_folder(folder)
+    folder = expect_folder(folder)
     parts = adapters(model)
     expect(parts, "model", "one without adapters", "call add_lora first, or hub.save for the whole model")
     tensors: dict[str, Tensor] = {}
@@ -80,7 +80,7 @@ def load_adapters(model, folder: str | os.PathLike):
     another shape, family or base, and for weights that would not be finite with them. (Which base is known of
     adapters that save_adapters wrote.) The model is then as it was.
     """
-    path = _expect_folder(folder) / "adapter_model.safetensors"
+    path = expect_folder(folder) / "adapter_model.safetensors"
     for file in (path.with_name("adapter_config.json"), path):
         if not file.is_file():
             pickled = path.with_name("adapter_model.bin").is_file() and file == path
@@ -158,7 +158,7 @@ def _parts(model, theirs: str, ours: tuple[str, ...], A: Tensor, B: Tensor, conf
 def _read_config(path: Path) -> dict:
     """adapter_config.json, what this package cannot follow refused, and what it leaves out filled in."""
     config = read_json(path)
-    field = partial(_field, config, place=str(path))
+    field = partial(expect_field, config, place=str(path))
     kind, bias = field("peft_type", str), field("bias", str, "none")
     expect(kind == "LORA", f"{path}: peft_type", repr(kind), "this package reads LORA")
     expect(bias == "none", f"{path}: bias", repr(bias), 'this package reads "none": biases stay frozen')
@@ -174,7 +174,7 @@ def _read_config(path: Path) -> dict:
         pattern = field(key, dict, {})
         odd = [name for name in pattern if not re.fullmatch(r"\^?[\w.]+", name)]
         expect(not odd, f"{path}: {key}", f"with {odd}", "give whole names of maps, or their ends: patterns are not read")
-        inside = partial(_field, pattern, place=f"{path}: {key}", **limits)
+        inside = partial(expect_field, pattern, place=f"{path}: {key}", **limits)
         config[key] = {name.removeprefix("^"): inside(name) for name in pattern}
     config["r"], config["lora_alpha"] = field("r", **rank), field("lora_alpha", **alpha)
     config["use_rslora"] = field("use_rslora", bool, False)
@@ -184,7 +184,7 @@ def _read_config(path: Path) -> dict:
 
 def _promised(config: dict, there: list[str], path: Path) -> list[str]:
     """Which of their maps adapter_config.json says that it adapts, as PEFT reads it."""
-    field = partial(_field, config, place=str(path))
+    field = partial(expect_field, config, place=str(path))
 
     def hit(theirs: str, name: str) -> bool:
         return theirs == name or theirs.endswith(f".{name}")
@@ -240,7 +240,7 @@ def _expect_base(written: str, model, path: Path) -> None:
     own = torch.tensor(_probe(model))
     try:
         numbers = json.loads(written)
-        _field({"base": numbers}, "base", [float])
+        expect_field({"base": numbers}, "base", [float])
         theirs = torch.tensor(numbers, dtype=torch.float32)
     except (ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} is damaged (its base is {written[:40]!r}: {error}): fetch it again") from None

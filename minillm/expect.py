@@ -61,7 +61,7 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 ABSENT = object()
 
 
-def _field(written: dict, key: str, kind, default=ABSENT, low: float = -math.inf, high: float = math.inf,
+def expect_field(written: dict, key: str, kind, default=ABSENT, low: float = -math.inf, high: float = math.inf,
            place: str = ""):
     """What an object of a JSON file says under a key, held to a kind and, a number, to low ≤ it ≤ high.
 
@@ -98,7 +98,7 @@ def _short(value) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _expect_folder(folder: str | os.PathLike) -> Path:
+def expect_folder(folder: str | os.PathLike) -> Path:
     """The path of a folder. "" is refused: it would be the folder that one happens to stand in."""
     named = isinstance(folder, (str, os.PathLike)) and os.fspath(folder) != ""
     expect(named, "folder", repr(folder), 'name a folder; "." is the one you are in')

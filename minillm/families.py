@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from .expect import ABSENT, _field, expect
+from .expect import ABSENT, expect_field, expect
 from .transformer import GPT2, LLAMA, MAPS, QWEN2, QWEN3, Config, Family
 
 TYPES = {"gpt2": ("GPT2LMHeadModel", True), "llama": ("LlamaForCausalLM", False), "qwen2": ("Qwen2ForCausalLM", False),
@@ -50,7 +50,7 @@ def read_json(path: Path) -> dict:
 def read_config(path: Path) -> Config:
     """The Config of a config.json. ValueError naming a key that this package cannot follow, and its value."""
     written = read_json(path)
-    field = partial(_field, written, place=str(path))
+    field = partial(expect_field, written, place=str(path))
     kind = field("model_type", str, None)
     expect(kind in TYPES, f"{path}: model_type", repr(kind), f"this package reads {', '.join(TYPES)}")
     _expect_computable(written, path)
@@ -89,7 +89,7 @@ def read_config(path: Path) -> Config:
 
 def _expect_computable(written: dict, path: Path) -> None:
     """Refuse, not pass over, what would change the numbers and is not built here."""
-    field = partial(_field, written, place=str(path))
+    field = partial(expect_field, written, place=str(path))
     for key, computed in FLAGS.items():
         same = field(key, bool, computed) == computed
         expect(same, f"{path}: {key}", not computed, f"this package computes {computed}")
@@ -114,19 +114,19 @@ def _rope(written: dict, path: Path, usual: float) -> tuple[float, dict]:
     found, thetas = {}, {}
     for key in ("rope_parameters", "rope_scaling"):
         place = f"{path}: {key}"
-        rope = _field(written, key, dict, {}, place=str(path))
+        rope = expect_field(written, key, dict, {}, place=str(path))
         nested = [name for name, value in rope.items() if isinstance(value, dict)]
         expect(not nested, place, f"with {nested[:3]}", "give one object with rope_type, for all layers")
-        thetas[key] = _field(rope, "rope_theta", float, None, low=1, place=place)
-        share = _field(rope, "partial_rotary_factor", float, 1.0, place=place)
+        thetas[key] = expect_field(rope, "rope_theta", float, None, low=1, place=place)
+        share = expect_field(rope, "partial_rotary_factor", float, 1.0, place=place)
         expect(share == 1, f"{place}: partial_rotary_factor", share, "this package rotates whole heads")
-        kind = _field(rope, "rope_type", str, _field(rope, "type", str, None, place=place), place=place)
+        kind = expect_field(rope, "rope_type", str, expect_field(rope, "type", str, None, place=place), place=place)
         whole = kind is not None or "factor" not in rope
         expect(whole, f"{place}: rope_type", "missing", "say what the factor is of")
         rest = {name: said for name, said in rope.items() if name not in ("type", "rope_type", "rope_theta")}
         if rope:
             found[key] = {"rope_type": "default" if kind is None else kind} | rest
-    thetas["rope_theta"] = _field(written, "rope_theta", float, None, low=1, place=str(path))
+    thetas["rope_theta"] = expect_field(written, "rope_theta", float, None, low=1, place=str(path))
     said = {key: theta for key, theta in thetas.items() if theta is not None}
     expect(len(set(said.values())) <= 1, f"{path}: rope_theta", said, "let every key say the same")
     scalings = list(found.values())
@@ -138,7 +138,7 @@ def _rope(written: dict, path: Path, usual: float) -> tuple[float, dict]:
 
 def _family(kind: str, written: dict, path: Path, n_layers: int) -> Family:
     """Which maps add a bias, which layers are not rotated, …"""
-    field = partial(_field, written, place=str(path))
+    field = partial(expect_field, written, place=str(path))
     attention, inner = field("attention_bias", bool, False), field("mlp_bias", bool, False)
     every = field("no_rope_layer_interval", int, 4, low=1, high=LARGEST)
     rotated = field("no_rope_layers", [int], None, low=0, high=1)

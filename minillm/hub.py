@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .expect import _expect_folder, _field, expect
+from .expect import expect_folder, expect_field, expect
 from .families import read_config, read_json, their_config, their_tensors
 from .tokenizer import Tokenizer
 from .transformer import Config, Transformer
@@ -34,14 +34,14 @@ def load(folder: str | os.PathLike = "base", device: torch.device | str = "cpu",
 
     A tokenizer from elsewhere has none of the course's marks (`add_marks` gives them); its `end` is the configuration's eos_token_id.
     """
-    path = SHIPPED.get(str(folder)) or _expect_folder(folder)
+    path = SHIPPED.get(str(folder)) or expect_folder(folder)
     if not (path / "tokenizer.json").is_file():
         _expect_files(path)
         raise FileNotFoundError(f"{path / 'tokenizer.json'} is not there: give the tokenizer in this form, or use load_model for the model alone")
     model = load_model(path, device, dtype, context)
     V, written, place = model.config.vocab_size, read_json(path / "config.json"), str(path / "config.json")
     several = isinstance(written.get("eos_token_id"), list)
-    ends = _field(written, "eos_token_id", [int] if several else int, None, low=0, high=V - 1, place=place)
+    ends = expect_field(written, "eos_token_id", [int] if several else int, None, low=0, high=V - 1, place=place)
     expect(ends != [], f"{place}: eos_token_id", "[]", "give an id of the vocabulary")
     end = ends[0] if several else ends
     return model, Tokenizer.load(path / "tokenizer.json", end, V)
@@ -54,7 +54,7 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
     Raises FileNotFoundError naming a missing file or shard, ValueError naming what is not as it must be: an unknown
     architecture, a damaged file, a tensor that is missing, of another shape or, in `dtype`, not finite.
     """
-    path = SHIPPED.get(str(folder)) or _expect_folder(folder)
+    path = SHIPPED.get(str(folder)) or expect_folder(folder)
     _expect_files(path)
     config = read_config(path / "config.json")
     if context is not None:
@@ -98,7 +98,7 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
     before a file is touched, for weights that are not finite, for a model that no family's files can hold,
     and for a folder that somebody else's model is in. OSError where the disk does not take them.
     """
-    folder = _expect_folder(folder)
+    folder = expect_folder(folder)
     expect(tokenizer is None or tokenizer.vocab_size == model.config.vocab_size, "tokenizer",
            f"of {tokenizer.vocab_size if tokenizer else 0} tokens", f"the model has {model.config.vocab_size}")
     expect(shard_bytes > 0, "shard_bytes", shard_bytes, "give a positive number of bytes")

@@ -168,8 +168,12 @@ def reference(model: nn.Module) -> SimpleNamespace:
 def merge(model: nn.Module) -> nn.Module:
     """Add scale·BA to each weight and take the adapters away, in place: plain maps again, all weights trainable. Returns the model.
 
-    A map in few bits comes back as a plain one: W + scale·BA has no place among its levels.
+    A map in few bits comes back as a plain one: W + scale·BA has no place among its levels. ValueError where a sum is
+    not finite: the model is then as it was.
     """
+    for name, part in _adapted(model).items():
+        expect(bool(_sum(part).isfinite().all()), f"{name}: W + scale·BA", "not finite",
+               "look at the adapter's numbers: it, or its scale, is broken")
     for name, part in _adapted(model).items():
         plain = part.base
         if not isinstance(plain, nn.Linear):
@@ -177,10 +181,16 @@ def merge(model: nn.Module) -> nn.Module:
                 plain = Linear(part.in_features, part.out_features, bias=False)
             plain.weight, plain.bias = nn.Parameter(part.base.weight), part.bias
             plain.train(part.training)
-        exact = torch.promote_types(part.A.dtype, torch.float32)
-        plain.weight.copy_(torch.addmm(plain.weight.to(exact), part.B.to(exact), part.A.to(exact), alpha=part.scale))  # as _Folded has it
+        plain.weight.copy_(_sum(part))
         _put(model, name, plain)
     return model.requires_grad_(True)
+
+
+def _sum(part: LoRA) -> Tensor:
+    """W + scale·BA, as _Folded has it, in the dtype of W."""
+    exact = torch.promote_types(part.A.dtype, torch.float32)
+    W = part.base.weight
+    return torch.addmm(W.to(exact), part.B.to(exact), part.A.to(exact), alpha=part.scale).to(W.dtype)
 
 
 def remove(model: nn.Module) -> nn.Module:

@@ -77,6 +77,15 @@ CASES = {
     "expect.expect": [
         ("false", lambda: expect.expect(False, "size", 3, "give 4"), r"^size is 3: give 4$"),
     ],
+    "expect.expect_field": [
+        ("a word for a flag", lambda: expect.expect_field({"tied": "false"}, "tied", bool, place="c.json"), "c.json: tied is 'false': give true or false"),
+        ("true for a number", lambda: expect.expect_field({"n": True}, "n", int, low=1), "n is True: give a whole number from 1"),
+        ("too large", lambda: expect.expect_field({"n": 9}, "n", int, low=1, high=8), "n is 9: give a whole number from 1 to 8"),
+        ("NaN", lambda: expect.expect_field({"x": NAN}, "x", float, low=0), "x is nan: give a number from 0"),
+        ("missing", lambda: expect.expect_field({}, "x", str), "x is missing: give a text"),
+        ("one in place of several", lambda: expect.expect_field({"x": "q"}, "x", [str]), "x is 'q': give a list, each a text"),
+    ],
+    "expect.expect_folder": [("empty", lambda: expect.expect_folder(""), "folder is '': name a folder"), ("a number", lambda: expect.expect_folder(3), "folder is '3'|folder is 3")],
     "expect.expect_tensor": [
         ("no tensor", lambda: expect.expect_tensor("x", [1], "B", "float"), r"x is list: give a torch tensor of shape \(B\)"),
         ("rank", lambda: expect.expect_tensor("x", f(1.0), "B T", "float"), r"x is of shape \(1,\): give shape \(B, T\)"),

@@ -255,6 +255,21 @@ def test_merged_it_leaves_no_trace(dtype, atol):
     assert all(p.requires_grad and type(p) is torch.nn.Parameter for p in model.parameters())
 
 
+def test_a_merge_that_would_not_be_finite_is_refused_and_changes_nothing():
+    """The last map's scale overflows: no map is merged, and the model is bit for bit the one before."""
+    model = add_lora(base())
+    before, parts = model(TOKENS), adapters(model)
+    last = list(parts.values())[-1]
+    with torch.no_grad():
+        last.B.fill_(1e200)
+        last.A.fill_(1e200)
+    with pytest.raises(ValueError, match=r"W \+ scale·BA is not finite: look at the adapter's numbers"):
+        merge(model)
+    with torch.no_grad():
+        last.B.zero_()
+    assert list(adapters(model)) == list(parts) and torch.equal(model(TOKENS), before)
+
+
 def test_merged_from_few_bits_it_is_plain():
     model = stir(add_lora(quantize(base(), maps=("q", "up")), 2, maps=("q", "o")))
     before = model(TOKENS)
