@@ -1,6 +1,7 @@
 """Builds notebooks from their text and runs them: chapters/*.md and solutions/*.py are the sources, every .ipynb is made.
 
 A notebook remembers the digest of the text that it was built from; one whose text has not changed is left alone (--all: none is).
+Where sentences alone have changed, and no code, the cells keep what they printed and are not run again.
 exercises/NN.ipynb is solutions/NN.py with what stands between ### BEGIN SOLUTION and ### END SOLUTION taken out, and is not run.
 It leaves out publishing: the .ipynb files themselves are what is read.
 """
@@ -51,6 +52,18 @@ def from_text(source: Path) -> nbformat.NotebookNode:
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"},
         "one_gradient": {"source": source.relative_to(ROOT).as_posix(), "sha256": digest(source)}})
     return notebook
+
+
+def keep_outputs(notebook: nbformat.NotebookNode, path: Path) -> bool:
+    """Fill in what the cells printed when the notebook was built last; False where a cell of code is another one now."""
+    if not path.exists():
+        return False
+    code = [[cell for cell in made.cells if cell.cell_type == "code"] for made in (notebook, nbformat.read(path, as_version=4))]
+    if [(cell.source, cell.metadata) for cell in code[0]] != [(cell.source, cell.metadata) for cell in code[1]]:
+        return False
+    for cell, old in zip(*code):
+        cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    return True
 
 
 def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -123,6 +136,12 @@ def main(argv: list[str] | None = None) -> int:
             continue
         notebook = from_text(source)
         learners = without_solutions(notebook)
+        if not args.all and keep_outputs(notebook, path):
+            write(notebook, path)
+            if exercise:
+                write(learners, exercise)
+            print(f"{path.relative_to(ROOT)}: new sentences, the same code: its outputs are kept")
+            continue
         try:
             times = run(notebook, source.parent, path.name)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:

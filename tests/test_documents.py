@@ -81,3 +81,16 @@ def test_every_figure_has_an_alternative_text():
         text = json.dumps(nbformat.read(source.with_suffix(".ipynb"), as_version=4))
         for image in re.findall(r"<img [^>]*>", text.replace('\\"', '"')):
             assert re.search(r'alt="[^"]{40,}"', image), image[:200]
+
+
+def test_new_sentences_keep_what_the_cells_printed(tmp_path):
+    """Other sentences: the outputs of the last build. Another line of code, or none built yet: the cells must be run."""
+    source = next(source for source in SOURCES if source.name.startswith("01") and source.suffix == ".md")
+    built = source.with_suffix(".ipynb")
+    notebook = build.from_text(source)
+    next(cell for cell in notebook.cells if cell.cell_type == "markdown").source += " One sentence more."
+    assert build.keep_outputs(notebook, built)
+    assert [c.get("outputs") for c in notebook.cells] == [c.get("outputs") for c in nbformat.read(built, as_version=4).cells]
+    changed = build.from_text(source)
+    next(cell for cell in changed.cells if cell.cell_type == "code").source += "\n1 + 1"
+    assert not build.keep_outputs(changed, built) and not build.keep_outputs(changed, tmp_path / "new.ipynb")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from minillm import hub
-from minillm.journey import preferences
+from minillm.journey import preferences, stages
 from minillm.journey.__main__ import write_summary
 from minillm.journey.pipeline import travel_town
 from minillm.journey.preferences import PERSON, Ranked, asked, compare, demonstrations, gaps, interval, learn_reward, pairs_of, prefer, put_aside, reinforce, weigh
@@ -152,6 +152,19 @@ def test_questions_put_aside_are_of_other_facts():
     assert len(choosing) > 40 and len(reported) > 80
     again = put_aside(asked(TOWN, True, random.Random(5)))
     assert {q.key for q in again[0]} == {q.key for q in choosing}
+
+
+def test_questions_to_choose_by_are_in_no_quiz(monkeypatch):
+    """The journey's quiz, which every stage reports, asks none of the facts that choose the policy."""
+    seen = []
+    monkeypatch.setattr(Journey, "load", lambda self, folder: None)
+    monkeypatch.setattr(Journey, "instruct", lambda self, quiz: seen.append(quiz))
+    monkeypatch.setattr(Journey, "self_train", lambda self, quiz, sums: None)
+    monkeypatch.setattr(stages.pipeline, "travel_town", lambda *_: None)
+    stages.travel_town(Journey(SCALES["cpu"], 0, False), "base")
+    choosing, reported = put_aside(asked(TOWN, True, random.Random("held out")))
+    keys = {q.key for q in seen[0].held}
+    assert not keys & {q.key for q in choosing} and keys & {q.key for q in reported}
 
 
 def test_several_answers_to_a_question_are_averaged(shipped):

@@ -27,6 +27,7 @@ from ..worlds.questions import Question
 from ..worlds.sums import Sums
 from ..worlds.town import PERSONAL, Town
 from . import pipeline
+from .preferences import asked, put_aside
 from .quiz import TOWN, Quiz, Sample, Score, Stage, numbers, one_line, town_data
 
 
@@ -211,6 +212,8 @@ class Journey:
 def travel_town(journey: Journey, start: str | None) -> None:
     """Every stage on the town; from a model that exists, the first two are left out."""
     documents, held, quiz = town_data(journey.scale.sums, journey.scale.questions, journey.rng)
+    aside, _ = put_aside(asked(Town(TOWN), True, random.Random("held out")))
+    quiz.held = [q for q in quiz.held if q.key not in {a.key for a in aside}]  # they choose a policy, and nothing else
     if start:
         journey.load(start)
     else:
