@@ -147,9 +147,12 @@ def write_summary(journey: Journey, path: Path, subtitle: str, stopped: str = ""
                "verdict": journey.verdict, "stopped": stopped, "seconds": sum(s.seconds for s in journey.stages),
                "stages": [{name: value for name, value in asdict(s).items() if name != "figure"} for s in journey.stages],
                **journey.policies}
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    beside = path.with_name(f".minillm-{path.name}")
+    try:
+        beside.write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -46,6 +46,7 @@ def draw(model, critic, reference, prompts: list[list[int]], reward: Callable[[B
     """`sample`'s Batch (its logprobs are p_old) with rewards (B,), kl (B,), values, advantages (white) and goals (B, T).
 
     reward(batch) -> (B,); an answer that was cut has ended False. The reference is scored at the temperature that drew.
+    Train at it as well, or ρ is not 1 on fresh answers: score=partial(PolicyAndCritic.score, temperature=temperature).
     """
     batch = sample(model, prompts, max_new_tokens, n=n, temperature=temperature, end=end, generator=generator)
     mask, batch.rewards = batch.response_mask, reward(batch)
