@@ -30,9 +30,9 @@ setup:
 journey: setup
 	@$(RUN) -m minillm.journey --seed="$$SEED" --scale="$$SCALE" $${FROM:+--from="$$FROM"} $${TEXT:+--text="$$TEXT"} $${QA:+--qa="$$QA"} $${PREFS:+--prefs="$$PREFS"}
 
+# Two files at a time, one thread each: threads of two processes on two cores wait for one another by spinning.
 test: setup
-	@$(RUN) -m pytest tests
-	@$(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 chapters solutions
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 tests chapters solutions
 
 lab: setup
 	@$(RUN) -m jupyterlab $$([ "$$(id -u)" = 0 ] && echo --allow-root) chapters/01_one_gradient.ipynb
