@@ -723,6 +723,7 @@ CASES = {
         ("one fame as a text", lambda: town.Town(people=1).questions(True, RNG, "famous"), "fames is famous"),
         ("no wordings", lambda: town.Town(people=1).questions(True, RNG, wordings=0), "wordings is 0"),
     ],
+    "own.open_text": [("missing", lambda: own.open_text("/nowhere/at/all.txt"), "/nowhere/at/all.txt: there is no such file; give the path")],
     "own.read_text": [
         ("missing", lambda: own.read_text("/nowhere/at/all.txt"), "/nowhere/at/all.txt: there is no such file; give the path"),
     ],
@@ -802,6 +803,7 @@ ELSEWHERE = {
     "families.their_tensors": "takes a Config, which is checked",
     "train.NonFinite": "an error",
     "own.BadFile": "an error",
+    "own.TextFile": "open_text makes it: every damaged file in test_own_text",
     "tokenizer.apply_merges": "any text and any merges have an answer",
     "transformer.Attention": "a part: Transformer checks what reaches it; called alone, test_transformer",
     "transformer.Block": "a part: Transformer checks what reaches it; called alone, test_transformer",

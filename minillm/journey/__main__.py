@@ -17,7 +17,7 @@ from .. import hub, resume
 from ..families import read_config
 from ..train import NonFinite
 from ..transformer import Transformer
-from ..worlds.own import BadFile, read_preferences, read_questions, read_text
+from ..worlds.own import BadFile, open_text, read_preferences, read_questions
 from .stages import SCALES, Journey, travel_own, travel_town
 
 BY = "minillm.journey"      # whose models, and no others, may be written over
@@ -203,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         check(args, scale.config)
-        text = read_text(args.text) if args.text else None
+        text = open_text(args.text) if args.text else None
         rows = read_questions(args.qa) if args.qa else None
         preferred = read_preferences(args.prefs) if args.prefs else None
         if not names:

@@ -264,7 +264,7 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
     """The learner's own text, then questions, then preferences. The last tenth of the text and a tenth of the
     others are held out.
 
-    text is a str, or what `read_text` gives: it has the length and the slices of one, and is never read as a
+    text is a str, or what `open_text` gives: it has the length and the slices of one, and is never read as a
     whole. All that can be wrong with the files is found before a model is trained.
     """
     length, source = 128, names.get("text") or names.get("qa") or names["prefs"]

@@ -10,7 +10,6 @@ import json
 import os
 import stat
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from typing import BinaryIO
 
 from tqdm.auto import tqdm
@@ -24,10 +23,10 @@ class BadFile(ValueError):
     """A file that cannot be used. The message is one line: the file, the place, what is wrong, what to do."""
 
 
-class _Text:
+class TextFile:
     """The text of a file: len(text) and text[a:b] count characters, as in a str, and only text[a:b] is read.
 
-    It is made by `read_text`, which has found that all of it is UTF-8. BadFile if the file has changed since.
+    It is made by `open_text`, which has found that all of it is UTF-8. BadFile if the file has changed since.
     """
 
     def __init__(self, name: str, file: BinaryIO):
@@ -82,28 +81,6 @@ class _Text:
             return "".join(part[i - begin] for i in span)
         return part[span[0] - begin:span[-1] + 1 - begin]
 
-    def __eq__(self, other) -> bool:
-        if not isinstance(other, (str, _Text)):
-            return NotImplemented
-        return len(self) == len(other) and self[:] == other[:]
-
-    # All else that a str can do is done on the whole text, which is read for it: for a file of questions, or
-    # a chapter.
-
-    def __str__(self) -> str:
-        return self[:]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self[:])
-
-    def __contains__(self, part: str) -> bool:
-        return part in self[:]
-
-    def __getattr__(self, name: str):
-        if not hasattr(str, name):
-            raise AttributeError(f"a text has no {name}")
-        return getattr(self[:], name)
-
 
 def _state(file: BinaryIO) -> tuple[int, int]:
     """What tells that a file is as it was: its size and the time of its last change."""
@@ -111,19 +88,22 @@ def _state(file: BinaryIO) -> tuple[int, int]:
     return now.st_size, now.st_mtime_ns
 
 
-def read_text(path: str | os.PathLike) -> _Text:
-    """The text of a UTF-8 file, any language, a byte-order mark left out. BadFile if missing, empty or not
-    UTF-8.
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a UTF-8 file, any language, a byte-order mark left out. BadFile if missing, empty or not UTF-8."""
+    return open_text(path)[:]
 
-    The whole file is checked, a block at a time. What comes back has the length and the slices of a str, and
-    reads them when it is asked: a gigabyte takes no more memory than a page.
+
+def open_text(path: str | os.PathLike) -> TextFile:
+    """`read_text` for a text of any size: it has the length and the slices of a str, and reads them when asked.
+
+    The whole file is checked now, a block at a time: a gigabyte takes no more memory than a page. BadFile as there.
     """
     name = os.fspath(path)
     try:
         if not stat.S_ISREG(os.stat(name).st_mode) and not os.path.isdir(name):
             raise BadFile(f"{name}: this is a device or a pipe; give the path of a text file")
         with open(name, "rb") as file:
-            return _Text(name, file)
+            return TextFile(name, file)
     except BadFile:
         raise
     except FileNotFoundError:
@@ -158,7 +138,7 @@ def _rows(path: str | os.PathLike, keys: tuple[str, ...]) -> list[tuple[int, tup
     """[(line number, the texts of these keys), …]. BadFile says what is wrong with the first bad line, and where the others are."""
     name, rows, bad, first = os.fspath(path), [], [], ""
     _expect_at_most(MOST_BYTES / 1e6, _size(name) / 1e6, name, "MB")
-    text = str(read_text(path))
+    text = read_text(path)
     _expect_at_most(MOST_LINES, text.count("\n"), name, "lines")
     lines = text.split("\n")  # not splitlines: JSON may hold U+2028 within a string
     bar = tqdm(lines, desc=f"reading {os.path.basename(name)}", delay=2, disable=None, leave=False)
