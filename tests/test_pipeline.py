@@ -207,6 +207,17 @@ def test_the_last_table_compares_them_all(travelled):
     assert "–" not in [cell for row in cells.values() for cell in row[1:]]
 
 
+def test_it_says_who_is_ahead(travelled):
+    """PPO less DPO with its interval, and a word that fits them."""
+    note = next(note for note in travelled.stages[-1].notes if note.startswith("PPO less DPO"))
+    found = re.findall(r"(gold reward|right) ([+−]\d+\.\d+) ± (\d+\.\d+) \(([^)]+)\)", note)
+    assert [name for name, *_ in found] == ["gold reward", "right"]
+    for _, mean, half, said in found:
+        mean, half = float(mean.replace("−", "-")), float(half)
+        if abs(abs(mean) - half) > 0.011:  # both are rounded to 0.01
+            assert said == ("no difference shows" if abs(mean) < half else "PPO is ahead" if mean > 0 else "DPO is ahead")
+
+
 def test_the_summary_holds_what_the_page_shows(travelled, tmp_path):
     write_summary(travelled, tmp_path / "summary.json", "On the town.")
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))

@@ -125,7 +125,10 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     stage.table = _table({"before imitation": before, **policies}, held)
     stage.scores = [Score(name, known[name], share, "%") for name, share in _known(journey, quiz).items()]
     first, kept = policies["imitation"], policies["kept"]
-    gain = {what: interval([a - b for a, b in zip(kept[what], first[what])]) for what in ("gold reward", "right")}
+    gain = {what: _lead(kept, first, what) for what in ("gold reward", "right")}
+    lead = {what: _lead(policies["PPO"], policies["DPO"], what) for what in gain}
+    ahead = {what: "PPO is ahead" if mean > half else "DPO is ahead" if mean < -half else "no difference shows"
+             for what, (mean, half) in lead.items()}
     journey.verdict = (
         f"Kept: {name}. Beside imitation, on {len(held)} held-out questions: gold reward {_mean(first, 'gold reward')} → "
         f"{_mean(kept, 'gold reward')} (question by question {gain['gold reward'][0]:+.2f} ± {gain['gold reward'][1]:.2f}), "
@@ -134,6 +137,8 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     stage.notes = [journey.verdict,
                    f"learned reward − {BETA}·KL on the questions to choose by: "
                    + ", ".join(f"{who} {value:.2f}" for value, who in seen).replace("-", "−"),
+                   "PPO less DPO, question by question: " + ", ".join(
+                       f"{what} {mean:+.2f} ± {half:.2f} ({ahead[what]})" for what, (mean, half) in lead.items()).replace("-", "−") + ".",
                    "The shares: before imitation and now, one greedy answer each; a courtesy does not make a fact wrong."]
     stage.samples = [Sample(q.prompt, f"{who}: {y.text}", f"gold {gold(q, y):.2f}") for q in held[:3]
                      for who, model in (("imitation", reference), ("kept", journey.model))
@@ -156,6 +161,11 @@ def _known(journey, quiz: Quiz) -> dict[str, float]:
 def _part(journey, share: float) -> int:
     """Steps of a stage, as a share of those of instruction tuning."""
     return max(1, round(journey.scale.tuning_steps * share))
+
+
+def _lead(a: dict[str, list[float]], b: dict[str, list[float]], name: str) -> tuple[float, float]:
+    """How much more a policy has of something than another, (mean, half of its 95 % interval), question by question."""
+    return interval([x - y for x, y in zip(a[name], b[name])])
 
 
 def _mean(weighed: dict[str, list[float]], name: str) -> str:
