@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -76,10 +77,8 @@ def _check_out(out: Path) -> None:
             raise BadFile(f"--out: {link} is a link to nothing; name another folder")
     above = next(above for above in (out, *out.resolve().parents) if above.exists())
     for name in (folder / "model.safetensors.index.json", *(above / part for part in out.parts)):
-        try:
+        with suppress(FileNotFoundError, NotADirectoryError):  # new: nothing is in its way
             name.lstat()  # OSError for a name that is too long, also where its folder is not there yet
-        except (FileNotFoundError, NotADirectoryError):
-            pass
     for place in (above, folder):
         try:
             if os.path.lexists(place):
