@@ -27,8 +27,8 @@ def our_step(model, steps: int) -> Callable[[], float]:
     """() -> seconds a step of LoRA by the package's own loop, F = 1 on all tokens."""
     import torch
 
-    from minillm.logprob import batch_windows
-    from minillm.lora import add_lora
+    from minillm.batch import batch_windows
+    from minillm.adapt.lora import add_lora
     from minillm.methods.supervised import coefficient
 
     from .methods import steps_of
@@ -42,7 +42,7 @@ def their_step(model, steps: int) -> Callable[[], float]:
     """The same steps in a plain loop around peft's model."""
     import torch
 
-    from minillm.logprob import batch_windows
+    from minillm.batch import batch_windows
 
     from . import peers
     from .methods import LR

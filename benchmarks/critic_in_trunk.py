@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from minillm import hub
 from minillm.journey.pipeline import ANSWERS, objective
-from minillm.journey.preferences import (BETA, LONGEST, PERSON, asked, compare, interval, judged_by, learn_reward, put_aside,
-                                         reinforce, weigh)
+from minillm.recipes.preferences import (
+    BETA, LONGEST, PERSON, asked, compare, interval, judged_by, learn_reward, put_aside, reinforce, weigh
+)
 from minillm.sample import sample
 from minillm.worlds.town import Town
 

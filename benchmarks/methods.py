@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from minillm import lora
-from minillm.logprob import Batch
+from minillm.adapt import lora
+from minillm.batch import Batch
 from minillm.methods import critic, dpo, grpo, ppo, reward_model
 from minillm.train import Settings, train
 from minillm.transformer import Config, Transformer

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minillm.expect import expect
-from minillm.logprob import batch_windows
+from minillm.batch import batch_windows
 from minillm.methods.supervised import coefficient
 from minillm.train import Settings, train
 from minillm.transformer import Config, Transformer

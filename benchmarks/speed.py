@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from minillm import hub
-from minillm.logprob import batch_windows
+from minillm.batch import batch_windows
 from minillm.methods.supervised import coefficient
 from minillm.sample import sample
 from minillm.train import Settings, train

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .decode import Decoder, fits
+from .engine.decoding import Decoder, fits
 from .expect import expect, expect_finite, expect_numbers, expect_tensor
-from .logprob import Batch, batch_pairs, warp
+from .batch import Batch, batch_pairs
+from .logprob import warp
 from .transformer import Cache
 
 ROWS = 256  # questions asked at once

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import parallel, resume
+from .engine import parallel, resume
 from .expect import expect
 from .identity import surrogate
-from .logprob import Batch, logprobs
+from .batch import Batch
+from .logprob import logprobs
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .expect import expect, expect_tensor
-from .linear import Linear, linear
+from .engine.products import Linear, linear
 from .readable import expect_tokens, readable_logits  # the second is for those who look for it here
 from .rope import frequencies, rotate, rotations
 

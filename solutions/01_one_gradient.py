@@ -22,7 +22,7 @@ import torch
 
 from grader import check, hint, status
 from minillm import every_answer
-from minillm.logprob import batch_pairs
+from minillm.batch import batch_pairs
 
 # %% [markdown]
 # ## 1. The number whose gradient is the line

@@ -21,7 +21,7 @@
 import torch
 
 from grader import check, hint, status
-from minillm.logprob import batch_pairs
+from minillm.batch import batch_pairs
 
 # %% [markdown]
 # ## 1. The best policy, by listing

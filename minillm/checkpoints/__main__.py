@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 
 from .. import hub
-from ..journey import preferences
+from ..recipes import preferences
 from ..journey.quiz import TOWN, Quiz, town_data
 from ..journey.stages import SCALES, Journey
-from ..logprob import batch_windows
+from ..batch import batch_windows
 from ..methods import supervised
 from ..sample import ask
 from ..tokenizer import END, Tokenizer

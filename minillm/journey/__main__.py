@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from .. import hub, resume
-from ..families import read_config
+from .. import hub
+from ..engine import resume
+from ..hub.families import read_config
 from ..train import NonFinite
 from ..transformer import Transformer
 from ..worlds.own import BadFile, open_text, read_preferences, read_questions

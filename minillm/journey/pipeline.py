@@ -17,8 +17,10 @@ from ..worlds.judgements import gold, judge
 from ..worlds.own import BadFile
 from ..worlds.questions import Question
 from ..worlds.town import PERSONAL, RELATIONS, Town
-from .preferences import (BETA, CARELESS, LONGEST, PERSON, RATES, asked, compare, demonstrations, gaps, imitate, interval,
-                          judged_by, learn_reward, pairs_of, prefer, put_aside, reinforce, weigh)
+from ..recipes.preferences import (
+    BETA, CARELESS, LONGEST, PERSON, RATES, asked, compare, demonstrations, gaps, imitate, interval,
+    judged_by, learn_reward, pairs_of, prefer, put_aside, reinforce, weigh
+)
 from .quiz import Quiz, Sample, Score, Stage, numbers, one_line
 
 ANSWERS = 4  # to each held-out question: what a policy is like, with less luck in it

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..logprob import batch_pairs, logprobs
+from ..batch import batch_pairs
+from ..logprob import logprobs
 from ..sample import ask, sample
 from ..worlds.questions import Question, score
 from ..worlds.sums import Sums

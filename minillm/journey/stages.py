@@ -16,7 +16,8 @@ from functools import partial
 import torch
 
 from .. import hub
-from ..logprob import Batch, batch_pairs, batch_windows, text_nats
+from ..batch import Batch, batch_pairs, batch_windows
+from ..logprob import text_nats
 from ..methods import self_training, supervised
 from ..sample import sample
 from ..tokenizer import Tokenizer
@@ -27,7 +28,7 @@ from ..worlds.questions import Question
 from ..worlds.sums import Sums
 from ..worlds.town import PERSONAL, Town
 from . import pipeline
-from .preferences import asked, put_aside
+from ..recipes.preferences import asked, put_aside
 from .quiz import TOWN, Quiz, Sample, Score, Stage, numbers, one_line, town_data
 
 

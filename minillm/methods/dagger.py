@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..expect import expect, expect_numbers, expect_tensor
-from ..logprob import Batch
+from ..batch import Batch
 from ..sample import sample
 
 

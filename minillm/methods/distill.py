@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..expect import expect, expect_numbers, expect_tensor
-from ..logprob import Batch, all_logprobs, answer_logprobs
+from ..batch import Batch
+from ..logprob import all_logprobs, answer_logprobs
 
 
 def coefficient(response_mask: Tensor, teacher: Tensor | None = None, temperature: float = 1.0) -> Tensor:

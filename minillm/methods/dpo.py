@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..expect import expect, expect_tensor
-from ..logprob import Batch, answer_logprobs, batch_pairs, logprobs
+from ..batch import Batch, batch_pairs
+from ..logprob import answer_logprobs, logprobs
 from ..returns import margin
 
 

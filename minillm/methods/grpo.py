@@ -17,7 +17,8 @@ from torch import Tensor
 
 from .. import returns
 from ..expect import expect, expect_finite, expect_tensor
-from ..logprob import Batch, logprobs
+from ..batch import Batch
+from ..logprob import logprobs
 from ..sample import sample
 
 

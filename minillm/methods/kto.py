@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..expect import expect, expect_finite, expect_tensor
-from ..logprob import Batch, answer_logprobs, batch_pairs
+from ..batch import Batch, batch_pairs
+from ..logprob import answer_logprobs
 
 
 def coefficient(logprobs: Tensor, response_mask: Tensor, reference: Tensor, thumbs: Tensor, beta: float = 0.1,

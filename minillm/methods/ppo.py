@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .. import returns
 from ..expect import expect
-from ..logprob import Batch, logprobs
+from ..batch import Batch
+from ..logprob import logprobs
 from ..sample import sample
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..expect import expect, expect_finite, expect_tensor
-from ..logprob import Batch, batch_pairs
+from ..batch import Batch, batch_pairs
 from ..returns import last_token
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..expect import expect, expect_finite, expect_tensor
-from ..logprob import Batch, answer_logprobs
+from ..batch import Batch
+from ..logprob import answer_logprobs
 from ..sample import sample
 
 

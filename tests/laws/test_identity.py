@@ -1,0 +1,152 @@
+"""The identity's own file: the surrogate by hand, what the listing weighs, and the table of methods as data."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minillm
+from conftest import gradients_of, make_policy
+from minillm.identity import METHODS, every_answer, exact_gradient, expectation, surrogate, table
+from minillm.batch import batch_pairs
+from minillm.logprob import answer_logprobs, logprobs
+
+
+def gradient_on_logprobs(coefficient, mask, pairs=None, fill=0.5):
+    """What the surrogate's gradient is in each log-probability."""
+    logp = torch.full(mask.shape, fill, dtype=torch.float64, requires_grad=True)
+    surrogate(coefficient, logp, mask, pairs).backward()
+    return logp.grad
+
+
+MASK = torch.tensor([[False, True, True, True], [False, True, False, False]])
+
+
+def test_one_f_an_answer_by_hand():
+    """F = (3, −2) over two rows: each response token of row 0 gets 3/2, of row 1 −2/2; a sum over tokens, a mean over rows."""
+    grad = gradient_on_logprobs(torch.tensor([3.0, -2.0]), MASK)
+    assert grad.tolist() == [[0, 1.5, 1.5, 1.5], [0, -1, 0, 0]]
+
+
+def test_one_f_a_token_by_hand():
+    """F (2, 4): the same, token by token; what stands off the response is not counted."""
+    F = torch.tensor([[9.0, 1.0, -4.0, 2.0], [9.0, 6.0, 9.0, 9.0]])
+    assert gradient_on_logprobs(F, MASK).tolist() == [[0, 0.5, -2, 1], [0, 3, 0, 0]]
+
+
+def test_pairs_are_what_the_mean_is_taken_over():
+    """Every token a pair: 4 of them, so each token gets F/4 and not F/2."""
+    assert gradient_on_logprobs(torch.ones(2), MASK, pairs=4).tolist() == [[0, 0.25, 0.25, 0.25], [0, 0.25, 0, 0]]
+
+
+def test_the_sign_is_that_of_ascent():
+    """A step along the surrogate's gradient makes an answer with F > 0 likelier and one with F < 0 less likely."""
+    policy = make_policy("table")
+    batch = batch_pairs([([1], [2, 0]), ([2, 1], [1, 1, 0])])
+    before = answer_logprobs(logprobs(policy, batch.tokens, batch.response_mask), batch.response_mask)
+    F = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    (grad,) = gradients_of(surrogate(F, logprobs(policy, batch.tokens, batch.response_mask), batch.response_mask), policy)
+    with torch.no_grad():
+        policy.theta += 0.01 * grad
+    after = answer_logprobs(logprobs(policy, batch.tokens, batch.response_mask), batch.response_mask)
+    assert after[0] > before[0] and after[1] < before[1]
+
+
+def test_numbers_off_the_response_reach_neither_value_nor_gradient():
+    """NaN in F and −∞ in log p, both where the mask is False (0/0 of padding, a token that top-k forbids): a finite gradient, 0 there."""
+    F = torch.tensor([[math.nan, 1.0, 1.0, 1.0], [math.inf, 1.0, math.nan, -math.inf]])
+    logp = torch.full((2, 4), -1.0, requires_grad=True)
+    hidden = logp.masked_fill(~MASK, -math.inf)
+    value = surrogate(F, hidden, MASK)
+    assert value.item() == -2  # four tokens of −1, two rows
+    for through in (logp, hidden):
+        (grad,) = torch.autograd.grad(value, through, retain_graph=True)
+        assert grad.tolist() == [[0, 0.5, 0.5, 0.5], [0, 0.5, 0, 0]]
+
+
+def test_a_coefficient_of_float32_on_logprobs_of_float64_stays_exact():
+    """The laws run in float64 while some F are float32 ones: 1 is 1 in both, and the gradient is float64's."""
+    grad = gradient_on_logprobs(torch.tensor([1.0, 1.0], dtype=torch.float32), MASK)
+    assert grad.dtype == torch.float64 and grad.sum().item() == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 10**6))
+def test_the_surrogate_is_linear_in_f(rows, length, seed):
+    """surrogate(F + 2G) = surrogate(F) + 2 surrogate(G), on any mask that holds a token a row."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(rows, length, generator=generator) < 0.6
+    mask[:, -1] = True
+    logp, F, G = torch.randn(3, rows, length, dtype=torch.float64, generator=generator)
+    whole = surrogate(F + 2 * G, logp, mask)
+    assert whole.item() == pytest.approx((surrogate(F, logp, mask) + 2 * surrogate(G, logp, mask)).item(), abs=1e-12)
+
+
+def test_the_docstrings_listing():
+    assert every_answer(3, 2) == [[0], [1, 0], [2, 0], [1, 1], [1, 2], [2, 1], [2, 2]]
+
+
+def test_an_expectation_by_hand():
+    """p = (1/2, 1/4, 1/4) on (2, 4, −8): 1 + 1 − 2 = 0; two prompts at once give two numbers."""
+    logp = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]], dtype=torch.float64).log()
+    assert expectation(logp, torch.tensor([2.0, 4.0, -8.0], dtype=torch.float64)).tolist() == pytest.approx([0, 0.5])
+
+
+def test_an_exact_gradient_by_hand():
+    """Softmax over θ = 0 of two answers, F = (1, 0): ∇ E = p·(F − E F) = (1/4, −1/4); of data q = (1, 0): ∇ log p(0) = (1/2, −1/2)."""
+    theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    F = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    (own,) = exact_gradient(theta.log_softmax(-1), F, [theta])
+    assert own.tolist() == [0.25, -0.25]
+    (data,) = exact_gradient(theta.log_softmax(-1), torch.ones(2, dtype=torch.float64), [theta], q=F)
+    assert data.tolist() == [0.5, -0.5]
+
+
+def test_prompts_share_the_gradient_evenly():
+    """Two prompts, the second with F = 0: the mean over prompts halves the first's gradient."""
+    theta = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
+    (grad,) = exact_gradient(theta.log_softmax(-1), torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64), [theta])
+    assert grad.tolist() == [[0.125, -0.125], [0, 0]]
+
+
+def test_a_parameter_that_does_not_matter_gets_zeros():
+    theta, other = torch.zeros(2, requires_grad=True), torch.ones(3, requires_grad=True)
+    grads = exact_gradient(theta.log_softmax(-1), torch.tensor([1.0, 0.0]), [theta, other])
+    assert grads[1].tolist() == [0, 0, 0]
+
+
+def test_an_answer_that_is_never_drawn_may_have_any_f_and_probability_zero():
+    """q = (1, 0), log p = (0, −∞), F = (1, NaN): the second adds nothing and spoils nothing."""
+    theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    logp = (theta + torch.tensor([0.0, -math.inf], dtype=torch.float64)).log_softmax(-1)
+    F, q = torch.tensor([[1.0, math.nan], [1.0, 0.0]], dtype=torch.float64)
+    (grad,) = exact_gradient(logp, F, [theta], q=q)
+    assert grad.tolist() == [0, 0]
+
+
+# --- the table ------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_method_of_the_table_that_has_a_module_has_both_halves():
+    """coefficient and loss, each with a docstring; and each file in methods/ has a row."""
+    files = {path.stem for path in (Path(minillm.__file__).parent / "methods").glob("*.py")} - {"__init__"}
+    assert {m.module for m in METHODS if m.module} == files
+    for name in files:
+        module = importlib.import_module(f"minillm.methods.{name}")
+        assert module.coefficient.__doc__ and module.loss.__doc__
+
+
+def test_the_table_is_eighteen_rows_of_six_columns():
+    """As the course's: 18 methods, each named once; every row of the Markdown has as many cells as its head (a | inside is escaped)."""
+    lines = table().split("\n")
+    assert len(METHODS) == 18 and len({m.name for m in METHODS}) == 18 and len(lines) == 20
+    assert {line.replace("\\|", "").count("|") for line in lines} == {7}
+    for method, line in zip(METHODS, lines[2:]):
+        assert method.name in line and (f"methods/{method.module}.py" if method.module else "to come") in line
+        assert 1 <= method.chapter <= 22

@@ -1,0 +1,61 @@
+"""The shipped base model is what its scores say: small enough to ship, and good enough for later chapters to be about methods."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from minillm import hub
+from minillm.checkpoints.__main__ import GOALS, measure, tuned
+from minillm.journey.quiz import town_data
+from minillm.journey.stages import SCALES
+
+
+@pytest.fixture(scope="module")
+def record() -> dict:
+    return json.loads((hub.BASE / "scores.json").read_text(encoding="utf-8"))
+
+
+def test_size():
+    assert (hub.BASE / "model.safetensors").stat().st_size <= 4 * 2**20
+
+
+def test_the_record_says_what_it_took(record):
+    model, tokenizer = hub.load("base")
+    assert record["parameters"] == model.count_parameters()
+    assert record["config"]["vocab_size"] == tokenizer.vocab_size == 512
+    assert record["tokens_read"] > 1e6 and record["seconds"] > 0 and record["machine"] and record["torch"]
+
+
+def test_every_seed_in_the_record_reaches_the_goals(record):
+    seeds = record["after_instruction_tuning"]["held_out"]
+    assert len(seeds) >= 3
+    for found in seeds.values():
+        assert all(found[name] >= goal for name, goal in GOALS.items()), found
+
+
+def test_shipped_weights_reach_their_scores(record):
+    """Tune a copy with a seed that the record does not hold, and ask the held-out questions."""
+    scale = SCALES["cpu"]
+    _, _, quiz = town_data(scale.sums, scale.questions, random.Random(0))
+    model, tokenizer = hub.load("base")
+    found = measure(tuned(model, tokenizer, quiz, seed=3))
+    assert all(found[name] >= goal for name, goal in GOALS.items()), found
+
+
+def test_the_tuned_model_answers_as_its_record_says():
+    """Two other answers to each held-out question: each measure within twice the sum of the two 95 % intervals."""
+    from minillm.recipes.preferences import asked, interval, weigh
+    from minillm.worlds.town import Town
+
+    record = json.loads((hub.SHIPPED["tuned"] / "scores.json").read_text(encoding="utf-8"))
+    assert (hub.SHIPPED["tuned"] / "model.safetensors").stat().st_size <= 4 * 2**20
+    model, tokenizer = hub.load("tuned")
+    found = weigh(model, model, None, tokenizer, asked(Town(0), True, random.Random("again")), seed=1, n=2)
+    found = {name: interval(values) for name, values in found.items()}
+    for name, kept in record["held_out"].items():
+        mean, half = found[name]
+        assert abs(mean - kept["mean"]) <= 2 * (half + kept["half of the 95 % interval"]) + 1e-6, name
+    assert found["right"][0] > 0.6 and 0.1 < found["courteous"][0] < 0.8  # what the chapters on preferences stand on: able, and careless
