@@ -1,25 +1,102 @@
-"""What a batch holds, and how rows of tokens are made: answers behind their prompts, conversations, stretches of a text."""
+"""What a batch holds, every field by name; and how rows of tokens are made from answers, conversations and long texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .expect import expect, expect_tensor
+from .expect import expect, expect_some_response, expect_tensor
+
+Turns = Sequence[tuple[Sequence[int], Sequence[int]]]  # a conversation: (prompt, response), (prompt, response), …
 
 
-class Batch(SimpleNamespace):
-    """tokens (B, T), response_mask (B, T), and whatever F is made of: rewards (B,), keep (B,), … What is not used is absent."""
+@dataclass(eq=False)
+class Batch:
+    """B rows of T tokens, which of them are y, and what F is made of. A field that nobody filled is None.
+
+    Raises ValueError for fields of another shape or kind, for a row without a token of y, and for a y whose first
+    token has nothing before it.
+    """
+
+    # x and y
+    tokens: Tensor                          # (B, T) prompt and response, padded at the right with 0
+    response_mask: Tensor | None = None     # (B, T) True on y's tokens, the end token with them; None: all but the first
+    targets: Tensor | None = None           # (B, T) scored in place of the tokens: what an expert would have written
+    sequence: Tensor | None = None          # (B, T) which text a token belongs to, where a row holds several; −1: padding
+    divide_by: int | None = None            # what the sum over y's tokens is divided by; None: the B rows
+
+    # what `sample` leaves
+    logprobs: Tensor | None = None          # (B, T) of each token when it was drawn
+    ended: Tensor | None = None             # (B,) True where the model wrote the end itself
+    group: Tensor | None = None             # (B,) the number of the row's prompt
+
+    # what F is made of
+    keep: Tensor | None = None              # (B,) True where the filter keeps the answer
+    rewards: Tensor | None = None           # (B,) or (B, T) R(x, y)
+    baseline: Tensor | float = 0.0          # a number, or of the shape of rewards: b(x)
+    reference: Tensor | None = None         # (B, T) log p_ref of each token; for comparisons and thumbs (B,), of each answer
+    advantages: Tensor | None = None        # (B,) or (B, T)
+    values: Tensor | None = None            # (B, T) V when the answers were drawn
+    goals: Tensor | None = None             # (B, T) what V is drawn to
+    kl: Tensor | None = None                # (B,) log p/p_ref of the answer when it was drawn
+    thumbs: Tensor | None = None            # (B/2,) True where the answer was liked: rows are answers, then mismatched ones
+    better: Tensor | None = None            # (P,) a row for each choice: the answer that was preferred
+    worse: Tensor | None = None             # (P,) and the one that was not
+    weight: Tensor | None = None            # (P,) how much the choice counts
+    teacher: Tensor | None = None           # (B, T, V) log q of every next token
+
+    def __post_init__(self):
+        expect_tensor("tokens", self.tokens, "B T", "integer")
+        B, T = self.tokens.shape
+        if self.response_mask is None:
+            expect(T > 1, "tokens", f"of shape {(B, T)}", "give at least two tokens a row: the first has no context")
+            self.response_mask = torch.ones_like(self.tokens, dtype=torch.bool)
+            self.response_mask[:, 0] = False
+        expect_tensor("response_mask", self.response_mask, "B T", "bool", B=B, T=T)
+        expect_some_response(self.response_mask)
+        first = self.response_mask[:, 0].any()
+        expect(not first, "response_mask[:, 0]", "True", "the first token has no context: begin x with a token")
+        for name in ("targets", "sequence"):
+            if getattr(self, name) is not None:
+                expect_tensor(name, getattr(self, name), "B T", "integer", B=B, T=T)
+        if self.sequence is not None:
+            inside = (self.sequence[:, 1:] == self.sequence[:, :-1])[self.response_mask[:, 1:]]
+            expect(bool(inside.all()), "response_mask", "True on the first token of a sequence",
+                   "it has no context: begin each x with a token")
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield self  # a draw of one batch
+
+    def needs(self, **fields: str) -> None:
+        """Hold fields to a shape and a kind: batch.needs(reference="B float"). ValueError names what is missing or wrong."""
+        sizes = dict(zip("BT", self.tokens.shape))
+        for name, form in fields.items():
+            value, (*shape, kind) = getattr(self, name), form.split()
+            expect(value is not None, f"batch.{name}", "missing", f"give a {kind} tensor ({', '.join(shape)})")
+            expect_tensor(f"batch.{name}", value, " ".join(shape), kind, **{k: n for k, n in sizes.items() if k in shape})
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on the device."""
-        return Batch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()})
+        return self._with({k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)})
 
+    def rows(self, index: Tensor | slice) -> Batch:
+        """Some of the rows, for all fields that have one entry a row."""
+        B, whole = len(self.tokens), ("thumbs", "better", "worse", "weight")
+        return self._with({k: v[index] for k, v in vars(self).items()
+                           if isinstance(v, Tensor) and v.shape[:1] == (B,) and k not in whole})
 
-Turns = Sequence[tuple[Sequence[int], Sequence[int]]]  # a conversation: (prompt, response), (prompt, response), …
+    def responses(self) -> list[list[int]]:
+        """The ids of each row's y."""
+        return [row[mask].tolist() for row, mask in zip(self.tokens, self.response_mask)]
+
+    def _with(self, fields: dict) -> Batch:
+        other = copy.copy(self)  # its fields were checked when it was made
+        vars(other).update(fields)
+        return other
 
 
 def batch_pairs(pairs: Turns) -> Batch:
@@ -31,25 +108,26 @@ def batch_pairs(pairs: Turns) -> Batch:
     expect(len(pairs) > 0, "pairs", "empty", "give at least one (prompt, response)")
     conversations = [[pair] for pair in pairs]
     tokens, response_mask, _ = _fill(conversations, _sizes(conversations, "pairs"), [[i] for i in range(len(pairs))])
-    return Batch(tokens=tokens, response_mask=response_mask)
+    return Batch(tokens, response_mask)
 
 
 def batch_turns(conversations: Sequence[Turns]) -> Batch:
     """A row for each conversation, a list of (prompt, response): response_mask is True on every response, each with its end token.
 
-    A turn's x is all that stands before its y, so n turns are n pairs (x, y) that one row scores at once; `pairs` counts them all.
-    batch_turns([[([7], [8, 0]), ([9], [0])]]) has tokens [[7, 8, 0, 9, 0]], response_mask [[F, T, T, F, T]] and pairs 2.
+    A turn's x is all that stands before its y, so n turns are n pairs (x, y) that one row scores at once; `divide_by` counts
+    them all. batch_turns([[([7], [8, 0]), ([9], [0])]]) has tokens [[7, 8, 0, 9, 0]], response_mask [[F, T, T, F, T]] and
+    divide_by 2.
     """
     sizes = _sizes(conversations, "conversations")
     tokens, response_mask, _ = _fill(conversations, sizes, [[i] for i in range(len(sizes))])
-    return Batch(tokens=tokens, response_mask=response_mask, pairs=sum(map(len, conversations)))
+    return Batch(tokens, response_mask, divide_by=sum(map(len, conversations)))
 
 
 def batch_packed(conversations: Sequence[Turns], length: int) -> Batch:
     """The same, several conversations to a row of at most `length` tokens (each into the first with room, the longest first).
 
-    sequence (B, T) is the number of the conversation that each token belongs to, −1 for padding; `logprobs` keeps them apart by it.
-    batch_packed([[([7], [8, 0])], [([9], [0])]], 5) has tokens [[7, 8, 0, 9, 0]] and sequence [[0, 0, 0, 1, 1]].
+    sequence (B, T) is the number of the conversation that each token belongs to, −1 for padding; `logprobs` keeps them apart
+    by it. batch_packed([[([7], [8, 0])], [([9], [0])]], 5) has tokens [[7, 8, 0, 9, 0]] and sequence [[0, 0, 0, 1, 1]].
     """
     sizes = _sizes(conversations, "conversations")
     order = sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True)
@@ -65,25 +143,42 @@ def batch_packed(conversations: Sequence[Turns], length: int) -> Batch:
         rows[r].append(i)
         room[r] -= sizes[i]
     tokens, response_mask, sequence = _fill(conversations, sizes, rows)
-    return Batch(tokens=tokens, response_mask=response_mask, sequence=sequence, pairs=sum(map(len, conversations)))
+    return Batch(tokens, response_mask, sequence=sequence, divide_by=sum(map(len, conversations)))
+
+
+def batch_windows(ids: Tensor, rows: int, length: int, generator: torch.Generator) -> Batch:
+    """`rows` stretches of `length` tokens cut from one long text, at random places: ids (N,) -> a Batch.
+
+    Every token but a row's first is a pair (x the text before it in the window, y the token), so `divide_by` is
+    rows·(length − 1).
+    """
+    expect_tensor("ids", ids, "N", "integer")
+    expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
+    fits = isinstance(length, int) and 2 <= length <= len(ids)
+    expect(fits, "length", length, f"give 2 to {len(ids)}, the length of the text in tokens")
+    start = torch.randint(len(ids) - length + 1, (rows, 1), generator=generator)
+    return Batch(ids[start + torch.arange(length)], divide_by=rows * (length - 1))
 
 
 def _sizes(conversations: Sequence[Turns], argument: str) -> list[int]:
     """How many tokens each has, after a look at what is wrong with them."""
     expect(len(conversations) > 0, argument, "empty", "give at least one")
     for i, turns in enumerate(conversations):
-        expect(len(turns) > 0, f"{argument}[{i}]", "empty", "give at least one (prompt, response)")
+        place = f"{argument}[{i}]"
+        expect(len(turns) > 0, place, "empty", "give at least one (prompt, response)")
         for prompt, response in turns:
-            expect(hasattr(prompt, "__len__") and hasattr(response, "__len__"), f"{argument}[{i}]", (prompt, response), "give two lists of ids")
-            expect(len(prompt) > 0, f"{argument}[{i}]", "without a prompt", "begin it with a special token, such as END or USER")
-            expect(len(response) > 0, f"{argument}[{i}]", "without a response", "give at least the end token")
+            lists = hasattr(prompt, "__len__") and hasattr(response, "__len__")
+            expect(lists, place, (prompt, response), "give two lists of ids")
+            expect(len(prompt) > 0, place, "without a prompt", "begin it with a special token, such as END or USER")
+            expect(len(response) > 0, place, "without a response", "give at least the end token")
     return [sum(len(prompt) + len(response) for prompt, response in turns) for turns in conversations]
 
 
 def _fill(conversations: Sequence[Turns], sizes: list[int], rows: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
     """tokens, response_mask, sequence (B, T): each row holds the conversations of these numbers, one behind the other."""
     shape = len(rows), max(sum(sizes[i] for i in row) for row in rows)
-    tokens, response_mask, sequence = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool), torch.full(shape, -1)
+    tokens, sequence = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
+    response_mask = torch.zeros(shape, dtype=torch.bool)
     for b, row in enumerate(rows):
         end = 0
         for i in row:
@@ -95,18 +190,3 @@ def _fill(conversations: Sequence[Turns], sizes: list[int], rows: list[list[int]
                 tokens[b, start:end] = ids
                 response_mask[b, start + len(prompt):end] = True
     return tokens, response_mask, sequence
-
-
-def batch_windows(ids: Tensor, rows: int, length: int, generator: torch.Generator) -> Batch:
-    """`rows` stretches of `length` tokens cut from one long text, at random places: ids (N,) -> a Batch.
-
-    Every token but a row's first is a pair (x the text before it in the window, y the token), so `pairs` is rows·(length − 1).
-    """
-    expect_tensor("ids", ids, "N", "integer")
-    expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
-    expect(isinstance(length, int) and 2 <= length <= len(ids), "length", length, f"give 2 to {len(ids)}, the length of the text in tokens")
-    start = torch.randint(len(ids) - length + 1, (rows, 1), generator=generator)
-    tokens = ids[start + torch.arange(length)]                                      # (rows, length)
-    response_mask = torch.ones_like(tokens, dtype=torch.bool)
-    response_mask[:, 0] = False
-    return Batch(tokens=tokens, response_mask=response_mask, pairs=rows * (length - 1))

@@ -57,6 +57,16 @@ def expect_some_response(response_mask: torch.Tensor) -> None:
         raise ValueError(f"response_mask[{empty[0].item()}] is False everywhere: drop rows that hold no response token")
 
 
+def expect_aligned(response_mask: torch.Tensor, **tensors: torch.Tensor) -> tuple[int, int]:
+    """Hold named float tensors to the shape (B, T) of response_mask, which must have a True in each row; returns B and T."""
+    expect_tensor("response_mask", response_mask, "B T", "bool")
+    expect_some_response(response_mask)
+    B, T = response_mask.shape
+    for name, tensor in tensors.items():
+        expect_tensor(name, tensor, "B T", "float", B=B, T=T)
+    return B, T
+
+
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "an object"}
 ABSENT = object()
 

@@ -1,13 +1,12 @@
-"""gradient = E over (x, y) of [ F(x, y) · ∇ log p(y|x) ]: the surrogate, the exact sum over every y, the table of methods.
+"""gradient = E over (x, y) of [ F(x, y) · ∇ log p(y|x) ]: the surrogate for samples, and the exact sum over every y.
 
-Left out: who draws x and y (`worlds`, `sample`) and what F is (`methods`). Sources: Williams 1992, eq. 4 (the score
-function); Schulman et al. 2015, "Gradient estimation using stochastic computation graphs" (the surrogate).
+Who draws x and y is in `worlds` and `sample`, what F is in `methods`. Sources: Williams 1992, eq. 4 (the score function);
+Schulman et al. 2015, "Gradient estimation using stochastic computation graphs" (the surrogate).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import product
 
 import torch
@@ -15,34 +14,49 @@ from torch import Tensor
 
 from .expect import expect, expect_finite, expect_some_response, expect_tensor
 
+Scores = Tensor | dict[str, Tensor]
 
-def surrogate(coefficient: Tensor, logprobs: Tensor, response_mask: Tensor, pairs: int | None = None) -> Tensor:
+
+def surrogate(coefficient: Scores, logprobs: Scores, response_mask: Tensor, divide_by: int | None = None) -> Tensor:
     """A number whose gradient is the estimate of E[F · ∇ log p(y|x)]. Its value means nothing: never plot it as a loss.
 
-    coefficient F: (B,) for an answer or (B, T) for a token; it carries no gradient. logprobs (B, T): with gradient.
-    response_mask (B, T): True on the tokens of y. The sum runs over y's tokens, the mean over pairs (x, y).
-    pairs: how many pairs the batch holds; by default its B rows. Where every token is a pair (x the text so far, y the next
-    token), as in pretraining, it is response_mask.sum(). Ascend it: the step is (−surrogate(…)).backward().
+    coefficient: F, a number for each answer (B,), each token (B, T), or each next token that there could be (B, T, V).
+    logprobs, with gradient: (B, T), (B, T, V), or one score for each answer, (B,). response_mask (B, T): True on y's tokens.
+    The sum runs over y's tokens and is divided by the B rows: a mean over pairs (x, y). divide_by: in place of B. Where each
+    token is a pair (x the text so far, y the next token), as in pretraining, give response_mask.sum().
+    Of two objectives, given as dicts with the same keys, it is the sum. Ascend it: the step is (−surrogate(…)).backward().
 
     Raises ValueError for a wrong shape or kind, a row without a response token, a NaN, or an F that carries a gradient.
     """
-    expect_tensor("logprobs", logprobs, "B T", "float")
-    B, T = logprobs.shape
-    expect_tensor("response_mask", response_mask, "B T", "bool", B=B, T=T)
+    if isinstance(logprobs, dict):
+        return sum(surrogate(coefficient[name], logprobs[name], response_mask, divide_by) for name in logprobs)
+    _expect_terms(coefficient, logprobs, response_mask, divide_by)
+    mask = response_mask if logprobs.ndim > 1 else torch.ones_like(logprobs, dtype=torch.bool)
+    mask, F = _wide(mask, logprobs.ndim), _wide(coefficient, logprobs.ndim)
+    # Masked before they meet: 0 · NaN is NaN.
+    return (F.where(mask, 0.0) * logprobs.where(mask, 0.0)).sum() / (divide_by or len(logprobs))
+
+
+def _wide(tensor: Tensor, ndim: int) -> Tensor:
+    """(B,) as (B, 1), (B, T) as (B, T, 1): one number for all that follows it."""
+    return tensor.reshape(*tensor.shape, *[1] * (ndim - tensor.ndim))
+
+
+def _expect_terms(coefficient: Tensor, logprobs: Tensor, response_mask: Tensor, divide_by: int | None) -> None:
+    expect_tensor("response_mask", response_mask, "B T", "bool")
     expect_some_response(response_mask)
-    expect(isinstance(coefficient, Tensor), "coefficient", type(coefficient).__name__, "give a tensor (B,) or (B, T)")
-    if coefficient.ndim == 1:
-        expect_tensor("coefficient", coefficient, "B", "float", B=B)
-        coefficient = coefficient[:, None]                                          # (B, 1): one F for all tokens of y
-    else:
-        expect_tensor("coefficient", coefficient, "B T", "float", B=B, T=T)
-    expect(not coefficient.requires_grad, "coefficient", "part of the graph", "detach it: the gradient is F · ∇ log p, not ∇ (F · log p)")
-    expect(pairs is None or pairs >= 1, "pairs", pairs, "give how many pairs (x, y) the batch holds")
-    coefficient = coefficient.expand(B, T).where(response_mask, 0.0)                # (B, T); masked before they meet: 0 · NaN is NaN
-    logprobs = logprobs.where(response_mask, 0.0)                                   # (B, T)
-    expect_finite("coefficient", coefficient)
-    expect_finite("logprobs", logprobs.detach())
-    return (coefficient * logprobs).sum() / (B if pairs is None else pairs)
+    sizes = dict(zip("BT", response_mask.shape))
+    for name, tensor in (("logprobs", logprobs), ("coefficient", coefficient)):
+        expect(isinstance(tensor, Tensor), name, type(tensor).__name__, "give a tensor (B,), (B, T) or (B, T, V)")
+        letters = ("B", "B", "B T", "B T V")[min(tensor.ndim, 3)]
+        expect_tensor(name, tensor, letters, "float", **{k: n for k, n in sizes.items() if k in letters})
+        inside = tensor.detach() if tensor.ndim == 1 else tensor.detach().where(_wide(response_mask, tensor.ndim), 0.0)
+        expect_finite(name, inside)
+    fits = coefficient.shape == logprobs.shape[:coefficient.ndim]
+    expect(fits, "coefficient", f"of shape {tuple(coefficient.shape)}", f"logprobs are {tuple(logprobs.shape)}: give as many")
+    remedy = "detach it: the gradient is F · ∇ log p, not ∇ (F · log p)"
+    expect(not coefficient.requires_grad, "coefficient", "part of the graph", remedy)
+    expect(divide_by is None or divide_by >= 1, "divide_by", divide_by, "give how many pairs (x, y) the batch holds")
 
 
 def every_answer(vocab_size: int, longest: int, end: int = 0) -> list[list[int]]:
@@ -111,46 +125,3 @@ def _expect_listing(logp: Tensor) -> None:
     wrong = (total - 1).abs() > 1e-4  # float32 over a few thousand answers; a missing end token misses by far more
     expect(not bool(wrong.any()) and not bool(total.isnan().any()), "logp", f"a listing whose probabilities sum to {total.flatten()[wrong.flatten() | total.flatten().isnan()].tolist()[:3]}",
            "list every answer once, each with its end token")
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of the table: who makes x, who makes y, and what F is. `module` is "" until this package has the method."""
-
-    name: str
-    x_from: str
-    y_from: str
-    F: str
-    chapter: int
-    module: str = ""
-
-
-METHODS = (
-    Method("pretraining, supervised fine-tuning", "data", "data", "1", 1, "supervised"),
-    Method("curated data (LIMA, Humpback, Toolformer's filter)", "data", "data or a model", "1 if the curator keeps the pair, else 0", 1, "self_training"),
-    Method("distillation", "data", "a teacher", "1 (sampled), or the teacher's probability (summed over y)", 9, "distill"),
-    Method("on-policy distillation", "data", "the model itself", "log q_teacher/p, per token", 9),
-    Method("self-training: rejection sampling, STaR, expert iteration, best-of-n", "data", "the model itself", "1 if the filter keeps it, else 0", 1, "self_training"),
-    Method("DAgger", "the model's own visits", "an expert's correction", "1", 1, "dagger"),
-    Method("REINFORCE", "data", "the model itself", "R − b", 1, "reinforce"),
-    Method("policy gradient with a critic", "the model's own visits", "the model itself", "Q(x,y), or A(x,y)", 11, "critic"),
-    Method("KL-regularised RL (RLHF's objective)", "data", "the model itself", "R − β log p/p_ref − b", 11, "reinforce"),
-    Method("PPO", "data", "the model a moment ago", "ρ·A, and 0 where clipping stops it", 11, "ppo"),
-    Method("GRPO, RLOO, Dr. GRPO", "data", "the model a moment ago, in groups", "ρ·(R − group mean)/(group std), with its clip and its KL term", 11, "grpo"),
-    Method("reward model (Bradley–Terry; K-wise)", "pairs of answers", "a person's choice", "1: it is supervised learning of p(chosen beats rejected) = σ(r_w − r_l)", 10, "reward_model"),
-    Method("DPO", "data", "a pair, chosen and rejected", "+β·σ(−βh) on the chosen, −β·σ(−βh) on the rejected", 13, "dpo"),
-    Method("IPO", "data", "a pair", "±2·(1/(2β) − h)", 13, "ipo"),
-    Method("KTO", "data", "one answer, thumbs up or down", "+λ_D·β·σ'(·) or −λ_U·β·σ'(·), with its reference point held fixed", 13, "kto"),
-    Method("unlikelihood, negative feedback", "data", "data or the model", "−1 on what is wrong", 14),
-    Method("chain of thought, trained by outcome", "data", "(scratchpad, answer) by the model", "1 if the answer is right (minus a baseline)", 15),
-    Method("tool use", "data and the tool's replies", "the model; a tool writes some tokens", "as its method, and 0 on the tokens that the tool wrote", 17),
-)
-
-
-def table() -> str:
-    """The table of methods in Markdown, as the README prints it."""
-    rows = ["| method | x from | y from | F on ∇ log p(y\\|x) | in the package | chapter |", "|---|---|---|---|---|---|"]
-    for m in METHODS:
-        module = f"`methods/{m.module}.py`" if m.module else "to come"
-        rows.append(f"| {m.name} | {m.x_from} | {m.y_from} | {m.F} | {module} | {m.chapter} |")
-    return "\n".join(rows)

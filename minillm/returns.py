@@ -1,7 +1,7 @@
-"""What F is made of: rewards token by token, KL to a reference, returns, advantages, margins. It leaves out who rewards.
+"""What F is made of: rewards token by token, KL to a reference, returns, advantages, margins.
 
 Tensors (B, T) are aligned with the tokens: a reward at t is paid for writing token t, a value at t is of the text before t.
-What stands off the response is not read, and comes out 0. Sources stand at the functions.
+What stands off the response is not read, and comes out 0.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .expect import expect, expect_finite, expect_some_response, expect_tensor
+from .batch import Batch
+from .expect import expect, expect_aligned, expect_finite, expect_some_response, expect_tensor
+from .logprob import answer_logprobs
 
 
 def last_token(response_mask: Tensor) -> Tensor:
@@ -107,21 +109,16 @@ def adapt_beta(beta: float, kl: float, target: float, rate: float = 0.1) -> floa
     return beta * (1 + rate * max(-0.2, min(0.2, kl / target - 1)))
 
 
-def margin(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """h (B,): log p/p_ref of the chosen answers, the first half of the rows (2B,), less that of the rejected, the second half."""
-    expect_tensor("logprobs", logprobs, "B", "float")
-    expect_tensor("reference", reference, "B", "float", B=len(logprobs))
-    expect_finite("reference", reference)
-    expect(len(logprobs) % 2 == 0, "logprobs", f"of {len(logprobs)} rows", "give the chosen answers, then the rejected")
-    chosen, rejected = (logprobs - reference.detach()).chunk(2)
-    return chosen - rejected
+def margin(batch: Batch, logprobs: Tensor, average: bool = False) -> tuple[Tensor, Tensor]:
+    """h (B,) and what each row is divided by, (2B,): log p/p_ref of the chosen answers, the first half of the rows (2B,), less
+    that of the rejected, the second half. logprobs (2B, T); batch.reference (2B,): log p_ref(y|x).
 
-
-def expect_aligned(response_mask: Tensor, **tensors: Tensor) -> tuple[int, int]:
-    """Hold named float tensors to the shape (B, T) of response_mask, which must have a True in each row; returns B and T."""
-    expect_tensor("response_mask", response_mask, "B T", "bool")
-    expect_some_response(response_mask)
-    B, T = response_mask.shape
-    for name, tensor in tensors.items():
-        expect_tensor(name, tensor, "B T", "float", B=B, T=T)
-    return B, T
+    average: of means over tokens in place of sums, the rows divided by |y|; else by 1.
+    """
+    batch.needs(reference="B float")
+    expect_finite("batch.reference", batch.reference)
+    answers = answer_logprobs(logprobs, batch.response_mask)                        # (2B,)
+    expect(len(answers) % 2 == 0, "logprobs", f"of {len(answers)} rows", "give the chosen answers, then the rejected")
+    size = batch.response_mask.sum(1) if average else torch.ones_like(batch.reference)
+    chosen, rejected = (answers / size - batch.reference.detach() / size).chunk(2)
+    return chosen - rejected, size

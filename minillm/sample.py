@@ -1,4 +1,4 @@
-"""y ~ p(·|x), many prompts at once, with a KV cache. It leaves out beams, stop strings and logit processors."""
+"""y ~ p(·|x), many prompts at once, with a KV cache."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .batch import Batch, batch_pairs
 from .engine.decoding import Decoder, fits
 from .expect import expect, expect_finite, expect_numbers, expect_tensor
-from .batch import Batch, batch_pairs
 from .logprob import warp
 from .transformer import Cache
 
@@ -25,56 +25,27 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
     prompts: lists of ids, of any lengths ≥ 1. temperature 0 is greedy. end: the id that closes an answer (None: never).
     The n answers to a prompt share its prefill, and a row that has ended is taken out of the computation.
 
-    Returns a Batch: tokens (B·n, T) padded at the right with 0, response_mask (B·n, T) True on what the model wrote (the end
-    token with it), logprobs (B·n, T) of each such token under the very distribution that drew it (temperature, top-k and
-    top-p applied; 0 elsewhere), ended (B·n,) True where the model wrote the end itself, group (B·n,) the prompt's number.
+    Returns a Batch: tokens (B·n, T) padded at the right with 0, response_mask (B·n, T) True on what the model wrote (the
+    end token with it), logprobs (B·n, T) of each such token under the very distribution that drew it (temperature, top-k
+    and top-p applied; 0 elsewhere), ended (B·n,) True where the model wrote the end itself, group (B·n,) the prompt's
+    number.
     """
-    expect(len(prompts) > 0, "prompts", "empty", "give at least one prompt")
-    expect(isinstance(max_new_tokens, int) and max_new_tokens >= 1, "max_new_tokens", max_new_tokens, "give 1 or more")
-    expect(isinstance(n, int) and n >= 1, "n", n, "give 1 or more answers a prompt")
-    for i, prompt in enumerate(prompts):
-        expect(hasattr(prompt, "__len__"), f"prompts[{i}]", prompt, "give a list of ids")
-        expect(len(prompt) > 0, f"prompts[{i}]", "empty", "begin it with a special token, such as END or USER")
-    device, V = model.embed.weight.device, model.config.vocab_size
-    expect(generator is None or generator.device.type == device.type, "generator", f"on {generator.device if generator else None}",
-           f"the model is on {device}: make torch.Generator({device.type!r})")
-    lengths = torch.tensor([len(prompt) for prompt in prompts])                     # (B,)
-    longest = int(lengths.max())
-    expect(end is None or isinstance(end, int) and 0 <= end < V, "end", end, f"ids run from 0 to {V - 1}")
-    expect(longest + max_new_tokens <= model.config.context, "max_new_tokens", max_new_tokens,
-           f"the longest prompt has {longest} tokens and the context is {model.config.context}: "
-           f"ask for at most {model.config.context - longest}")
-
-    pad = longest - lengths
-    read = torch.zeros(len(prompts), longest, dtype=torch.long)                     # aligned at the right: all end together
-    for i, (row, gap, prompt) in enumerate(zip(read, pad.tolist(), prompts)):
-        ids = torch.tensor(list(prompt))
-        expect(not ids.is_floating_point(), f"prompts[{i}]", prompt, "give ids: whole numbers")
-        row[gap:] = ids
-    # The last token written is never read, so the cache needs one place less.
-    cache = Cache(model, len(prompts), longest + max_new_tokens - 1, pad.to(device))
-    hidden = model.hidden(read.to(device), cache)[:, -1]                            # (B, D)
+    _expect_arguments(model, prompts, max_new_tokens, n, end, generator)
+    hidden, cache = read(model, prompts, max_new_tokens)                            # (B, D)
     if n > 1:
-        rows = torch.arange(len(prompts), device=device).repeat_interleave(n)
+        rows = torch.arange(len(prompts), device=hidden.device).repeat_interleave(n)
         cache.select(rows)
-        hidden = hidden[rows]
+        hidden = hidden[rows]                                                       # (B·n, D)
     go_on = decode(model, cache)
 
     R = len(hidden)
-    written = torch.zeros(R, max_new_tokens, dtype=torch.long, device=device)
-    drawn = torch.zeros(R, max_new_tokens, dtype=torch.promote_types(hidden.dtype, torch.float32), device=device)
-    live: Tensor | slice = slice(None)                                              # the rows that are still in the cache: at first, all
-    done = torch.zeros(R, dtype=torch.bool, device=device)                          # of these, the rows that have ended
+    written = torch.zeros(R, max_new_tokens, dtype=torch.long, device=hidden.device)
+    drawn = torch.zeros(R, max_new_tokens, dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+    live: Tensor | slice = slice(None)                      # the rows that are still in the cache: at first, all
+    done = torch.zeros(R, dtype=torch.bool, device=hidden.device)                   # of these, the rows that have ended
     for t in range(max_new_tokens):
-        logits = model.logits(hidden)                                               # (L, V)
-        if temperature == 0:  # the largest logit, drawn with probability 1: log 1 stands in `drawn` already
-            expect_finite("logits.amax(-1)", logits.amax(-1))  # argmax would take a NaN for the largest
-            token = logits.argmax(-1)                                               # (L,)
-        else:
-            logp = warp(logits, temperature, top_k, top_p)                          # (L, V)
-            token = draw(logp, generator)                                           # (L,)
-            drawn[live, t] = logp.gather(-1, token[:, None])[:, 0].to(drawn.dtype)
-        written[live, t] = token
+        token, logp = next_token(model.logits(hidden), temperature, top_k, top_p, generator)    # (L,), (L,)
+        written[live, t], drawn[live, t] = token, logp.to(drawn.dtype)
         if end is not None:
             done |= token == end
             ended = int(done.sum())
@@ -86,52 +57,110 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
                 live = keep if isinstance(live, slice) else live[keep]
                 token, done = token[keep], done[keep]
         if t + 1 < max_new_tokens:
-            hidden = go_on(token)
-    stop = (written == end) if end is not None else torch.zeros_like(written, dtype=torch.bool)
-    ended = stop.any(1)
-    count = torch.where(ended, stop.int().argmax(1) + 1, t + 1).tolist()            # up to the first end; what was drawn behind it does not count
-    batch = batch_pairs([(prompts[i // n], written[i, :c].tolist()) for i, c in enumerate(count)]).to(device)
-    flat = torch.cat([drawn[i, :c] for i, c in enumerate(count)])
-    batch.logprobs = torch.zeros(batch.tokens.shape, dtype=drawn.dtype, device=device).masked_scatter(batch.response_mask, flat)
-    batch.ended, batch.group = ended, torch.arange(R, device=device) // n
-    return batch
+            hidden = go_on(token)                                                   # (L, D)
+    return _gathered(prompts, n, written[:, :t + 1], drawn, end)
+
+
+def next_token(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
+               generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Draw one token a row from logits (L, V): ids (L,), and log p of each under the distribution that drew it, (L,)."""
+    if temperature == 0:
+        expect_finite("logits.amax(-1)", logits.amax(-1))  # argmax would take a NaN for the largest
+        token = logits.argmax(-1)
+        return token, torch.zeros_like(logits[:, 0])  # log 1
+    logp = warp(logits, temperature, top_k, top_p)                                  # (L, V)
+    token = draw(logp, generator)
+    return token, logp.gather(-1, token[:, None])[:, 0]
+
+
+def draw(logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One index from each row of log-probabilities (L, V) -> (L,): the first whose cumulated probability is above a
+    uniform number."""
+    expect_tensor("logp", logp, "L V", "float")
+    expect_finite("logp.amax(-1)", logp.amax(-1))
+    exact = torch.float32 if logp.device.type == "mps" else torch.float64           # Apple's GPUs have no doubles
+    upto = logp.to(exact).exp().cumsum(-1)                                          # (L, V)
+    expect_numbers("logp", upto[:, -1])                                             # a NaN anywhere reaches the row's end
+    u = torch.rand(len(logp), 1, dtype=exact, device=logp.device, generator=generator)
+    # Below the row's own total, whatever rounding made of it: what has probability 0 is never the first above.
+    below = u * upto[:, -1:] * (1 - 2 * torch.finfo(exact).eps)
+    return torch.searchsorted(upto, below, right=True)[:, 0]
+
+
+def read(model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[Tensor, Cache]:
+    """Read all prompts at once: the state behind each, (B, D), and a cache with room for so many tokens more."""
+    device = model.embed.weight.device
+    lengths = torch.tensor([len(prompt) for prompt in prompts])                     # (B,)
+    longest = int(lengths.max())
+    pad = longest - lengths
+    tokens = torch.zeros(len(prompts), longest, dtype=torch.long)                   # aligned at the right: all end together
+    for i, (row, gap, prompt) in enumerate(zip(tokens, pad.tolist(), prompts)):
+        ids = torch.tensor(list(prompt))
+        expect(not ids.is_floating_point(), f"prompts[{i}]", prompt, "give ids: whole numbers")
+        row[gap:] = ids
+    # The last token written is never read, so the cache needs one place less.
+    cache = Cache(model, len(prompts), longest + max_new_tokens - 1, pad.to(device))
+    return model.hidden(tokens.to(device), cache)[:, -1], cache
 
 
 def decode(model, cache: Cache) -> Callable[[Tensor], Tensor]:
-    """A function from one new token a row, (L,), to the residual stream behind it, (L, D): the fast path where it fits the model."""
+    """A function from one new token a row, (L,), to the state behind it, (L, D): the fast path where it fits the model."""
     if fits(model):
         return Decoder(model, cache).hidden
     return lambda token: model.hidden(token[:, None], cache)[:, -1]
 
 
-def draw(logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One index from each row of log-probabilities (L, V) -> (L,): the first whose cumulated probability is above a uniform number."""
-    expect_tensor("logp", logp, "L V", "float")
-    expect_finite("logp.amax(-1)", logp.amax(-1))
-    exact = torch.float32 if logp.device.type == "mps" else torch.float64           # Apple's GPUs have no doubles
-    upto = logp.to(exact).exp().cumsum(-1)                                          # (L, V)
-    expect_numbers("logp", upto[:, -1])                                             # a NaN anywhere in a row reaches its end
-    u = torch.rand(len(logp), 1, dtype=exact, device=logp.device, generator=generator)
-    # Below the row's own total, whatever rounding made of it: an index of probability 0 adds nothing, and is never the first above.
-    return torch.searchsorted(upto, u * upto[:, -1:] * (1 - 2 * torch.finfo(exact).eps), right=True)[:, 0]
-
-
 def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *, temperature: float = 0.0, n: int = 1,
         generator: torch.Generator | None = None) -> list:
-    """The model's answers to questions in words, as the tokenizer's Response (text, thought, ended): n to each, greedy by default.
+    """The model's answers to questions in words, as the tokenizer's Response (text, thought, ended): n to each, greedy by
+    default.
 
     Answers stop at max_new_tokens, or where the context ends.
     """
     responses = []
     for i in range(0, len(questions), ROWS):
         prompts = [tokenizer.prompt(question) for question in questions[i:i + ROWS]]
-        allowed = [min(max_new_tokens, model.config.context - len(prompt)) for prompt in prompts]
-        expect(min(allowed) >= 1, "questions", f"up to {max(map(len, prompts))} tokens long", f"the context is {model.config.context}: ask shorter ones")
-        found = [None] * (n * len(prompts))
-        for room in sorted(set(allowed)):  # a long question does not cut the answers to its neighbours
-            some = [j for j, a in enumerate(allowed) if a == room]
-            batch = sample(model, [prompts[j] for j in some], room, n=n, temperature=temperature, end=tokenizer.end, generator=generator)
-            for k, (row, mask) in enumerate(zip(batch.tokens, batch.response_mask)):
-                found[some[k // n] * n + k % n] = tokenizer.read_response(row[mask].tolist())
-        responses += found
+        rooms = [min(max_new_tokens, model.config.context - len(prompt)) for prompt in prompts]
+        expect(min(rooms) >= 1, "questions", f"up to {max(map(len, prompts))} tokens long",
+               f"the context is {model.config.context}: ask shorter ones")
+        answers = [None] * (n * len(prompts))
+        for room in sorted(set(rooms)):  # a long question does not cut the answers to its neighbours
+            some = [j for j, r in enumerate(rooms) if r == room]
+            batch = sample(model, [prompts[j] for j in some], room, n=n, temperature=temperature, end=tokenizer.end,
+                           generator=generator)
+            for k, response in enumerate(batch.responses()):
+                answers[some[k // n] * n + k % n] = tokenizer.read_response(response)
+        responses += answers
     return responses
+
+
+def _expect_arguments(model, prompts, max_new_tokens: int, n: int, end: int | None, generator) -> None:
+    expect(len(prompts) > 0, "prompts", "empty", "give at least one prompt")
+    count = isinstance(max_new_tokens, int) and max_new_tokens >= 1
+    expect(count, "max_new_tokens", max_new_tokens, "give 1 or more")
+    expect(isinstance(n, int) and n >= 1, "n", n, "give 1 or more answers a prompt")
+    for i, prompt in enumerate(prompts):
+        expect(hasattr(prompt, "__len__"), f"prompts[{i}]", prompt, "give a list of ids")
+        expect(len(prompt) > 0, f"prompts[{i}]", "empty", "begin it with a special token, such as END or USER")
+    device, V, context = model.embed.weight.device, model.config.vocab_size, model.config.context
+    here = generator is None or generator.device.type == device.type
+    expect(here, "generator", f"on {generator.device if generator else None}",
+           f"the model is on {device}: make torch.Generator({device.type!r})")
+    expect(end is None or isinstance(end, int) and 0 <= end < V, "end", end, f"ids run from 0 to {V - 1}")
+    longest = max(map(len, prompts))
+    expect(longest + max_new_tokens <= context, "max_new_tokens", max_new_tokens,
+           f"the longest prompt has {longest} tokens and the context is {context}: ask for at most {context - longest}")
+
+
+def _gathered(prompts, n: int, written: Tensor, drawn: Tensor, end: int | None) -> Batch:
+    """What was written (R, t) behind its prompts. What a row drew behind its first end does not count."""
+    stop = (written == end) if end is not None else torch.zeros_like(written, dtype=torch.bool)
+    ended = stop.any(1)
+    count = torch.where(ended, stop.int().argmax(1) + 1, written.shape[1]).tolist()
+    pairs = [(prompts[i // n], row[:c]) for i, (row, c) in enumerate(zip(written.tolist(), count))]
+    batch = batch_pairs(pairs).to(written.device)
+    flat = torch.cat([row[:c] for row, c in zip(drawn, count)])
+    batch.logprobs = torch.zeros(batch.tokens.shape, dtype=drawn.dtype, device=drawn.device)
+    batch.logprobs = batch.logprobs.masked_scatter(batch.response_mask, flat)
+    batch.ended, batch.group = ended, torch.arange(len(written), device=written.device) // n
+    return batch

@@ -1,30 +1,92 @@
-"""One loop for every method: draw a batch, score it, multiply by F, step. It leaves out what F is and where x and y come from.
+"""The loop: draw a batch, score it, multiply by F, step.
 
-A method is two plain functions: draw(step) -> Batch and coefficient(batch, logprobs) -> F. All that is random in a step
+A method is two plain functions: draw(step) gives a batch, F(batch, logprobs) its coefficient. All that is random in a step
 belongs to `draw`, seeded by the step's number, so a run that was stopped, or killed, goes on as if it had not been.
-Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon); Micikevicius et al. 2018 (mixed precision).
+Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon).
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
+from functools import partial
+from os import PathLike
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .engine import parallel, resume
-from .expect import expect
-from .identity import surrogate
 from .batch import Batch
+from .engine import parallel
+from .engine.compiled import compiled
+from .engine.finite import NonFinite, expect_finite_norm, finite
+from .engine.keeping import keeping
+from .engine.together import together
+from .expect import expect
+from .identity import Scores, surrogate
 from .logprob import logprobs
+
+Draw = Callable[[int], Batch | Iterable[Batch]]
+Coefficient = Callable[[Batch, Scores], Scores]
+Score = Callable[[torch.nn.Module, Batch], Scores]
+Watch = Callable[[Batch, Scores, Scores], dict[str, float]]
+
+
+def ascend(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = logprobs, watch: Watch | None = None,
+           run: Run | None = None) -> Iterator[dict]:
+    """Steps along E[F · ∇ log p(y|x)]: yields a row of numbers for each (see `train`)."""
+    run = run or Run(model, settings)
+    while run.step < settings.steps:
+        for batch in run.batches(draw):                     # one batch, or several from one draw
+            logp = score(model, batch)                      # (B, T) log p of each token of y, with its gradient
+            coefficient = F(batch, numbers(logp))           # (B,) or (B, T): a number, no gradient
+            (-surrogate(coefficient, logp, batch.response_mask, batch.divide_by)).backward()
+            yield run.update(batch, numbers(logp), coefficient, watch)
+
+
+def numbers(scores: Scores) -> Scores:
+    """Scores without their gradient."""
+    return {k: s.detach() for k, s in scores.items()} if isinstance(scores, dict) else scores.detach()
+
+
+def train(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = logprobs, watch: Watch | None = None, *,
+          label: str = "train", progress: bool = True, folder: str | PathLike | None = None, pieces: int = 1,
+          compile: bool = False, bf16: bool = False) -> list[dict]:
+    """`ascend` with a progress bar, metrics on disk and a run that survives a kill. Returns a row of metrics for each step.
+
+    draw(step) -> Batch, or several (PPO: the minibatches of one draw), a step each; it is asked again when they are used up.
+    F(batch, logprobs) -> the coefficient, (B,) or (B, T); the methods' own go in as they are: partial(dpo.coefficient, beta=0.1).
+    score(model, batch) -> what is scored, (B, T) log-probs unless given: partial(logprobs, temperature=0.7), a reward (B,), or
+    a dict for two objectives, whose F is a dict with the same keys.
+    watch(batch, scores, coefficient) -> numbers by name, which are added to the step's row.
+
+    folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them. A checkpoint
+    is written when the batches of a draw are used up, never in between. So Ctrl-C waits for the end of the draw; pressed twice,
+    it does not.
+    pieces: score a batch in so many pieces where it does not fit into memory; F still sees it whole. About a third more work.
+    compile: score with torch.compile; where that fails, a line says so. bf16: matrix products in bfloat16, while weights,
+    gradients and optimisers stay in float32; it pays where there are units for it (CUDA cards, avx512_bf16, amx).
+    On several processes (see engine.parallel) each takes its share of the rows; their number, pieces, compile and bf16 may change
+    when a run goes on, the settings may not.
+
+    A row holds: step, nll (mean −log p of a token of y, nats; of a score for each answer, its mean as `score`), F (its mean), both
+    of the first of several scores; grad_norm (before it is cut), rate, tokens and seconds since the start.
+    Raises NonFinite, with the step, the batch and the likely cause; OSError, before the first step, for a folder that cannot
+    be written, and for a full disk.
+    """
+    expect(isinstance(pieces, int) and pieces >= 1, "pieces", pieces, "give 1 (the batch whole) or more")
+    trained = [p.dtype for p in model.parameters() if p.requires_grad]
+    expect(not bf16 or set(trained) == {torch.float32}, "bf16", True, "it is for weights in float32: model.float()")
+    run = Run(model, settings)
+    scored = compiled(score) if compile else score
+    scored = partial(together, scored, pieces=pieces, bf16=bf16)
+    shown = not progress or parallel.rank() > 0
+    with keeping(run, folder) as kept, tqdm(initial=run.step, total=settings.steps, desc=label, disable=shown, mininterval=0.5) as bar:
+        for row in ascend(model, kept(draw), finite(F, run), settings, scored, watch, run):
+            bar.set_postfix_str(f"{row['nll']:.3f} nats/token" if "nll" in row else f"score {row['score']:.3f}", refresh=False)
+            bar.update()
+    return run.rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +102,6 @@ class Settings:
     decay: float = 0.7          # share at the end over which they fall to 0
     clip: float = 1.0           # the gradient's norm is cut to this
     save_every: int = 200       # steps between checkpoints, where a folder is given
-    bf16: bool = False          # matrix products in bfloat16; weights, gradients and optimisers stay in float32
 
     def __post_init__(self):
         expect(isinstance(self.steps, int) and self.steps >= 1, "steps", self.steps, "give 1 or more")
@@ -48,8 +109,8 @@ class Settings:
         expect(self.muon_lr >= 0, "muon_lr", self.muon_lr, "give a positive rate, or 0 for AdamW alone")
         expect(0 <= self.momentum < 1, "momentum", self.momentum, "give a share in [0, 1)")
         expect(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
-        expect(self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1, "warmup, decay", (self.warmup, self.decay),
-               "give shares of the run that sum to at most 1")
+        shares = self.warmup, self.decay
+        expect(min(shares) >= 0 and sum(shares) <= 1, "warmup, decay", shares, "give shares of the run that sum to at most 1")
         expect(self.clip > 0, "clip", self.clip, "give a positive norm")
         expect(self.save_every >= 1, "save_every", self.save_every, "give 1 or more")
 
@@ -60,175 +121,55 @@ class Settings:
         return min(1.0, up, down)
 
 
-class NonFinite(FloatingPointError):
-    """Training met a NaN or an infinity. `step` and `batch` say where; the model keeps the weights of the step before."""
+class Run:
+    """A run on its way: the model, its optimisers, and a row of numbers for each step that was taken."""
 
-    def __init__(self, message: str, step: int, batch: Batch):
-        super().__init__(message)
-        self.step, self.batch = step, batch
+    def __init__(self, model, settings: Settings):
+        self.model, self.settings, self.rows = model.train(), settings, []
+        self.optimizers = make_optimizers(model, settings)
+        self.begun = time.perf_counter()
+        self.whole = True  # False while weights, optimisers and rows belong to different steps
 
+    @property
+    def step(self) -> int:
+        """The number of the next step, from 0."""
+        return len(self.rows)
 
-def train(model, draw: Callable[[int], Batch | Iterable[Batch]], coefficient: Callable[[Batch, Tensor], Tensor], settings: Settings, *,
-          label: str = "train", progress: bool = True, folder: str | os.PathLike | None = None, scoring: dict | None = None,
-          accumulate: int = 1, compile: bool = False, score: Callable | None = None) -> list[dict]:
-    """Take settings.steps steps along E[F · ∇ log p(y|x)] and return one row of metrics for each.
+    def batches(self, draw: Draw) -> Iterator[Batch]:
+        """The batches of one draw, on the model's device, as many as there are steps left."""
+        device = next(self.model.parameters()).device
+        for batch in draw(self.step):
+            if self.step == self.settings.steps:
+                return
+            yield batch.to(device)
 
-    draw(step) -> Batch, or several (PPO: the minibatches of one draw), a step each; it is asked again when they are used up.
-    coefficient(batch, logprobs) -> F, (B,) or (B, T), where logprobs (B, T) carry no gradient.
-    A batch may hold `targets` and `sequence` (see logprobs; a score is given them too), `pairs` (see surrogate), and `metrics`, numbers
-    by name for the step's row, which `coefficient` may add to. scoring: temperature, top_k, top_p that y was drawn with.
-    score(model, tokens, response_mask) -> (B, S): what is scored in place of logprobs, S being T or a multiple of it: a reward on the
-    last token of y, or log-probs and, behind them, a critic's values; F is then (B,) or (B, S).
-    folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them. A checkpoint
-    is written when the batches of a draw are used up, never in between: what is left of a draw need not be kept. So Ctrl-C waits
-    for the end of the draw; pressed twice, it does not.
-    accumulate: score a batch in so many pieces, one after the other, where it does not fit into memory. F still sees it whole,
-    so every piece is scored twice: about a third more work. compile: score with torch.compile; where that fails, a line says so.
-    On several processes (see `parallel`) each takes its share of the rows; accumulate, compile and their number may change
-    when a run goes on, the settings may not. settings.bf16 pays where there are units for bfloat16 (CUDA cards, avx512_bf16, amx)
-    and matrices to fill them; `make bench` measures it at d_model 384.
-
-    A row holds: step, nll (mean −log p of a response token, nats; with `score`, minus the mean of its first T columns), F (its mean, over
-    response tokens where it is (B, T)), grad_norm (before clipping), rate, tokens and seconds since the start. Raises NonFinite, with the step, the batch and the
-    likely cause; OSError, before the first step, for a folder that cannot be written, and for a full disk.
-    """
-    expect(isinstance(accumulate, int) and accumulate >= 1, "accumulate", accumulate, "give 1 (the batch whole) or more pieces")
-    expect(not settings.bf16 or all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad), "bf16", True,
-           "it is for weights in float32: model.float()")
-    expect(score is None or not (scoring or compile), "score", "given with scoring or compile", "those two are for log-probs alone")
-    device = next(model.parameters()).device
-    optimizers = make_optimizers(model, settings)
-    folder, rows = None if folder is None else Path(folder), []
-    if folder is not None:
-        rows = resume.load(folder, model, optimizers, settings)
-    parallel.agree([], len(rows))
-    parallel.alike(model)
-    begun, tokens = time.perf_counter() - (rows[-1]["seconds"] if rows else 0), rows[-1]["tokens"] if rows else 0
-    first = parallel.rank() == 0
-    bar = tqdm(initial=len(rows), total=settings.steps, desc=label, disable=not (progress and first), mininterval=0.5)
-    model.train()
-    scorer = None
-    whole = True  # False while weights, optimisers and rows belong to different steps
-    kept, border, generators = len(rows), len(rows), resume.generators(device)  # border: the step that the last draw ended with
-    with parallel.pressed_keys(patient=folder is not None) as pressed:
-        try:
-            while len(rows) < settings.steps:
-                drawn = draw(len(rows))
-                for batch in [drawn] if isinstance(drawn, Batch) else drawn:
-                    step = len(rows)
-                    if step == settings.steps:
-                        break
-                    batch = batch.to(device)
-                    parallel.agree(pressed if step == border else [], step, batch.tokens, batch.response_mask,
-                                   getattr(batch, "targets", None), getattr(batch, "sequence", None))
-                    scorer = _compiled(model, batch.tokens, settings.bf16) if compile and scorer is None else scorer or model
-                    weight, logp = _gradients(scorer, batch, coefficient, score, scoring or {}, accumulate, settings.bf16, step, rows)
-                    parallel.add_up_gradients(model)
-                    norm = parallel.full(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
-                    mask = _repeated(batch.response_mask, weight) if weight.ndim == 2 else torch.ones_like(weight, dtype=torch.bool)
-                    norm, total, scored, F, count = torch.stack([  # one wait for the device
-                        norm, logp[:, :batch.tokens.shape[1]].sum(), batch.response_mask.sum(),
-                        weight.where(mask, 0).sum(), mask.sum()]).tolist()
-                    if not math.isfinite(norm):
-                        _raise_non_finite(step, batch, rows, "gradient", torch.tensor(norm))
-                    tokens += batch.tokens.numel()
-                    row = {"step": step, "nll": -total / scored, "F": F / count, "grad_norm": norm, "rate": settings.rate(step),
-                           "tokens": tokens}
-                    whole = False
-                    for optimizer in optimizers:
-                        for group in optimizer.param_groups:
-                            group["lr"] = group["peak"] * row["rate"]
-                        optimizer.step()
-                        optimizer.zero_grad()
-                    rows.append(row | getattr(batch, "metrics", {}) | {"seconds": round(time.perf_counter() - begun, 3)})
-                    whole = True
-                    shown = f"{rows[-1]['nll']:.3f} nats/token" if score is None else f"score {-rows[-1]['nll']:.3f}"
-                    bar.set_postfix_str(shown, refresh=False)
-                    bar.update()
-                expect(len(rows) > border, "draw", f"without a batch at step {border}", "give a Batch, or an iterable of one or more")
-                border, generators = len(rows), resume.generators(device) if folder is not None else {}
-                if folder is not None and (border // settings.save_every > kept // settings.save_every or border == settings.steps):
-                    resume.save(folder, model, optimizers, settings, rows, generators)
-                    kept = border
-        except KeyboardInterrupt:
-            if folder is not None:
-                between = whole and len(rows) == border
-                if between and border > kept:
-                    resume.save(folder, model, optimizers, settings, rows, generators)
-                where = f"kept in {folder}" if between else f"in the middle of a draw, so {folder} keeps its last checkpoint"
-                if first:
-                    print(f"\nStopped after {len(rows)} of {settings.steps} steps; {where}. Run the same command again to go on.")
-            raise
-        finally:
-            bar.close()
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            model.eval()
-    return rows
+    def update(self, batch: Batch, scores: Scores, coefficient: Scores, watch: Watch | None = None) -> dict:
+        """Take the step that the gradients say, and return its row."""
+        norm = parallel.clip_gradients(self.model, self.settings.clip)
+        row = {"step": self.step, **means(batch, scores, coefficient, norm), "rate": self.settings.rate(self.step)}
+        expect_finite_norm(row["grad_norm"], batch, self)
+        row |= {"tokens": batch.tokens.numel() + (self.rows[-1]["tokens"] if self.rows else 0)}
+        row |= watch(batch, scores, coefficient) if watch else {}
+        self.whole = False
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * row["rate"]
+            optimizer.step()
+            optimizer.zero_grad()
+        self.rows.append(row | {"seconds": round(time.perf_counter() - self.begun, 3)})
+        self.whole = True
+        return self.rows[-1]
 
 
-def _gradients(scorer, batch: Batch, coefficient, score, scoring: dict, accumulate: int, bf16: bool, step: int,
-               rows: list[dict]) -> tuple[Tensor, Tensor]:
-    """Add the gradient of −surrogate over this process's rows to the weights' .grad; return F and the scores (B, S) of the whole batch.
-
-    F may compare rows (a group's mean, a pair), so it is made once, of the whole batch. One piece keeps its graph until F is
-    known; of several only the numbers are kept, and each is scored again.
-    """
-    tokens, response_mask, (B, T) = batch.tokens, batch.response_mask, batch.tokens.shape
-    places = {name: getattr(batch, name) for name in ("targets", "sequence") if hasattr(batch, name)}  # (B, T) each
-    pairs, mine = getattr(batch, "pairs", None), parallel.pieces(B, accumulate)
-
-    def scores_of(part: slice) -> Tensor:
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
-            beside = {name: value[part] for name, value in places.items()}
-            if score is None:
-                return logprobs(scorer, tokens[part], response_mask[part], **beside, **scoring)
-            found = score(scorer, tokens[part], response_mask[part], **beside)
-        expect(isinstance(found, Tensor) and found.ndim == 2 and found.shape[1] % T == 0 and found.shape[1] > 0, "score",
-               tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__, f"return a tensor (B, {T}), or a multiple of {T} columns")
-        return found
-
-    with torch.set_grad_enabled(len(mine) == 1):
-        scores = [scores_of(part) for part, _ in mine]
-    S = scores[0].shape[1]
-    logp = scores[0].new_zeros(B, S)
-    for (part, counts), scored in zip(mine, scores):
-        if counts:
-            logp[part] = scored.detach()
-    parallel.add_up(logp)
-    weight = coefficient(batch, logp)
-    expect(isinstance(weight, Tensor), "coefficient", type(weight).__name__, f"return a tensor {(B,)} or {(B, S)}")
-    expect(weight.shape in ((B,), (B, S)), "coefficient", f"of shape {tuple(weight.shape)}", f"return one of shape {(B,)} or {(B, S)}")
-    if not bool(torch.isfinite(weight).all() & torch.isfinite(logp).all()):
-        _raise_non_finite(step, batch, rows, *(("logprobs", logp) if torch.isfinite(weight).all() else ("coefficient", weight)))
-    for (part, counts), scored in zip(mine, scores):
-        scored = scored if len(mine) == 1 else scores_of(part)
-        F = weight[part] if counts else torch.zeros_like(weight[part])
-        (-surrogate(F, scored, _repeated(response_mask[part], scored), B if pairs is None else pairs)).backward()
-    return weight, logp
-
-
-def _repeated(response_mask: Tensor, scores: Tensor) -> Tensor:
-    """The mask (B, T) once for each T columns of the scores (B, S)."""
-    return response_mask.repeat(1, scores.shape[1] // response_mask.shape[1])
-
-
-def _compiled(model, tokens: Tensor, bf16: bool):
-    """What `logprobs` needs of a model, its hidden states by torch.compile. Where that fails on these tokens: one line, and the model."""
-    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)  # it warns of the checks of tokens, which it leaves uncompiled
-    rows, _ = parallel.pieces(len(tokens))[0]
-    try:
-        hidden = torch.compile(model.hidden)
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
-            hidden(tokens[rows]).sum().backward()  # it compiles, or fails, when it is first called, forwards and backwards
-        return SimpleNamespace(hidden=hidden, logits=model.logits, config=model.config)
-    except Exception as error:  # whatever a compiler may raise
-        why = (str(error).strip().splitlines() or [""])[0]
-        if parallel.rank() == 0:
-            print(f"torch.compile failed, so training goes on without it: {type(error).__name__}: {why}")
-        return model
-    finally:
-        model.zero_grad()
+def means(batch: Batch, scores: Scores, coefficient: Scores, norm: Tensor) -> dict[str, float]:
+    """nll (or score), F and grad_norm of a step's row, of the first of several scores."""
+    if isinstance(scores, dict):
+        scores, coefficient = next(iter(scores.values())), next(iter(coefficient.values()))
+    n = batch.response_mask.sum()
+    name, mean = ("score", scores.mean()) if scores.ndim == 1 else ("nll", -scores.sum() / n)
+    inside = coefficient.where(batch.response_mask, 0.0).sum() / n if coefficient.ndim == 2 else coefficient.mean()
+    mean, F, norm = torch.stack([mean, inside, norm.to(mean)]).tolist()  # one wait for the device
+    return {name: mean, "F": F, "grad_norm": norm}
 
 
 def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
@@ -242,24 +183,9 @@ def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
     if rest:
         optimizers.append(torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay))
     if inner:
-        muon = parallel.Muon if parallel.is_sharded(model) else torch.optim.Muon
-        optimizers.append(muon(inner, lr=settings.muon_lr, weight_decay=settings.weight_decay, momentum=settings.momentum))
+        Muon = parallel.muon_for(model)
+        optimizers.append(Muon(inner, lr=settings.muon_lr, weight_decay=settings.weight_decay, momentum=settings.momentum))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
-
-
-def _raise_non_finite(step: int, batch: Batch, rows: list[dict], name: str, value: Tensor) -> None:
-    bad = ~torch.isfinite(value)
-    row = f" in row {bad.nonzero()[0, 0].item()} of the batch" if value.ndim else ""
-    norms = [r["grad_norm"] for r in rows[-20:]]
-    if name == "coefficient":
-        cause = "a reward, a baseline or a weight is not a number: look at what `coefficient` was given"
-    elif len(norms) > 1 and norms[-1] > 10 * sorted(norms)[len(norms) // 2]:
-        cause = f"the gradient's norm grew to {norms[-1]:.3g} before it: lower lr and muon_lr, or lengthen warmup"
-    elif name == "logprobs":
-        cause = "a token has probability 0 (was it drawn under the settings that score it?), or the weights are broken already: lower the rates"
-    else:
-        cause = "log p is near −inf for some token, or the rates are too high: lower lr and muon_lr"
-    raise NonFinite(f"step {step}: {name} is {value[bad][0].item()}{row} (tokens {tuple(batch.tokens.shape)}); likely cause: {cause}", step, batch)

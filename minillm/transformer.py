@@ -1,9 +1,9 @@
-"""p(y|x): a decoder-only transformer, in Llama's shape unless its Family says otherwise. It leaves out dropout and experts.
+"""p(y|x): a decoder-only transformer, in Llama's shape unless its Family says otherwise.
 
 Two paths give the same numbers: `Transformer.hidden` is the fast one (PyTorch's scaled-dot-product attention, a KV
 cache), `readable_logits`, in a file of its own, writes every contraction as an einsum. A test holds them equal.
 
-Letters: B batch, T time, S keys' time, V vocabulary, D model width, H heads, K keys' heads, E head width, F inner width.
+Letters: B batch, T time, S keys' time, V vocabulary, D model width, H heads, K keys' heads, E head width, W inner width.
 Sources: Vaswani et al. 2017; Zhang & Sennrich 2019 (RMSNorm); Su et al. 2021 (RoPE); Shazeer 2020 (SwiGLU); Ainslie
 et al. 2023 (grouped queries); Press & Wolf 2017 (tied embeddings). For the other families: Radford et al. 2019 (GPT-2),
 Yang et al. 2024 and 2025 (Qwen2, Qwen3), Kazemnejad et al. 2023 (layers without positions), Peng et al. 2023 (YaRN).
@@ -12,7 +12,6 @@ Yang et al. 2024 and 2025 (Qwen2, Qwen3), Kazemnejad et al. 2023 (layers without
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .expect import expect, expect_tensor
-from .engine.products import Linear, linear
+from .engine.products import Linear, attention, linear
 from .readable import expect_tokens, readable_logits  # the second is for those who look for it here
 from .rope import frequencies, rotate, rotations
 
@@ -40,8 +39,10 @@ class Family:
     unrotated: tuple[int, ...] = ()     # layers that know nothing of positions
 
     def __post_init__(self):
-        for name, known in (("norm", ("rms", "layer")), ("inner", ("swiglu", "gelu")), ("positions", ("rotary", "learned"))):
-            expect(getattr(self, name) in known, name, repr(getattr(self, name)), f"give {' or '.join(map(repr, known))}")
+        kinds = {"norm": ("rms", "layer"), "inner": ("swiglu", "gelu"), "positions": ("rotary", "learned")}
+        for name, known in kinds.items():
+            value = getattr(self, name)
+            expect(value in known, name, repr(value), f"give {' or '.join(map(repr, known))}")
         strange = [name for name in self.bias if name not in (*MAPS, "norm")]
         expect(not strange, "bias", repr(self.bias), f"give some of {', '.join(MAPS)}, norm")
 
@@ -61,7 +62,7 @@ class Config:
     n_layers: int = 4
     n_heads: int = 4        # H: query heads
     n_kv_heads: int = 2     # K: each serves H / K query heads
-    d_ff: int = 352         # F: inner width of SwiGLU
+    d_ff: int = 352         # W: inner width of SwiGLU
     context: int = 256      # longest T
     rope_theta: float = 10_000.0  # the slowest rotation takes about 2π·theta tokens
     norm_eps: float = 1e-5
@@ -84,11 +85,13 @@ class Config:
         scaling = self.rope_scaling
         named = scaling is None or isinstance(scaling, dict)
         expect(named, "rope_scaling", scaling, "give a dict with a rope_type")
-        expect(self.head_width is not None or self.d_model % self.n_heads == 0, "n_heads", self.n_heads,
-               f"d_model = {self.d_model} must split into heads of equal, even width")
-        expect(self.d_head % 2 == 0 or self.family.positions == "learned", "n_heads", self.n_heads,
-               f"a head of width {self.d_head} has no pairs to rotate: d_model = {self.d_model} must split into heads of equal, even width")
-        expect(self.n_heads % self.n_kv_heads == 0, "n_kv_heads", self.n_kv_heads, f"it must divide n_heads = {self.n_heads}")
+        remedy = f"d_model = {self.d_model} must split into heads of equal, even width"
+        splits = self.head_width is not None or self.d_model % self.n_heads == 0
+        expect(splits, "n_heads", self.n_heads, remedy)
+        paired = self.d_head % 2 == 0 or self.family.positions == "learned"
+        expect(paired, "n_heads", self.n_heads, f"a head of width {self.d_head} has no pairs to rotate: {remedy}")
+        shared = self.n_heads % self.n_kv_heads == 0
+        expect(shared, "n_kv_heads", self.n_kv_heads, f"it must divide n_heads = {self.n_heads}")
         # Raises what is wrong with theta and the scaling. Of one pair: a file may promise any width.
         frequencies(2, self.rope_theta, scaling)
 
@@ -117,6 +120,21 @@ class Cache:
         self.k[layer][:, :, self.length:end] = k
         self.v[layer][:, :, self.length:end] = v
         return self.k[layer][:, :, :end], self.v[layer][:, :, :end]
+
+    def places(self, start: int, end: int) -> tuple[Tensor | slice, Tensor | None]:
+        """Positions of new tokens at columns start … end − 1, a slice or (B, T), and which keys each may see.
+
+        mask (T, S) or (B, 1, T, S): True where it may; None where PyTorch's own causal mask says the same.
+        """
+        columns = torch.arange(end, device=self.pad.device)
+        query, key = columns[start:, None], columns                                            # (T, 1), (S,)
+        if self.padded:
+            position = (columns[start:] - self.pad[:, None]).clamp(min=0)                      # (B, T)
+            real = key >= self.pad[:, None, None]                                              # (B, 1, S): no padding
+            mask = (key <= query) & (real | (key == query))     # padding sees itself, for a softmax of nothing is NaN
+            return position, mask[:, None]                                                     # (B, 1, T, S)
+        mask = key <= query if start > 0 and end - start > 1 else None                         # (T, S)
+        return slice(start, end), mask
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows (an index, with repeats where answers share a prompt)."""
@@ -165,11 +183,7 @@ class Attention(nn.Module):
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)                           # (B, K, S, E)
-        causal = mask is None and T > 1  # one new token may see every key
-        short = q.device.type == "cpu" and torch.is_autocast_enabled("cpu")  # there bfloat16 takes up to five times float32's time backwards
-        with torch.autocast("cpu", enabled=False) if short else nullcontext():
-            q, k, v = (x.float() for x in (q, k, v)) if short else (q, k, v)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=c.n_heads != c.n_kv_heads)
+        out = attention(q, k, v, mask)                                      # (B, H, T, E)
         return self.o(out.transpose(1, 2).reshape(B, T, -1))                # (B, T, D)
 
     def _from_the_start(self, x: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
@@ -217,8 +231,10 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
 
-        def vectors(rows: int) -> nn.Embedding:  # PyTorch's own draw, on the device meta, would import its compiler: a second
-            return nn.Embedding(rows, config.d_model, _weight=None if seed is not None else torch.empty(rows, config.d_model))
+        def vectors(rows: int) -> nn.Embedding:
+            # Undrawn: PyTorch's own draw, on the device meta, would import its compiler, which takes a second.
+            undrawn = torch.empty(rows, config.d_model) if seed is None else None
+            return nn.Embedding(rows, config.d_model, _weight=undrawn)
 
         self.embed = vectors(config.vocab_size)
         if config.family.positions == "learned":
@@ -249,24 +265,18 @@ class Transformer(nn.Module):
     def hidden(self, tokens: Tensor, cache: Cache | None = None, sequence: Tensor | None = None) -> Tensor:
         """The residual stream after the last norm, (B, T, D). With a cache, `tokens` continue what it holds.
 
-        sequence (B, T): the number of the text that each token belongs to, where a row holds several (see logprob.batch_packed).
+        sequence (B, T): the number of the text that each token belongs to, where a row holds several (see batch_packed).
         """
         start = cache.length if cache is not None else 0
         expect_tokens(tokens, self.config, start)
         end = start + tokens.shape[1]
         if cache is not None:
             rows, _, room, _ = cache.k[0].shape
-            expect(len(tokens) == rows and end <= room, "tokens", f"{len(tokens)} rows up to place {end}", f"the cache has {rows} rows of {room}")
+            fits = len(tokens) == rows and end <= room
+            expect(fits, "tokens", f"{len(tokens)} rows up to place {end}", f"the cache has {rows} rows of {room}")
         position, mask = slice(start, end), None
-        if cache is not None and cache.padded:
-            columns = torch.arange(end, device=tokens.device)
-            position = (columns[start:] - cache.pad[:, None]).clamp(min=0)                     # (B, T)
-            query, key = columns[start:, None], columns                                        # (T, 1), (S,)
-            real = key >= cache.pad[:, None, None]                                             # (B, 1, S): True where not padding
-            mask = ((key <= query) & (real | (key == query)))[:, None]                         # (B, 1, T, S): padding sees itself, not nothing
-        elif cache is not None and start > 0 and tokens.shape[1] > 1:
-            columns = torch.arange(end, device=tokens.device)
-            mask = columns <= columns[start:, None]                                            # (T, S)
+        if cache is not None:
+            position, mask = cache.places(start, end)
         if sequence is not None:
             expect(cache is None, "cache", "given with sequence", "read packed rows without one")
             expect_tensor("sequence", sequence, "B T", "integer", B=len(tokens), T=end)
@@ -297,13 +307,14 @@ class Transformer(nn.Module):
 
 
 def apart(sequence: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions (B, T) that begin again in each sequence, and who sees whom, (B, 1, T, T): what stands before it in its own sequence.
+    """Positions (B, T) that begin again in each sequence, and who sees whom, (B, 1, T, T): what stands before it in its
+    own sequence.
 
     sequence (B, T): a number for each token; the tokens of one sequence stand together.
     """
     t = torch.arange(sequence.shape[1], device=sequence.device)
     first = torch.zeros_like(t).repeat(len(sequence), 1)
-    first[:, 1:] = t[1:].where(sequence[:, 1:] != sequence[:, :-1], 0)                         # where another begins: its place
+    first[:, 1:] = t[1:].where(sequence[:, 1:] != sequence[:, :-1], 0)                         # a sequence begins here
     same = sequence[:, :, None] == sequence[:, None, :]
     return t - first.cummax(1).values, (same & (t <= t[:, None]))[:, None]
 
@@ -317,8 +328,10 @@ def make_norm(config: Config) -> nn.Module:
 
 def device_and_dtype(device: str | None = None, dtype: torch.dtype = torch.float32) -> tuple[torch.device, torch.dtype]:
     """Where and in what precision to compute, chosen once: the CUDA card if there is one, else Apple's, else the CPU."""
-    here = [name for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)) if there]
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    here = [name for name, is_there in there.items() if is_there]
     device = here[0] if device is None else device
     expect(str(device).split(":")[0] in here, "device", repr(device), f"this machine has {', '.join(here)}")
-    expect(dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16), "dtype", dtype, "give a float type, such as torch.float32")
+    floats = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+    expect(dtype in floats, "dtype", dtype, "give a float type, such as torch.float32")
     return torch.device(device), dtype

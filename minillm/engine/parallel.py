@@ -130,10 +130,12 @@ def add_up(*tensors: Tensor) -> None:
             tensor.copy_(total.view_as(tensor))
 
 
-def add_up_gradients(model: torch.nn.Module) -> None:
-    """All of data parallelism: the sum of the processes' gradients. Where the weights are sharded it has happened already."""
+def clip_gradients(model: torch.nn.Module, clip: float) -> Tensor:
+    """Sum the gradients over the processes (sharded ones are summed already) and cut their norm to clip. Returns the norm
+    before the cut. Alone it is torch.nn.utils.clip_grad_norm_."""
     if not is_sharded(model):
         add_up(*(p.grad for p in model.parameters() if p.grad is not None))
+    return full(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
 
 
 def agree(pressed: list[int], step: int, *tensors: Tensor | None) -> None:
@@ -185,6 +187,11 @@ def pressed_keys(patient: bool = False) -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
     if pressed:  # after the last step: it is done and kept, and the program still ends
         raise KeyboardInterrupt
+
+
+def muon_for(model: torch.nn.Module) -> type[torch.optim.Muon]:
+    """Muon as PyTorch has it, or for a sharded model the one below, which takes the same steps."""
+    return Muon if is_sharded(model) else torch.optim.Muon
 
 
 class Muon(torch.optim.Muon):

@@ -1,29 +1,48 @@
-"""REINFORCE: the model makes y, the world makes R, and F = R − β log p/p_ref − b. It leaves out ratios and clips: see ppo.
+"""REINFORCE: the model makes y, the world makes R, and F = R − b.
 
-A ladder, each step one argument: R; a baseline b; with β, the KL to a reference (RLHF's objective E[R] − β·KL); and R and b token
+A ladder, each step one term: R; a baseline b; with β, the KL to a reference (RLHF's objective E[R] − β·KL); and R and b token
 by token, (B, T), reward-to-go and a critic's values. Sources: Williams 1992, eq. 4: Δw = α (r − b) ∂ log p/∂w; Sutton et al.
 2000, theorem 1 (Q in place of R); Ouyang et al. 2022, eq. 2 (the KL).
 """
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
+from .. import returns
+from ..batch import Batch
 from ..expect import expect, expect_finite, expect_tensor
-from ..logprob import answer_logprobs
 
 
-def coefficient(rewards: Tensor, baseline: Tensor | float = 0.0, beta: float = 0.0, log_ratio: Tensor | float = 0.0) -> Tensor:
-    """F(x, y) = R(x, y) − β·log p(y|x)/p_ref(y|x) − b(x), of the shape of rewards: (B,), or (B, T) for what is still to come at a token.
+def F(R: Tensor, b: Tensor | float = 0.0, beta: float = 0.0, log_ratio: Tensor | float = 0.0) -> Tensor:
+    """R(x, y) − β·log p(y|x)/p_ref(y|x) − b(x), (B,); or (B, T), where each counts what is still to come at a token.
 
-    baseline: a number, or of that shape; it may depend on x, and at a token on the text so far, but not on what is written then.
-    log_ratio: of that shape too, summed over y (or over what is to come). It gives F its value and no gradient.
+    b may depend on x, and at a token on the text so far, but not on what is written then. log_ratio gives F its value, and
+    no gradient.
     """
-    _expect(rewards, baseline=baseline, beta=beta, log_ratio=log_ratio)
-    F = rewards - beta * log_ratio - baseline
-    return F.detach()
+    return R - beta * log_ratio - b
+
+
+def loss(logp: Tensor, R: Tensor, b: Tensor | float = 0.0, beta: float = 0.0, log_ratio: Tensor | float = 0.0) -> Tensor:
+    """−F · log p, of the shape of R: its gradient is Williams' rule, for y drawn from the policy itself."""
+    F_ = F(R, b, beta, log_ratio)
+    return -(F_.detach() if isinstance(F_, Tensor) else F_) * logp
+
+
+def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.0) -> Tensor:
+    """F of a batch with rewards and, perhaps, baseline: (B,), or (B, T) for what is still to come at each token.
+
+    With beta the batch has reference (B, T): log p_ref of each token.
+    """
+    by_token = batch.rewards is not None and batch.rewards.ndim == 2
+    batch.needs(rewards="B T float" if by_token else "B float")
+    expect_finite("batch.rewards", batch.rewards)
+    expect(beta >= 0, "beta", beta, "give 0 or more")
+    log_ratio = 0.0
+    if beta:
+        log_ratio = returns.log_ratio(logprobs, batch.reference, batch.response_mask)       # (B, T)
+        log_ratio = returns.reward_to_go(log_ratio, batch.response_mask) if by_token else log_ratio.sum(1)
+    return F(batch.rewards, batch.baseline, beta, log_ratio).detach()
 
 
 def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
@@ -36,27 +55,6 @@ def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
     expect_tensor("group", group, "B", "integer", B=len(rewards))
     same = (group[:, None] == group).to(rewards.dtype)                              # (B, B): 1 where two rows share a prompt
     others = same.sum(1) - 1                                                        # (B,)
-    expect(bool((others >= 1).all()), "group", f"{group[others < 1].tolist()[:3]}, with one answer each", "draw at least two answers to each prompt")
+    alone = group[others < 1].tolist()[:3]
+    expect(not alone, "group", f"{alone}, with one answer each", "draw at least two answers to each prompt")
     return (same @ rewards - rewards) / others
-
-
-def loss(logprobs: Tensor, response_mask: Tensor, rewards: Tensor, baseline: Tensor | float = 0.0, beta: float = 0.0,
-         log_ratio: Tensor | float = 0.0) -> Tensor:
-    """−(R − β·log p/p_ref − b) · log p(y|x), (B,), or Σ_t of it: its gradient is Williams' rule, for y drawn from the policy itself."""
-    weight = coefficient(rewards, baseline, beta, log_ratio)
-    if weight.ndim == 1:
-        expect_tensor("rewards", rewards, "B", "float", B=len(logprobs))
-        return -weight * answer_logprobs(logprobs, response_mask)
-    expect_tensor("rewards", rewards, "B T", "float", B=len(logprobs), T=logprobs.shape[1])
-    return answer_logprobs(-weight * logprobs, response_mask)
-
-
-def _expect(rewards: Tensor, **others: Tensor | float) -> None:
-    expect_tensor("rewards", rewards, "B T" if isinstance(rewards, Tensor) and rewards.ndim == 2 else "B", "float")
-    expect_finite("rewards", rewards)
-    for name, other in others.items():
-        if isinstance(other, Tensor) and other.ndim > 0:
-            expect_tensor(name, other, "B T" if rewards.ndim == 2 else "B", "float", **dict(zip("BT", rewards.shape)))
-            expect_finite(name, other.detach())
-        else:
-            expect(math.isfinite(other), name, other, "give a number, or one for each answer")

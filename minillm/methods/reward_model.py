@@ -1,7 +1,7 @@
-"""Reward model: pairs of answers, a person's choice, F = 1 on ∇ log p(choice), p = σ(r_w − r_l). It leaves out who chooses.
+"""Reward model: several answers, a person's choice, F = 1 on ∇ log p(choice), p = σ(r_w − r_l).
 
-Three answers ranked make the choices 0 > 1, 0 > 2 and 1 > 2, in one batch, where each answer is read once. Sources: Bradley & Terry
-1952; Ouyang et al. 2022, eq. 1 (rankings of K); Touvron et al. 2023, "Llama 2", eq. 2 (margins).
+Three answers ranked make the choices 0 > 1, 0 > 2 and 1 > 2, in one batch, where each answer is read once. Sources: Bradley &
+Terry 1952; Ouyang et al. 2022, eq. 1 (rankings of K); Touvron et al. 2023, "Llama 2", eq. 2 (margins).
 """
 
 from __future__ import annotations
@@ -10,16 +10,61 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
-from ..expect import expect, expect_finite, expect_tensor
 from ..batch import Batch, batch_pairs
+from ..expect import expect, expect_finite, expect_tensor
 from ..returns import last_token
 
 
+def F(gap: Tensor) -> Tensor:
+    """F = 1 on ∇ log p(choice) is 1 − p = σ(−gap) on ∇ r of the better answer, by the chain rule, and −(1 − p) on the worse."""
+    return torch.sigmoid(-gap)
+
+
+def loss(gap: Tensor) -> Tensor:
+    """−log p(choice) = −log σ(r_w − r_l): Ouyang et al. 2022, eq. 1; with a margin m, gap = r_w − r_l − m, Touvron et al. eq. 2."""
+    return -logsigmoid(gap)
+
+
+def coefficient(batch: Batch, rewards: Tensor, margin: Tensor | float = 0.0) -> Tensor:
+    """F on ∇ r of each answer, (B,). rewards (B,): r of a batch with better, worse and weight (P,). margin: a number or (P,)."""
+    push = batch.weight.to(rewards) * F(gaps(batch, rewards, margin))               # (P,)
+    return torch.zeros_like(rewards).index_add(0, batch.better, push).index_add(0, batch.worse, -push)
+
+
+def gaps(batch: Batch, rewards: Tensor, margin: Tensor | float = 0.0) -> Tensor:
+    """r_w − r_l − m of each choice, (P,)."""
+    batch.needs(weight="P float", better="P integer", worse="P integer")
+    expect_tensor("rewards", rewards, "B", "float", B=len(batch.tokens))
+    rows = torch.stack([batch.better, batch.worse])                                 # (2, P)
+    known = 0 <= rows.min() and rows.max() < len(rewards)
+    expect(known, "batch.better, batch.worse", f"{rows.min()} to {rows.max()}", f"the batch has {len(rewards)} rows")
+    whole = not isinstance(margin, Tensor) or margin.shape == batch.better.shape
+    expect(whole, "margin", "of another shape", "give a number, or one a choice")
+    return rewards[batch.better] - rewards[batch.worse] - margin
+
+
+def draw(rankings: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Batch:
+    """(prompt, responses from best to worst), K ≥ 2 each -> a Batch with better, worse, weight (P,): 1 over its prompt's choices."""
+    answers, choices = [], []
+    for i, (prompt, ranked) in enumerate(rankings):
+        expect(len(ranked) >= 2, f"rankings[{i}]", f"of {len(ranked)} answers", "give two or more")
+        K, first = len(ranked), len(answers)
+        choices += [(first + w, first + l, 2 / (K * (K - 1))) for w, l in combinations(range(K), 2)]
+        answers += [(prompt, y) for y in ranked]
+    batch = batch_pairs(answers)
+    batch.better, batch.worse, batch.weight = (torch.tensor(column) for column in zip(*choices))
+    batch.divide_by = len(rankings)
+    return batch
+
+
 class RewardModel(nn.Module):
-    """r(x, y), one number an answer: a linear head on the trunk's state at y's last token. The trunk is a Transformer; all r begin at 0."""
+    """r(x, y), one number an answer: a linear head on the trunk's state at y's last token. The trunk is a Transformer.
+
+    All r begin at 0.
+    """
 
     def __init__(self, trunk: nn.Module):
         super().__init__()
@@ -47,51 +92,16 @@ class RewardModel(nn.Module):
         self.head.div_(spread)
 
 
-def score(model: RewardModel, tokens: Tensor, response_mask: Tensor) -> Tensor:
-    """r on the last token of y, 0 elsewhere, (B, T), with its gradient: what `train` scores in place of log-probs."""
-    return model(tokens, response_mask)[:, None].where(last_token(response_mask), 0.0)
-
-
-def coefficient(rewards: Tensor, better: Tensor, worse: Tensor, weight: Tensor, margin: Tensor | float = 0.0) -> Tensor:
-    """F = 1 on ∇ log p(choice), which is (B,) on ∇ r: +(1 − p) to the better answer, −(1 − p) to the worse, p = σ(r_w − r_l − m).
-
-    rewards (B,); better, worse (P,): rows of the batch, one pair a choice; weight (P,): `draw`'s, 1 for a plain pair.
-    """
-    doubt = weight.to(rewards) * torch.sigmoid(-_gap(rewards.detach(), better, worse, weight, margin))  # (P,)
-    return torch.zeros_like(rewards.detach()).index_add(0, better, doubt).index_add(0, worse, -doubt)
-
-
-def loss(rewards: Tensor, better: Tensor, worse: Tensor, weight: Tensor, margin: Tensor | float = 0.0) -> Tensor:
-    """−log σ(r_w − r_l − m), (P,), each by its weight: Ouyang et al. 2022, eq. 1; with a margin m (P,), Touvron et al. 2023, eq. 2."""
-    return -weight.to(rewards) * F.logsigmoid(_gap(rewards, better, worse, weight, margin))
-
-
-def _gap(rewards: Tensor, better: Tensor, worse: Tensor, weight: Tensor, margin: Tensor | float) -> Tensor:
-    expect_tensor("rewards", rewards, "B", "float")
-    expect_finite("rewards", rewards.detach())
-    expect_tensor("weight", weight, "P", "float")
-    for name, rows in (("better", better), ("worse", worse)):
-        expect_tensor(name, rows, "P", "integer", P=len(weight))
-        expect(0 <= rows.min() and rows.max() < len(rewards), name, f"{rows.min()} to {rows.max()}", f"the batch has {len(rewards)} rows")
-    expect(not isinstance(margin, Tensor) or margin.shape == better.shape, "margin", "of another shape", "give a number, or one a choice")
-    return rewards[better] - rewards[worse] - margin
-
-
-def draw(rankings: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Batch:
-    """(prompt, responses from best to worst), K ≥ 2 each -> a Batch with better, worse, weight (P,): 1 over its prompt's choices."""
-    answers, choices = [], []
-    for i, (prompt, ranked) in enumerate(rankings):
-        expect(len(ranked) >= 2, f"rankings[{i}]", f"of {len(ranked)} answers", "give two or more")
-        K, first = len(ranked), len(answers)
-        choices += [(first + w, first + l, 2 / (K * (K - 1))) for w, l in combinations(range(K), 2)]
-        answers += [(prompt, y) for y in ranked]
-    batch, each = batch_pairs(answers), (torch.tensor(column) for column in zip(*choices))
-    batch.better, batch.worse, batch.weight, batch.pairs = *each, len(rankings)
-    return batch
+def score(model: RewardModel, batch: Batch) -> Tensor:
+    """r of each answer, (B,), with its gradient: what `train` scores in place of log-probs."""
+    return model(batch.tokens, batch.response_mask)
 
 
 def calibration(gaps: Tensor, bins: int = 5) -> Tensor:
-    """Is it right as often as it says? r_w − r_l (N,) of held-out choices -> (3, bins): mean σ(|gap|), share right, count; NaN if none."""
+    """Is it right as often as it says? r_w − r_l (N,) of held-out choices -> (3, bins): mean σ(|gap|), share right, count.
+
+    NaN where a bin is empty.
+    """
     expect_tensor("gaps", gaps, "N", "float")
     expect_finite("gaps", gaps)
     expect(isinstance(bins, int) and bins >= 1, "bins", bins, "give 1 or more")

@@ -1,4 +1,4 @@
-"""Self-training: the model makes y, and a filter says which to keep: F = 1[kept]. It leaves out who judges: see `worlds`.
+"""Self-training: the model makes y, and a filter says which to keep: F = 1[kept].
 
 Rejection sampling, best-of-n, STaR and expert iteration differ in the filter and in how often the model that samples is
 replaced by the one that was trained. Sources: Anthony, Tian, Barber 2017 (expert iteration); Zelikman et al. 2022 (STaR).
@@ -11,19 +11,28 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..expect import expect, expect_finite, expect_tensor
 from ..batch import Batch
-from ..logprob import answer_logprobs
+from ..expect import expect, expect_finite, expect_tensor
 from ..sample import sample
 
 
-def coefficient(keep: Tensor) -> Tensor:
-    """F(x, y) = 1 if the filter keeps y, else 0: keep (B,) bool -> (B,).
+def F(keep: Tensor) -> Tensor:
+    """1 if the filter keeps y, else 0: keep (B,) bool -> (B,).
 
     On the model's own samples this is the gradient of P(kept) itself (STaR's eq. 1): a reward of 0 or 1 without a baseline.
     """
-    expect_tensor("keep", keep, "B", "bool")
     return keep.float()
+
+
+def loss(logp: Tensor, keep: Tensor) -> Tensor:
+    """−1[kept] · log p(y|x), (B,): the negative log-likelihood of what was kept (Zelikman et al. 2022, section 3.1)."""
+    return torch.where(keep, -logp, 0.0)
+
+
+def coefficient(batch: Batch, logprobs: Tensor | None = None) -> Tensor:
+    """F of a batch with `keep`, (B,)."""
+    batch.needs(keep="B bool")
+    return F(batch.keep)
 
 
 def best_of_n(rewards: Tensor, group: Tensor) -> Tensor:
@@ -38,12 +47,6 @@ def best_of_n(rewards: Tensor, group: Tensor) -> Tensor:
     return keep
 
 
-def loss(logprobs: Tensor, response_mask: Tensor, keep: Tensor) -> Tensor:
-    """−1[kept] · log p(y|x), (B,): the negative log-likelihood of what was kept (Zelikman et al. 2022, section 3.1)."""
-    expect_tensor("keep", keep, "B", "bool", B=len(logprobs))
-    return torch.where(keep, -answer_logprobs(logprobs, response_mask), 0.0)
-
-
 def expert_iteration(model, prompts: list[list[int]], judge: Callable[[int, list[int]], bool], max_new_tokens: int, *,
                      n: int = 4, temperature: float = 1.0, end: int = 0, generator: torch.Generator | None = None) -> Batch:
     """One round's draw: n answers to each prompt by the model, each judged. Train on it, and call again with the new model.
@@ -53,7 +56,6 @@ def expert_iteration(model, prompts: list[list[int]], judge: Callable[[int, list
     """
     expect(0 < temperature, "temperature", temperature, "give more than 0: greedy answers to one prompt are all the same")
     batch = sample(model, prompts, max_new_tokens, n=n, temperature=temperature, end=end, generator=generator)
-    answers = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
-    verdicts = [bool(ended) and judge(g, y) for y, ended, g in zip(answers, batch.ended.tolist(), batch.group.tolist())]
-    batch.keep = torch.tensor(verdicts, device=batch.tokens.device)
+    drawn = zip(batch.responses(), batch.ended.tolist(), batch.group.tolist())
+    batch.keep = torch.tensor([bool(ended) and judge(g, y) for y, ended, g in drawn], device=batch.tokens.device)
     return batch

@@ -1,7 +1,7 @@
-"""Supervised learning (pretraining, fine-tuning): x and y from data, F = 1. It leaves out teachers (see distill).
+"""Supervised learning (pretraining, fine-tuning): x and y from data, F = 1.
 
-Which tokens are y is the batch's affair: `logprob.batch_windows` (all of a text), batch_pairs (the answer), batch_turns (every answer of a
-conversation), batch_packed (many conversations to a row). A row that holds several pairs counts them in `pairs`.
+Which tokens are y is the batch's affair: `batch_windows` (all of a text), batch_pairs (the answer), batch_turns (every answer
+of a conversation), batch_packed (many conversations to a row).
 """
 
 from __future__ import annotations
@@ -9,19 +9,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..expect import expect_tensor
-from ..logprob import answer_logprobs
+from ..batch import Batch
 
 
-def coefficient(response_mask: Tensor) -> Tensor:
-    """F(x, y) = 1 for each pair: response_mask (B, T) -> (B,), one for all pairs of a row. Somebody chose these y; nothing is weighed."""
-    expect_tensor("response_mask", response_mask, "B T", "bool")
-    return torch.ones(len(response_mask), device=response_mask.device)
+def F(logp: Tensor) -> Tensor:
+    """1 for each pair: somebody chose these y, and nothing is weighed. logp (B,): log p(y|x) -> (B,)."""
+    return torch.ones_like(logp)
 
 
-def loss(logprobs: Tensor, response_mask: Tensor) -> Tensor:
-    """Negative log-likelihood, −log p(y|x) = −Σ_t log p(y_t | x, y_<t), (B,). Bengio et al. 2003, eq. 2, unreduced.
+def loss(logp: Tensor) -> Tensor:
+    """Negative log-likelihood, −log p(y|x), (B,): Bengio et al. 2003, eq. 2, unreduced.
 
-    Means differ by paper: the mean over answers is surrogate's default, the mean over tokens is its pairs=response_mask.sum().
+    Means differ by paper: the mean over answers is what `surrogate` takes, the mean over tokens has divide_by =
+    response_mask.sum().
     """
-    return -answer_logprobs(logprobs, response_mask)
+    return -logp
+
+
+def coefficient(batch: Batch, logprobs: Tensor | None = None) -> Tensor:
+    """F of a batch, (B,): one for all pairs of a row."""
+    return torch.ones(len(batch.tokens), device=batch.tokens.device)
