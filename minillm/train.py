@@ -70,7 +70,7 @@ def train(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = 
     On several processes (see engine.parallel) each takes its share of the rows; their number, pieces, compile and bf16 may change
     when a run goes on, the settings may not.
 
-    A row holds: step, nll (mean −log p of a token of y, nats; of a score for each answer, its mean as `score`), F (its mean), both
+    A row holds: step, nll (mean −log p of a token of y, nats; of other scores than (B, T) their mean, as `score`), F (its mean), both
     of the first of several scores; grad_norm (before it is cut), rate, tokens and seconds since the start.
     Raises NonFinite, with the step, the batch and the likely cause; OSError, before the first step, for a folder that cannot
     be written, and for a full disk.
@@ -166,7 +166,7 @@ def means(batch: Batch, scores: Scores, coefficient: Scores, norm: Tensor) -> di
     if isinstance(scores, dict):
         scores, coefficient = next(iter(scores.values())), next(iter(coefficient.values()))
     n = batch.response_mask.sum()
-    name, mean = ("score", scores.mean()) if scores.ndim == 1 else ("nll", -scores.sum() / n)
+    name, mean = ("nll", -scores.sum() / n) if scores.ndim == 2 else ("score", scores.mean())
     inside = coefficient.where(batch.response_mask, 0.0).sum() / n if coefficient.ndim == 2 else coefficient.mean()
     mean, F, norm = torch.stack([mean, inside, norm.to(mean)]).tolist()  # one wait for the device
     return {name: mean, "F": F, "grad_norm": norm}

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from .. import hub
-from ..recipes import preferences
+from ..recipes import evaluate, imitate
 from ..journey.quiz import TOWN, Quiz, town_data
 from ..journey.stages import SCALES, Journey
 from ..batch import batch_windows
@@ -69,23 +69,23 @@ def tuned(model: Transformer, tokenizer: Tokenizer, quiz: Quiz, seed: int, progr
 def imitated(steps: int = 400) -> int:
     """Tune the base model on careless people's answers, keep it as `tuned`, and write down what its answers are like."""
     begun, (model, tokenizer) = time.perf_counter(), hub.load("base")
-    demos = preferences.demonstrations(Town(TOWN), tokenizer, random.Random("careless"))
-    preferences.imitate(model, demos, steps, preferences.RATES, seed=0, label="imitation")
+    demos = imitate.demonstrations(Town(TOWN), tokenizer, random.Random("careless"))
+    imitate.imitate(model, demos, steps, imitate.RATES, seed=0, label="imitation")
     hub.save(model, tokenizer, hub.SHIPPED["tuned"])
     write_tuned({"what": "the base model, tuned on answers by careless people", "steps": steps, "demonstrations": len(demos),
-                 **preferences.CARELESS, "seconds": round(time.perf_counter() - begun), "torch": torch.__version__})
+                 **imitate.CARELESS, "seconds": round(time.perf_counter() - begun), "torch": torch.__version__})
     return 0
 
 
 def write_tuned(record: dict) -> None:
     """Score the shipped `tuned`, four answers to each held-out question, and keep the record with its scores beside it."""
     model, tokenizer = hub.load("tuned")
-    held = preferences.asked(Town(TOWN), True, random.Random("held"))
-    found = preferences.weigh(model, model, None, tokenizer, held, seed=0, n=4)
+    held = imitate.asked(Town(TOWN), True, random.Random("held"))
+    found = evaluate.weigh(model, model, None, tokenizer, held, seed=0, n=4)
     del found["KL (nats)"]  # to itself
     record["questions"], record["answers to each"], record["held_out"] = len(held), 4, {}
     for name, values in found.items():
-        mean, half = preferences.interval(values)
+        mean, half = evaluate.interval(values)
         record["held_out"][name] = {"mean": round(mean, 3), "half of the 95 % interval": round(half, 3)}
     (hub.SHIPPED["tuned"] / "scores.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"Kept in {hub.SHIPPED['tuned']}: {record['held_out']}")
@@ -116,7 +116,7 @@ def main() -> int:
         journey = Journey(scale, seed=0)
         model = Transformer(config, seed=0).to(journey.device)
         rows = train(model, lambda step: batch_windows(ids, scale.rows, config.context, torch.Generator().manual_seed(step)),
-                     lambda batch, _: supervised.coefficient(batch.response_mask), SETTINGS, label="base model", folder=folder)
+                     supervised.coefficient, SETTINGS, label="base model", folder=folder)
         hub.save(model, tokenizer, args.out)
         record = {"what": "pretraining on the town and its sums", "parameters": model.count_parameters(), "config": asdict(config),
                   "settings": asdict(SETTINGS), "corpus_tokens": len(ids), "tokens_read": rows[-1]["tokens"], "seconds": round(rows[-1]["seconds"]),

@@ -1,4 +1,4 @@
-"""The stages on what people prefer: the town's simulated people, or the learner's own comparisons. The work is done by `preferences`."""
+"""The stages on what people prefer: the town's simulated people, or the learner's own comparisons. The work is done by `recipes`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..methods import dpo
-from ..returns import margin
 from ..sample import ask, sample
 from ..tokenizer import Tokenizer
 from ..worlds.judgements import gold, judge
 from ..worlds.own import BadFile
 from ..worlds.questions import Question
 from ..worlds.town import PERSONAL, RELATIONS, Town
-from ..recipes.preferences import (
-    BETA, CARELESS, LONGEST, PERSON, RATES, asked, compare, demonstrations, gaps, imitate, interval,
-    judged_by, learn_reward, pairs_of, prefer, put_aside, reinforce, weigh
-)
+from ..recipes import BETA, LONGEST
+from ..recipes.compare import PERSON, compare, comparisons_of
+from ..recipes.evaluate import interval, put_aside, weigh
+from ..recipes.imitate import CARELESS, RATES, asked, demonstrations, imitate
+from ..recipes.learn_reward import gaps, judged_by, learn_reward
+from ..recipes.ppo import climb
+from ..recipes.prefer import prefer
 from .quiz import Quiz, Sample, Score, Stage, numbers, one_line
 
 ANSWERS = 4  # to each held-out question: what a policy is like, with less luck in it
@@ -65,7 +67,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     sets = [compare(reference, tokenizer, questions, [PERSON], random.Random(f"people/{name}/{seed}"),
                     journey._generator(name, 0, journey.device))
             for name, questions in (("compared", training * 2), ("compared, held out", held))]
-    pairs, held_pairs = pairs_of(sets[0]), pairs_of(sets[1])
+    pairs, held_pairs = comparisons_of(sets[0]), comparisons_of(sets[1])
     # The head begins at 0, and must grow as large as the rewards are: a higher rate than tuning takes.
     learned, rows = learn_reward(reference, sets[0], _part(journey, 1 / 3), journey.rates(1e-2, 0.01), seed,
                                  **bars("reward model"))
@@ -94,7 +96,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
 
     consider(reference, "imitation")
     policy, every = copy.deepcopy(reference), max(1, journey.scale.draws // 4)
-    rows = reinforce(policy, reference, judged_by(learned), [tokenizer.prompt(q.prompt) for q in training],
+    rows = climb(policy, reference, judged_by(learned), [tokenizer.prompt(q.prompt) for q in training],
                      journey.scale.draws, journey.rates(5e-4, 0.0015), seed, tokenizer.end, beta=BETA,
                      look=lambda n: n % every or consider(policy, f"PPO after {n} draws"), **bars("PPO"))
     draws = [r for r in rows if "objective" in r]
@@ -221,7 +223,8 @@ def travel_own(journey, training: Sequence, held: Sequence, name: str, imitated:
     before = _logprobs(reference, held)
     learned = prefer(journey.model, reference, training, steps, journey.rates(1e-3, 0.003), seed, beta=BETA, rows=size, **bars("DPO"))
     after = _logprobs(journey.model, held)
-    h = margin(after.T.flatten(), before.T.flatten())
+    log_ratio = after - before                                                      # (P, 2)
+    h = log_ratio[:, 0] - log_ratio[:, 1]
     stage.scores = [Score(f"held-out choices told by h > 0 ({len(held)} rows)", 0.5, float((h > 0).float().mean()), "%"),
                     *(Score(f"log p of the held-out {which}", float(before[:, i].mean()), float(after[:, i].mean()), "nats") for i, which in enumerate(("chosen", "rejected")))]
     prompts = list(dict.fromkeys(tokenizer.decode(x[1:-1]) for x, _, _ in held))[:4]

@@ -97,7 +97,7 @@ class Quiz:
         with torch.no_grad():
             for i in range(0, len(pairs), 64):
                 batch = batch_pairs(pairs[i:i + 64]).to(journey.device)
-                nats -= float(logprobs(journey.model, batch.tokens, batch.response_mask).cpu().double().sum())
+                nats -= float(logprobs(journey.model, batch).cpu().double().sum())
         return nats / math.log(2) / n_bytes
 
     def samples(self, responses: list) -> list[Sample]:

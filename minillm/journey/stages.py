@@ -28,7 +28,8 @@ from ..worlds.questions import Question
 from ..worlds.sums import Sums
 from ..worlds.town import PERSONAL, Town
 from . import pipeline
-from ..recipes.preferences import asked, put_aside
+from ..recipes.evaluate import put_aside
+from ..recipes.imitate import asked
 from .quiz import TOWN, Quiz, Sample, Score, Stage, numbers, one_line, town_data
 
 
@@ -124,7 +125,7 @@ class Journey:
         before, asked = bits(), quiz.ask(self) if quiz else None
         at_once = self.scale.rows * 256 // length  # the same number of tokens, whatever their context
         rows = train(self.model, lambda step: windows(at_once, length, self._generator("text", step)),
-                     lambda batch, _: supervised.coefficient(batch.response_mask), Settings(steps, **self.rates(1e-2, 0.02)), label="   pretraining", progress=self.progress)
+                     supervised.coefficient, Settings(steps, **self.rates(1e-2, 0.02)), label="   pretraining", progress=self.progress)
         stage.scores = [Score("bits per byte of held-out text", before, bits(), "bits/byte")]
         if stage.scores[0].after > stage.scores[0].before:
             stage.notes.append("The held-out text became less likely: the model learned this text by heart. Give a longer text.")
@@ -190,7 +191,7 @@ class Journey:
         length = sum(len(x) + len(y) for x, y in self.pairs) // len(self.pairs)
         rows = min(64, max(4, 4096 // length))
         return train(self.model, lambda step: batch_pairs(random.Random(f"tune/{self.seed}/{step}").choices(self.pairs, k=rows)),
-                     lambda batch, _: supervised.coefficient(batch.response_mask),
+                     supervised.coefficient,
                      Settings(self.scale.tuning_steps, **self.rates(3e-3, 0.0075), decay=0.9), label="   instruction tuning", progress=self.progress)
 
     def _fit_filtered(self, drawn: list[tuple], r: int) -> None:
@@ -203,7 +204,7 @@ class Journey:
             batch = batch_pairs([(x, y) for x, y, _ in rows])
             batch.keep = torch.tensor([keep for *_, keep in rows])
             return batch
-        train(self.model, draw, lambda batch, _: self_training.coefficient(batch.keep), Settings(25, **self.rates(5e-4, 0.002), decay=0.9),
+        train(self.model, draw, self_training.coefficient, Settings(25, **self.rates(5e-4, 0.002), decay=0.9),
               label=f"   round {r + 1}", progress=self.progress)
 
     def _generator(self, purpose: str, step: int, device="cpu") -> torch.Generator:
@@ -251,7 +252,7 @@ def own_windows(text: str, stop: int, tokenizer: Tokenizer, rows: int, length: i
                 start = 0
         windows.append(ids[:length])
     batch = batch_pairs([(ids[:1], ids[1:]) for ids in windows])
-    batch.pairs = rows * (length - 1)
+    batch.divide_by = rows * (length - 1)
     return batch
 
 
