@@ -1,4 +1,5 @@
-"""One gradient: E over (x, y) of [ F(x, y) · ∇ log p(y|x) ]. A method is who makes x, who makes y, and what F is.
+"""One gradient: E over (x, y) of [ F(x, y) · ∇ log p(y|x) ]. A method is who makes x, who makes y, and what F
+is.
 
 Here are the identity and the table of methods; everything else is imported from its module.
 """

@@ -1,4 +1,5 @@
-"""What a batch holds, every field by name; and how rows of tokens are made from answers, conversations and long texts."""
+"""What a batch holds, every field by name; and how rows of tokens are made from answers, conversations and
+long texts."""
 
 from __future__ import annotations
 
@@ -11,15 +12,16 @@ from torch import Tensor
 
 from .expect import expect, expect_some_response, expect_tensor
 
-Turns = Sequence[tuple[Sequence[int], Sequence[int]]]  # a conversation: (prompt, response), (prompt, response), …
+# A conversation: (prompt, response), (prompt, response), ….
+Turns = Sequence[tuple[Sequence[int], Sequence[int]]]
 
 
 @dataclass(eq=False)
 class Batch:
     """B rows of T tokens, which of them are y, and what F is made of. A field that nobody filled is None.
 
-    Raises ValueError for fields of another shape or kind, for a row without a token of y, and for a y whose first
-    token has nothing before it.
+    Raises ValueError for fields of another shape or kind, for a row without a token of y, and for a y whose
+    first token has nothing before it.
     """
 
     # x and y
@@ -72,7 +74,8 @@ class Batch:
         yield self  # a draw of one batch
 
     def needs(self, **fields: str) -> None:
-        """Hold fields to a shape and a kind: batch.needs(reference="B float"). ValueError names what is missing or wrong."""
+        """Hold fields to a shape and a kind: batch.needs(reference="B float"). ValueError names what is
+        missing or wrong."""
         sizes = dict(zip("BT", self.tokens.shape))
         for name, form in fields.items():
             value, (*shape, kind) = getattr(self, name), form.split()
@@ -112,11 +115,12 @@ def batch_pairs(pairs: Turns) -> Batch:
 
 
 def batch_turns(conversations: Sequence[Turns]) -> Batch:
-    """A row for each conversation, a list of (prompt, response): response_mask is True on every response, each with its end token.
+    """A row for each conversation, a list of (prompt, response): response_mask is True on every response,
+    each with its end token.
 
-    A turn's x is all that stands before its y, so n turns are n pairs (x, y) that one row scores at once; `divide_by` counts
-    them all. batch_turns([[([7], [8, 0]), ([9], [0])]]) has tokens [[7, 8, 0, 9, 0]], response_mask [[F, T, T, F, T]] and
-    divide_by 2.
+    A turn's x is all that stands before its y, so n turns are n pairs (x, y) that one row scores at once;
+    `divide_by` counts them all. batch_turns([[([7], [8, 0]), ([9], [0])]]) has tokens [[7, 8, 0, 9, 0]],
+    response_mask [[F, T, T, F, T]] and divide_by 2.
     """
     sizes = _sizes(conversations, "conversations")
     tokens, response_mask, _ = _fill(conversations, sizes, [[i] for i in range(len(sizes))])
@@ -124,10 +128,12 @@ def batch_turns(conversations: Sequence[Turns]) -> Batch:
 
 
 def batch_packed(conversations: Sequence[Turns], length: int) -> Batch:
-    """The same, several conversations to a row of at most `length` tokens (each into the first with room, the longest first).
+    """The same, several conversations to a row of at most `length` tokens (each into the first with room, the
+    longest first).
 
-    sequence (B, T) is the number of the conversation that each token belongs to, −1 for padding; `logprobs` keeps them apart
-    by it. batch_packed([[([7], [8, 0])], [([9], [0])]], 5) has tokens [[7, 8, 0, 9, 0]] and sequence [[0, 0, 0, 1, 1]].
+    sequence (B, T) is the number of the conversation that each token belongs to, −1 for padding; `logprobs`
+    keeps them apart by it. batch_packed([[([7], [8, 0])], [([9], [0])]], 5) has tokens [[7, 8, 0, 9, 0]] and
+    sequence [[0, 0, 0, 1, 1]].
     """
     sizes = _sizes(conversations, "conversations")
     order = sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True)
@@ -149,8 +155,8 @@ def batch_packed(conversations: Sequence[Turns], length: int) -> Batch:
 def batch_windows(ids: Tensor, rows: int, length: int, generator: torch.Generator) -> Batch:
     """`rows` stretches of `length` tokens cut from one long text, at random places: ids (N,) -> a Batch.
 
-    Every token but a row's first is a pair (x the text before it in the window, y the token), so `divide_by` is
-    rows·(length − 1).
+    Every token but a row's first is a pair (x the text before it in the window, y the token), so `divide_by`
+    is rows·(length − 1).
     """
     expect_tensor("ids", ids, "N", "integer")
     expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
@@ -175,7 +181,8 @@ def _sizes(conversations: Sequence[Turns], argument: str) -> list[int]:
 
 
 def _fill(conversations: Sequence[Turns], sizes: list[int], rows: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """tokens, response_mask, sequence (B, T): each row holds the conversations of these numbers, one behind the other."""
+    """tokens, response_mask, sequence (B, T): each row holds the conversations of these numbers, one behind
+    the other."""
     shape = len(rows), max(sum(sizes[i] for i in row) for row in rows)
     tokens, sequence = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
     response_mask = torch.zeros(shape, dtype=torch.bool)

@@ -1,4 +1,5 @@
-"""Argument checks: an error names the argument, its value and the remedy. It leaves out type conversion: nothing is mended in silence."""
+"""Argument checks: an error names the argument, its value and the remedy. It leaves out type conversion:
+nothing is mended in silence."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def expect_some_response(response_mask: torch.Tensor) -> None:
 
 
 def expect_aligned(response_mask: torch.Tensor, **tensors: torch.Tensor) -> tuple[int, int]:
-    """Hold named float tensors to the shape (B, T) of response_mask, which must have a True in each row; returns B and T."""
+    """Hold named float tensors to the shape (B, T) of response_mask, which must have a True in each row;
+    returns B and T."""
     expect_tensor("response_mask", response_mask, "B T", "bool")
     expect_some_response(response_mask)
     B, T = response_mask.shape

@@ -1,7 +1,7 @@
-"""gradient = E over (x, y) of [ F(x, y) · ∇ log p(y|x) ]: the surrogate for samples, and the exact sum over every y.
+"""gradient = E over (x, y) of [ F(x, y) · ∇ log p(y|x) ]: from samples (`surrogate`), and summed over every y.
 
-Who draws x and y is in `worlds` and `sample`, what F is in `methods`. Sources: Williams 1992, eq. 4 (the score function);
-Schulman et al. 2015, "Gradient estimation using stochastic computation graphs" (the surrogate).
+Who draws x and y is in `worlds` and `sample`, what F is in `methods`. Sources: Williams 1992, eq. 4 (the score
+function); Schulman et al. 2015, "Gradient estimation using stochastic computation graphs" (the surrogate).
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ Scores = Tensor | dict[str, Tensor]
 
 
 def surrogate(coefficient: Scores, logprobs: Scores, response_mask: Tensor, divide_by: int | None = None) -> Tensor:
-    """A number whose gradient is the estimate of E[F · ∇ log p(y|x)]. Its value means nothing: never plot it as a loss.
+    """A number whose gradient estimates E[F · ∇ log p(y|x)]. Its value means nothing: never plot it as a loss.
 
-    coefficient: F, a number for each answer (B,), each token (B, T), or each next token that there could be (B, T, V).
-    logprobs, with gradient: (B, T), (B, T, V), or one score for each answer, (B,). response_mask (B, T): True on y's tokens.
-    The sum runs over y's tokens and is divided by the B rows: a mean over pairs (x, y). divide_by: in place of B. Where each
-    token is a pair (x the text so far, y the next token), as in pretraining, give response_mask.sum().
-    Of two objectives, given as dicts with the same keys, it is the sum. Ascend it: the step is (−surrogate(…)).backward().
+    coefficient: F, a number for each answer (B,), each token (B, T), or each next token there could be (B, T, V).
+    logprobs, with gradient: (B, T) or (B, T, V), or one score for each answer, (B,).
+    response_mask (B, T): True on y's tokens.
+    divide_by: what the sum over y's tokens is divided by; by default the B rows, which is a mean over pairs (x, y).
+    Where each token is a pair (x the text so far, y the next token), as in pretraining, it is response_mask.sum().
 
-    Raises ValueError for a wrong shape or kind, a row without a response token, a NaN, or an F that carries a gradient.
+    Of several objectives, given as dicts with the same keys, it is the sum. Ascend it: (−surrogate(…)).backward().
+    Raises ValueError for a wrong shape or kind, a row without a token of y, a NaN, or an F that carries a gradient.
     """
     if isinstance(logprobs, dict):
         return sum(surrogate(coefficient[name], logprobs[name], response_mask, divide_by) for name in logprobs)
@@ -60,9 +61,10 @@ def _expect_terms(coefficient: Tensor, logprobs: Tensor, response_mask: Tensor, 
 
 
 def every_answer(vocab_size: int, longest: int, end: int = 0) -> list[list[int]]:
-    """Every y of at most `longest` tokens: those closed by the end token, and those of full length that are not (they were cut).
+    """Every y of at most `longest` tokens: those closed by the end token, and those that were cut, of full length.
 
-    every_answer(3, 2) -> [[0], [1, 0], [2, 0], [1, 1], [1, 2], [2, 1], [2, 2]]. Their probabilities sum to one.
+    every_answer(3, 2) -> [[0], [1, 0], [2, 0], [1, 1], [1, 2], [2, 1], [2, 2]].
+    Their probabilities sum to one.
     """
     expect(isinstance(vocab_size, int) and vocab_size >= 2, "vocab_size", vocab_size, "give at least 2: the end and one more")
     expect(isinstance(longest, int) and longest >= 1, "longest", longest, "give at least one token")
@@ -75,21 +77,24 @@ def every_answer(vocab_size: int, longest: int, end: int = 0) -> list[list[int]]
 
 
 def expectation(logp: Tensor, value: Tensor) -> Tensor:
-    """E over y of value(y), exactly: Σ p(y)·value(y), with every y listed. logp (..., N), value (..., N) -> (...)."""
+    """E over y of value(y), exactly: Σ p(y)·value(y) over every y. logp (..., N), value (..., N) -> (...)."""
     _expect_listing(logp)
     expect(isinstance(value, Tensor), "value", type(value).__name__, "give a tensor with one value for each answer")
     expect(value.shape[-1:] == logp.shape[-1:], "value", f"of shape {tuple(value.shape)}", f"give one for each of the {logp.shape[-1]} answers")
     p = logp.exp()
-    return (p * value.where(p > 0, 0.0)).sum(-1)  # an answer that is never drawn adds nothing, even where its value is −inf
+    # An answer that is never drawn adds nothing, even where its value is −inf.
+    return (p * value.where(p > 0, 0.0)).sum(-1)
 
 
 def exact_gradient(logp: Tensor, coefficient: Tensor, parameters: Iterable[Tensor], q: Tensor | None = None,
                    d: Tensor | None = None) -> list[Tensor]:
-    """Σ over x of d(x) Σ over y of q(y|x)·F(x, y)·∇ log p(y|x), with every y listed: what `surrogate` estimates from samples.
+    """Σ over x of d(x) Σ over y of q(y|x)·F(x, y)·∇ log p(y|x): what `surrogate` estimates from samples.
 
-    logp (N,) or (X, N): log p of every answer to one prompt or to X of them, with gradient. coefficient: F, of the same shape.
-    q: who makes y, of the same shape (data, an expert, an older model); by default the policy itself. d (X,): who makes x, by
-    default each prompt alike. Returns one gradient for each parameter, zeros where it does not matter.
+    logp (N,) or (X, N): log p of every answer to one prompt, or to X of them, with gradient.
+    coefficient: F, of the same shape.
+    q: who makes y, of the same shape (data, an expert, an older model); by default the policy itself.
+    d (X,): who makes x; by default each prompt alike.
+    Returns one gradient for each parameter, zeros where it does not matter.
     """
     _expect_listing(logp)
     expect(logp.requires_grad, "logp", "without a gradient", "compute it from parameters that require one")
@@ -101,7 +106,8 @@ def exact_gradient(logp: Tensor, coefficient: Tensor, parameters: Iterable[Tenso
     expect_finite("q", q)
     expect(bool((q >= 0).all()), "q", f"as low as {q.min().item()}", "give probabilities, or weights of 0 and more")
     expect(not isinstance(parameters, Tensor), "parameters", "one tensor", "give a list: [theta]")
-    coefficient = coefficient.where(q > 0, 0.0)  # an answer that is never drawn adds nothing, even where log p is −inf
+    # An answer that is never drawn adds nothing, even where log p is −inf.
+    coefficient = coefficient.where(q > 0, 0.0)
     expect_finite("coefficient", coefficient)
     value = (q.detach() * coefficient * logp.where(q > 0, 0.0)).sum(-1)             # one prompt's, or (X,)
     if d is None:
@@ -122,6 +128,7 @@ def _expect_listing(logp: Tensor) -> None:
            f"of dtype {logp.dtype} and shape {tuple(logp.shape)}" if isinstance(logp, Tensor) else type(logp).__name__,
            "give log p of every answer, (..., N)")
     total = logp.detach().exp().sum(-1)
-    wrong = (total - 1).abs() > 1e-4  # float32 over a few thousand answers; a missing end token misses by far more
+    # Float32 over a few thousand answers; a missing end token misses by far more.
+    wrong = (total - 1).abs() > 1e-4
     expect(not bool(wrong.any()) and not bool(total.isnan().any()), "logp", f"a listing whose probabilities sum to {total.flatten()[wrong.flatten() | total.flatten().isnan()].tolist()[:3]}",
            "list every answer once, each with its end token")

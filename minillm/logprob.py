@@ -1,7 +1,7 @@
 """log p(y|x): the only file that shifts, gathers or masks.
 
-Everything here is aligned with the tokens: logprobs[b, t] is log p(tokens[b, t] | tokens[b, <t]), and response_mask[b, t]
-is True where tokens[b, t] belongs to y. The end token belongs to y.
+Everything here is aligned with the tokens: logprobs[b, t] is log p(tokens[b, t] | tokens[b, <t]), and
+response_mask[b, t] is True where tokens[b, t] belongs to y. The end token belongs to y.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from .expect import expect, expect_aligned, expect_finite, expect_numbers, expec
 
 def logprobs(model, batch: Batch, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
              held: int = HELD) -> Tensor:
-    """log p of each token of y given all before it, (B, T), with its gradient; 0 where response_mask is False.
+    """log p of each token of y given all before it, (B, T), with its gradient; 0 where response_mask is
+    False.
 
     model: has hidden(tokens) -> (B, T, D) and logits(hidden) -> (..., V).
     temperature, top_k, top_p: score under the distribution that `sample` draws from with the same settings.
@@ -54,15 +55,18 @@ AS_IT_IS = {"temperature": 1.0, "top_k": None, "top_p": None}
 
 
 def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
-    """log of the distribution that is drawn from, (..., V) to (..., V): temperature, then top-k, then top-p, renormalised.
+    """log of the distribution that is drawn from, (..., V) to (..., V): temperature, then top-k, then top-p,
+    renormalised.
 
-    temperature 0 is greedy: log 1 on the largest logit (the first, if several are equal), −inf elsewhere. top_k keeps the k
-    largest (and their equals); top_p keeps the fewest tokens that hold a probability of at least top_p (Holtzman et al. 2020).
+    temperature 0 is greedy: log 1 on the largest logit (the first, if several are equal), −inf elsewhere.
+    top_k keeps the k largest (and their equals); top_p keeps the fewest tokens that hold a probability of at
+    least top_p (Holtzman et al. 2020).
     """
     _expect_settings(logits, temperature, top_k, top_p)
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     logits = logits / temperature if temperature else logits
-    expect_finite("(logits / temperature).amax(-1)", logits.detach().amax(-1))  # −inf forbids a token; a NaN would be drawn
+    # −inf forbids a token; a NaN would be drawn.
+    expect_finite("(logits / temperature).amax(-1)", logits.detach().amax(-1))
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
@@ -100,11 +104,13 @@ def logprobs_of_logits(logits: Tensor, tokens: Tensor, response_mask: Tensor | N
     low, high = int(tokens.min()), int(tokens.max())
     expect(low >= 0 and high < V, "tokens", f"from {low} to {high}", f"ids run from 0 to {V - 1}")
     given = SimpleNamespace(hidden=lambda _: logits, logits=lambda some: some, config=SimpleNamespace(vocab_size=V))
-    return logprobs(given, Batch(tokens, response_mask), held=logits.numel())  # in one piece: they are there anyway
+    # In one piece: they are there anyway.
+    return logprobs(given, Batch(tokens, response_mask), held=logits.numel())
 
 
 def all_logprobs(model, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """log p of *every* next token at each place of y, (B, T, V), with its gradient; 0 where response_mask is False."""
+    """log p of *every* next token at each place of y, (B, T, V), with its gradient; 0 where response_mask is
+    False."""
     logp = warp(model.logits(states_before(model, batch)), temperature)                    # (N, V)
     mask = batch.response_mask[..., None]                                                  # (B, T, 1)
     return logp.new_zeros(*batch.tokens.shape, logp.shape[-1]).masked_scatter(mask, logp)
@@ -144,9 +150,11 @@ def entropy(logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def text_nats(model, ids: Tensor, length: int, rows: int = 32) -> float:
-    """−log p of a long text in nats, each token scored once with at most length − 1 tokens before it: ids (N,), first free.
+    """−log p of a long text in nats, each token scored once with at most length − 1 tokens before it: ids
+    (N,), first free.
 
-    Windows of `length` overlap by half, so that a token has at least length/2 tokens of context after the first window.
+    Windows of `length` overlap by half, so that a token has at least length/2 tokens of context after the
+    first window.
     """
     expect_tensor("ids", ids, "N", "integer")
     expect(len(ids) >= 2, "ids", f"{len(ids)} long", "give at least two tokens")
@@ -157,7 +165,8 @@ def text_nats(model, ids: Tensor, length: int, rows: int = 32) -> float:
     stride = max(1, length // 2)
     starts = range(0, max(1, len(ids) - length + stride), stride)
     starts = sorted({min(s, len(ids) - length) for s in starts})
-    total, scored, masks = 0.0, 1, []                                               # the text's first token is given
+    # The text's first token is given.
+    total, scored, masks = 0.0, 1, []
     for s in starts:
         mask = torch.zeros(length, dtype=torch.bool)
         mask[scored - s:] = True
@@ -166,5 +175,6 @@ def text_nats(model, ids: Tensor, length: int, rows: int = 32) -> float:
     for i in range(0, len(starts), rows):
         tokens = torch.stack([ids[s:s + length] for s in starts[i:i + rows]])
         mask = torch.stack(masks[i:i + rows]).to(tokens.device)
-        total -= float(logprobs(model, Batch(tokens, mask)).cpu().double().sum())  # Apple's GPUs have no doubles
+        # Apple's GPUs have no doubles.
+        total -= float(logprobs(model, Batch(tokens, mask)).cpu().double().sum())
     return total

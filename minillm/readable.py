@@ -1,7 +1,10 @@
-"""The transformer once more, to be read: every contraction an einsum, nothing fused, and everything inside can be looked at.
+"""The transformer once more, to be read: every contraction an einsum, nothing fused, and everything inside
+can be looked at.
 
-It leaves out speed and the cache. `Transformer.forward` gives the same logits; a test holds the two equal for every family.
-Letters: B batch, T queries' time, S keys' time, V vocabulary, D model width, H heads, K keys' heads, G = H / K, E head width, F inner width.
+It leaves out speed and the cache. `Transformer.forward` gives the same logits; a test holds the two equal for
+every family.
+Letters: B batch, T queries' time, S keys' time, V vocabulary, D model width, H heads, K keys' heads, G = H /
+K, E head width, F inner width.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ from .rope import rotate
 def readable_logits(model, tokens: Tensor, seen: list[dict] | None = None) -> Tensor:
     """The same function with every contraction as an einsum and nothing fused: (B, T) to (B, T, V).
 
-    seen: a list to which each layer adds what it did: "pattern" (B, H, T, S), the attention of each query to each key, "heads"
-    (B, H, T, D), what each head writes, "inner" (B, T, D), what SwiGLU writes, and "x" (B, T, D), the residual stream behind it.
+    seen: a list to which each layer adds what it did: "pattern" (B, H, T, S), the attention of each query to
+    each key, "heads" (B, H, T, D), what each head writes, "inner" (B, T, D), what SwiGLU writes, and "x" (B,
+    T, D), the residual stream behind it.
     """
     expect_tokens(tokens, model.config)
     c, T = model.config, tokens.shape[1]
     H, K, E, G = c.n_heads, c.n_kv_heads, c.d_head, c.n_heads // c.n_kv_heads
-    past = torch.ones(T, T, dtype=torch.bool, device=tokens.device).tril()                     # True where key s <= query t
+    # True where key s <= query t.
+    past = torch.ones(T, T, dtype=torch.bool, device=tokens.device).tril()
 
     def norm(x, layer):
         x = x - x.mean(-1, keepdim=True) if isinstance(layer, nn.LayerNorm) else x
@@ -51,7 +56,8 @@ def readable_logits(model, tokens: Tensor, seen: list[dict] | None = None) -> Te
         score = einsum("bkgte,bkse->bkgts", q.unflatten(1, (K, G)), k) / math.sqrt(E)
         pattern = score.masked_fill(~past, -torch.inf).softmax(-1)                             # (B, K, G, T, S)
         out = einsum("bkgts,bkse->bkgte", pattern, v).flatten(1, 2)                            # (B, H, T, E)
-        heads = einsum("bhte,dhe->bhtd", out, a.o.weight.view(-1, H, E))                       # what each head writes, alone
+        # What each head writes, alone.
+        heads = einsum("bhte,dhe->bhtd", out, a.o.weight.view(-1, H, E))
         x = x + heads.sum(1) + (a.o.bias if a.o.bias is not None else 0)                       # and their sum
         h = norm(x, block.norm2)
         gated = F.silu(linear(h, block.gate)) * linear(h, block.up) if c.family.inner == "swiglu" else F.gelu(linear(h, block.up), approximate="tanh")
@@ -63,7 +69,8 @@ def readable_logits(model, tokens: Tensor, seen: list[dict] | None = None) -> Te
 
 
 def expect_tokens(tokens: Tensor, config, start: int = 0) -> None:
-    """Raise ValueError unless tokens (B, T) are ids of the vocabulary that fit the context behind `start` others."""
+    """Raise ValueError unless tokens (B, T) are ids of the vocabulary that fit the context behind `start`
+    others."""
     expect_tensor("tokens", tokens, "B T", "integer")
     end, V = start + tokens.shape[1], config.vocab_size
     expect(end <= config.context, "tokens", f"{end} long", f"the model's context is {config.context}: give fewer tokens")

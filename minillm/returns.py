@@ -1,7 +1,7 @@
 """What F is made of: rewards token by token, KL to a reference, returns, advantages, margins.
 
-Tensors (B, T) are aligned with the tokens: a reward at t is paid for writing token t, a value at t is of the text before t.
-What stands off the response is not read, and comes out 0.
+Tensors (B, T) are aligned with the tokens: a reward at t is paid for writing token t, a value at t is of the
+text before t. What stands off the response is not read, and comes out 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from .logprob import answer_logprobs
 
 
 def last_token(response_mask: Tensor) -> Tensor:
-    """True on the last token of each response, the end token where there is one: (B, T) bool -> (B, T) bool."""
+    """True on the last token of each response, the end token where there is one: (B, T) bool -> (B, T)
+    bool."""
     expect_tensor("response_mask", response_mask, "B T", "bool")
     expect_some_response(response_mask)
     count = response_mask.long().cumsum(1)
@@ -30,7 +31,8 @@ def place_rewards(rewards: Tensor, response_mask: Tensor) -> Tensor:
 
 
 def log_ratio(logprobs: Tensor, reference: Tensor, response_mask: Tensor) -> Tensor:
-    """log p/p_ref of each token, (B, T), 0 off the response. Its sign is the KL's: E_p of its sum over y is KL(p ‖ p_ref)."""
+    """log p/p_ref of each token, (B, T), 0 off the response. Its sign is the KL's: E_p of its sum over y is
+    KL(p ‖ p_ref)."""
     expect_aligned(response_mask, logprobs=logprobs, reference=reference)
     ratio = logprobs.where(response_mask, 0.0) - reference.detach().where(response_mask, 0.0)
     expect_finite("(logprobs − reference)", ratio.detach())
@@ -38,7 +40,8 @@ def log_ratio(logprobs: Tensor, reference: Tensor, response_mask: Tensor) -> Ten
 
 
 def kl(logprobs: Tensor, reference: Tensor, response_mask: Tensor, kind: str = "k1") -> Tensor:
-    """An estimate of KL(p ‖ p_ref) from each token drawn from p, (B, T). Schulman 2020, "Approximating KL divergence".
+    """An estimate of KL(p ‖ p_ref) from each token drawn from p, (B, T). Schulman 2020, "Approximating KL
+    divergence".
 
     With r = p_ref/p: k1 = −log r, k2 = (log r)²/2 (biased), k3 = r − 1 − log r (never negative).
     """
@@ -50,8 +53,9 @@ def kl(logprobs: Tensor, reference: Tensor, response_mask: Tensor, kind: str = "
 def kl_coefficient(logprobs: Tensor, reference: Tensor, response_mask: Tensor, kind: str) -> Tensor:
     """F of a KL that is a loss, −dk/d log p, (B, T): add β times it to a method's F.
 
-    k2 gives log p_ref/p: down the KL of each token's distribution, the texts before it frozen. k3 gives p_ref/p − 1, which goes
-    down KL(p_ref ‖ p), the other way round. k1 would give −1: on the policy's own samples that is 0 on average.
+    k2 gives log p_ref/p: down the KL of each token's distribution, the texts before it frozen. k3 gives
+    p_ref/p − 1, which goes down KL(p_ref ‖ p), the other way round. k1 would give −1: on the policy's own
+    samples that is 0 on average.
     """
     expect(kind in ("k2", "k3"), "kind", repr(kind), "give 'k2' or 'k3'; k1 belongs into the reward: as a loss its mean gradient is 0")
     d = log_ratio(logprobs, reference, response_mask).detach()
@@ -59,18 +63,22 @@ def kl_coefficient(logprobs: Tensor, reference: Tensor, response_mask: Tensor, k
 
 
 def rewards_with_kl(rewards: Tensor, logprobs: Tensor, reference: Tensor, response_mask: Tensor, beta: float) -> Tensor:
-    """R(x, y) on the last token and −β·k1 on every token, (B, T): their sum over y is R − β log p/p_ref (Ouyang et al. 2022, eq. 2).
+    """R(x, y) on the last token and −β·k1 on every token, (B, T): their sum over y is R − β log p/p_ref
+    (Ouyang et al. 2022, eq. 2).
 
-    k1 alone belongs here: the gradient of E[R − β·KL] takes each sample's log-ratio, not another number of the same mean.
+    k1 alone belongs here: the gradient of E[R − β·KL] takes each sample's log-ratio, not another number of
+    the same mean.
     """
     expect(beta >= 0, "beta", beta, "give 0 or more")
     return place_rewards(rewards, response_mask) - beta * log_ratio(logprobs, reference, response_mask).detach()
 
 
 def gae(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
-    """Advantages Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γ V_{t+1} − V_t, (B, T). Schulman et al. 2016, eq. 16. V after the last token is 0.
+    """Advantages Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γ V_{t+1} − V_t, (B, T). Schulman et al. 2016, eq. 16. V
+    after the last token is 0.
 
-    λ = 1 is reward-to-go less V; λ = 0 trusts V at the next token. Tokens between that others wrote take no time.
+    λ = 1 is reward-to-go less V; λ = 0 trusts V at the next token. Tokens between that others wrote take no
+    time.
     """
     B, T = expect_aligned(response_mask, rewards=rewards, values=values)
     for name, share in (("gamma", gamma), ("lam", lam)):
@@ -88,12 +96,14 @@ def gae(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float = 1
 
 
 def reward_to_go(rewards: Tensor, response_mask: Tensor, gamma: float = 1.0) -> Tensor:
-    """Σ_{l ≥ 0} γ^l r_{t+l}: what is still to be had when token t is written, (B, T). Token t can't change what was paid before it."""
+    """Σ_{l ≥ 0} γ^l r_{t+l}: what is still to be had when token t is written, (B, T). Token t can't change
+    what was paid before it."""
     return gae(rewards, torch.zeros_like(rewards), response_mask, gamma, 1.0)
 
 
 def whiten(advantages: Tensor, response_mask: Tensor) -> Tensor:
-    """Mean 0 and variance 1 over all response tokens of the batch, (B, T). The mean is not added back; all equal gives all 0."""
+    """Mean 0 and variance 1 over all response tokens of the batch, (B, T). The mean is not added back; all
+    equal gives all 0."""
     expect_aligned(response_mask, advantages=advantages)
     inside = advantages.detach()[response_mask]
     expect_finite("advantages", inside)
@@ -102,7 +112,8 @@ def whiten(advantages: Tensor, response_mask: Tensor) -> Tensor:
 
 
 def adapt_beta(beta: float, kl: float, target: float, rate: float = 0.1) -> float:
-    """β for the next batch: larger where the KL is above its target (Ziegler et al. 2019, section 2.2; the error is cut to ±0.2)."""
+    """β for the next batch: larger where the KL is above its target (Ziegler et al. 2019, section 2.2; the
+    error is cut to ±0.2)."""
     expect(beta > 0, "beta", beta, "give a positive number: 0 can never grow")
     expect(target > 0, "target", target, "give a positive KL, in nats an answer")
     expect(-1e9 < kl < 1e9, "kl", kl, "give the mean KL of a batch, in nats an answer")
@@ -110,8 +121,9 @@ def adapt_beta(beta: float, kl: float, target: float, rate: float = 0.1) -> floa
 
 
 def margin(batch: Batch, logprobs: Tensor, average: bool = False) -> tuple[Tensor, Tensor]:
-    """h (B,) and what each row is divided by, (2B,): log p/p_ref of the chosen answers, the first half of the rows (2B,), less
-    that of the rejected, the second half. logprobs (2B, T); batch.reference (2B,): log p_ref(y|x).
+    """h (B,) and what each row is divided by, (2B,): log p/p_ref of the chosen answers, the first half of the
+    rows (2B,), less that of the rejected, the second half. logprobs (2B, T); batch.reference (2B,): log
+    p_ref(y|x).
 
     average: of means over tokens in place of sums, the rows divided by |y|; else by 1.
     """

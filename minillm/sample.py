@@ -20,15 +20,17 @@ ROWS = 256  # questions asked at once
 def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: int = 1, temperature: float = 1.0,
            top_k: int | None = None, top_p: float | None = None, end: int | None = 0,
            generator: torch.Generator | None = None) -> Batch:
-    """Draw n answers to each prompt. Rows come out prompt by prompt, n in a row: row i answers prompts[i // n].
+    """Draw n answers to each prompt. Rows come out prompt by prompt, n in a row: row i answers prompts[i //
+    n].
 
-    prompts: lists of ids, of any lengths ≥ 1. temperature 0 is greedy. end: the id that closes an answer (None: never).
-    The n answers to a prompt share its prefill, and a row that has ended is taken out of the computation.
+    prompts: lists of ids, of any lengths ≥ 1. temperature 0 is greedy. end: the id that closes an answer
+    (None: never). The n answers to a prompt share its prefill, and a row that has ended is taken out of the
+    computation.
 
-    Returns a Batch: tokens (B·n, T) padded at the right with 0, response_mask (B·n, T) True on what the model wrote (the
-    end token with it), logprobs (B·n, T) of each such token under the very distribution that drew it (temperature, top-k
-    and top-p applied; 0 elsewhere), ended (B·n,) True where the model wrote the end itself, group (B·n,) the prompt's
-    number.
+    Returns a Batch: tokens (B·n, T) padded at the right with 0, response_mask (B·n, T) True on what the model
+    wrote (the end token with it), logprobs (B·n, T) of each such token under the very distribution that drew
+    it (temperature, top-k and top-p applied; 0 elsewhere), ended (B·n,) True where the model wrote the end
+    itself, group (B·n,) the prompt's number.
     """
     _expect_arguments(model, prompts, max_new_tokens, n, end, generator)
     hidden, cache = read(model, prompts, max_new_tokens)                            # (B, D)
@@ -41,8 +43,10 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
     R = len(hidden)
     written = torch.zeros(R, max_new_tokens, dtype=torch.long, device=hidden.device)
     drawn = torch.zeros(R, max_new_tokens, dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-    live: Tensor | slice = slice(None)                      # the rows that are still in the cache: at first, all
-    done = torch.zeros(R, dtype=torch.bool, device=hidden.device)                   # of these, the rows that have ended
+    # The rows that are still in the cache: at first, all.
+    live: Tensor | slice = slice(None)
+    # Of these, the rows that have ended.
+    done = torch.zeros(R, dtype=torch.bool, device=hidden.device)
     for t in range(max_new_tokens):
         token, logp = next_token(model.logits(hidden), temperature, top_k, top_p, generator)    # (L,), (L,)
         written[live, t], drawn[live, t] = token, logp.to(drawn.dtype)
@@ -63,7 +67,8 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
 
 def next_token(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
                generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Draw one token a row from logits (L, V): ids (L,), and log p of each under the distribution that drew it, (L,)."""
+    """Draw one token a row from logits (L, V): ids (L,), and log p of each under the distribution that drew
+    it, (L,)."""
     if temperature == 0:
         expect_finite("logits.amax(-1)", logits.amax(-1))  # argmax would take a NaN for the largest
         token = logits.argmax(-1)
@@ -74,26 +79,31 @@ def next_token(logits: Tensor, temperature: float = 1.0, top_k: int | None = Non
 
 
 def draw(logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One index from each row of log-probabilities (L, V) -> (L,): the first whose cumulated probability is above a
-    uniform number."""
+    """One index from each row of log-probabilities (L, V) -> (L,): the first whose cumulated probability is
+    above a uniform number."""
     expect_tensor("logp", logp, "L V", "float")
     expect_finite("logp.amax(-1)", logp.amax(-1))
-    exact = torch.float32 if logp.device.type == "mps" else torch.float64           # Apple's GPUs have no doubles
+    # Apple's GPUs have no doubles.
+    exact = torch.float32 if logp.device.type == "mps" else torch.float64
     upto = logp.to(exact).exp().cumsum(-1)                                          # (L, V)
-    expect_numbers("logp", upto[:, -1])                                             # a NaN anywhere reaches the row's end
+    # A NaN anywhere reaches the row's end.
+    expect_numbers("logp", upto[:, -1])
     u = torch.rand(len(logp), 1, dtype=exact, device=logp.device, generator=generator)
-    # Below the row's own total, whatever rounding made of it: what has probability 0 is never the first above.
+    # Below the row's own total, whatever rounding made of it: what has probability 0 is never the first
+    # above.
     below = u * upto[:, -1:] * (1 - 2 * torch.finfo(exact).eps)
     return torch.searchsorted(upto, below, right=True)[:, 0]
 
 
 def read(model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[Tensor, Cache]:
-    """Read all prompts at once: the state behind each, (B, D), and a cache with room for so many tokens more."""
+    """Read all prompts at once: the state behind each, (B, D), and a cache with room for so many tokens
+    more."""
     device = model.embed.weight.device
     lengths = torch.tensor([len(prompt) for prompt in prompts])                     # (B,)
     longest = int(lengths.max())
     pad = longest - lengths
-    tokens = torch.zeros(len(prompts), longest, dtype=torch.long)                   # aligned at the right: all end together
+    # Aligned at the right: all end together.
+    tokens = torch.zeros(len(prompts), longest, dtype=torch.long)
     for i, (row, gap, prompt) in enumerate(zip(tokens, pad.tolist(), prompts)):
         ids = torch.tensor(list(prompt))
         expect(not ids.is_floating_point(), f"prompts[{i}]", prompt, "give ids: whole numbers")
@@ -104,7 +114,8 @@ def read(model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[
 
 
 def decode(model, cache: Cache) -> Callable[[Tensor], Tensor]:
-    """A function from one new token a row, (L,), to the state behind it, (L, D): the fast path where it fits the model."""
+    """A function from one new token a row, (L,), to the state behind it, (L, D): the fast path where it fits
+    the model."""
     if fits(model):
         return Decoder(model, cache).hidden
     return lambda token: model.hidden(token[:, None], cache)[:, -1]
@@ -112,8 +123,8 @@ def decode(model, cache: Cache) -> Callable[[Tensor], Tensor]:
 
 def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *, temperature: float = 0.0, n: int = 1,
         generator: torch.Generator | None = None) -> list:
-    """The model's answers to questions in words, as the tokenizer's Response (text, thought, ended): n to each, greedy by
-    default.
+    """The model's answers to questions in words, as the tokenizer's Response (text, thought, ended): n to
+    each, greedy by default.
 
     Answers stop at max_new_tokens, or where the context ends.
     """

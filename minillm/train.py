@@ -1,7 +1,8 @@
 """The loop: draw a batch, score it, multiply by F, step.
 
-A method is two plain functions: draw(step) gives a batch, F(batch, logprobs) its coefficient. All that is random in a step
-belongs to `draw`, seeded by the step's number, so a run that was stopped, or killed, goes on as if it had not been.
+A method is two plain functions: draw(step) gives a batch, F(batch, logprobs) its coefficient. All that is
+random in a step belongs to `draw`, seeded by the step's number, so a run that was stopped, or killed, goes on
+as if it had not been.
 Sources: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon).
 """
 
@@ -53,27 +54,30 @@ def numbers(scores: Scores) -> Scores:
 def train(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = logprobs, watch: Watch | None = None, *,
           label: str = "train", progress: bool = True, folder: str | PathLike | None = None, pieces: int = 1,
           compile: bool = False, bf16: bool = False) -> list[dict]:
-    """`ascend` with a progress bar, metrics on disk and a run that survives a kill. Returns a row of metrics for each step.
+    """`ascend` with a progress bar, metrics on disk and a run that survives a kill. Returns a row for each step.
 
-    draw(step) -> Batch, or several (PPO: the minibatches of one draw), a step each; it is asked again when they are used up.
-    F(batch, logprobs) -> the coefficient, (B,) or (B, T); the methods' own go in as they are: partial(dpo.coefficient, beta=0.1).
-    score(model, batch) -> what is scored, (B, T) log-probs unless given: partial(logprobs, temperature=0.7), a reward (B,), or
-    a dict for two objectives, whose F is a dict with the same keys.
+    draw(step) -> Batch, or several (PPO: the minibatches of one draw). It is asked again when they are used up.
+    F(batch, logprobs) -> the coefficient, (B,) or (B, T). The methods' own go in as they are:
+    partial(dpo.coefficient, beta=0.1).
+    score(model, batch) -> what is scored in place of log-probs, (B, T) or (B,): partial(logprobs, temperature=0.7);
+    or a dict of them for several objectives, whose F is then a dict with the same keys.
     watch(batch, scores, coefficient) -> numbers by name, which are added to the step's row.
 
-    folder: metrics.jsonl and state.safetensors are kept there, and a run that was stopped or killed goes on from them. A checkpoint
-    is written when the batches of a draw are used up, never in between. So Ctrl-C waits for the end of the draw; pressed twice,
-    it does not.
-    pieces: score a batch in so many pieces where it does not fit into memory; F still sees it whole. About a third more work.
-    compile: score with torch.compile; where that fails, a line says so. bf16: matrix products in bfloat16, while weights,
-    gradients and optimisers stay in float32; it pays where there are units for it (CUDA cards, avx512_bf16, amx).
-    On several processes (see engine.parallel) each takes its share of the rows; their number, pieces, compile and bf16 may change
-    when a run goes on, the settings may not.
+    folder: keeps metrics.jsonl and state.safetensors, and a run that was stopped or killed goes on from them. A
+    checkpoint is written when the batches of a draw are used up, never in between. So Ctrl-C waits for the end of
+    the draw; pressed twice, it does not.
+    pieces: score a batch in so many pieces, where it does not fit into memory. About a third more work.
+    compile: score with torch.compile; where that fails, a line says so.
+    bf16: matrix products in bfloat16, the rest in float32. It pays where there are units for it (CUDA cards,
+    avx512_bf16, amx).
+    On several processes (see engine.parallel) each takes its share of the rows. When a run goes on, their number,
+    pieces, compile and bf16 may change; the settings may not.
 
-    A row holds: step, nll (mean −log p of a token of y, nats; of other scores than (B, T) their mean, as `score`), F (its mean), both
-    of the first of several scores; grad_norm (before it is cut), rate, tokens and seconds since the start.
-    Raises NonFinite, with the step, the batch and the likely cause; OSError, before the first step, for a folder that cannot
-    be written, and for a full disk.
+    A row holds: step; nll (mean −log p of a token of y, nats; of scores that are not (B, T), score, their mean);
+    F (its mean); grad_norm (before it is cut), rate, tokens, and seconds since the start. Of several scores, nll
+    and F are of the first.
+    Raises NonFinite, with the step, the batch and the likely cause; OSError, before the first step, for a folder
+    that cannot be written, and for a full disk.
     """
     expect(isinstance(pieces, int) and pieces >= 1, "pieces", pieces, "give 1 (the batch whole) or more")
     trained = [p.dtype for p in model.parameters() if p.requires_grad]
@@ -81,11 +85,13 @@ def train(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = 
     run = Run(model, settings)
     scored = compiled(score) if compile else score
     scored = partial(together, scored, pieces=pieces, bf16=bf16)
-    shown = not progress or parallel.rank() > 0
-    with keeping(run, folder) as kept, tqdm(initial=run.step, total=settings.steps, desc=label, disable=shown, mininterval=0.5) as bar:
-        for row in ascend(model, kept(draw), finite(F, run), settings, scored, watch, run):
-            bar.set_postfix_str(f"{row['nll']:.3f} nats/token" if "nll" in row else f"score {row['score']:.3f}", refresh=False)
-            bar.update()
+    hidden = not progress or parallel.rank() > 0
+    with keeping(run, folder) as kept:
+        with tqdm(initial=run.step, total=settings.steps, desc=label, disable=hidden, mininterval=0.5) as bar:
+            for row in ascend(model, kept(draw), finite(F, run), settings, scored, watch, run):
+                shown = f"{row['nll']:.3f} nats/token" if "nll" in row else f"score {row['score']:.3f}"
+                bar.set_postfix_str(shown, refresh=False)
+                bar.update()
     return run.rows
 
 
@@ -173,7 +179,8 @@ def means(batch: Batch, scores: Scores, coefficient: Scores, norm: Tensor) -> di
 
 
 def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for embeddings and norms; AdamW for all when muon_lr is 0."""
+    """Muon for the matrices inside the blocks, AdamW for embeddings and norms; AdamW for all when muon_lr is
+    0."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     expect(len(named) > 0, "model", "frozen whole", "leave some parameter with requires_grad")
     inner = [p for name, p in named if settings.muon_lr and p.ndim == 2 and ".blocks." in "." + name]

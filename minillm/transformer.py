@@ -1,12 +1,15 @@
 """p(y|x): a decoder-only transformer, in Llama's shape unless its Family says otherwise.
 
-Two paths give the same numbers: `Transformer.hidden` is the fast one (PyTorch's scaled-dot-product attention, a KV
-cache), `readable_logits`, in a file of its own, writes every contraction as an einsum. A test holds them equal.
+Two paths give the same numbers: `Transformer.hidden` is the fast one (PyTorch's scaled-dot-product attention,
+a KV cache), `readable_logits`, in a file of its own, writes every contraction as an einsum. A test holds them
+equal.
 
-Letters: B batch, T time, S keys' time, V vocabulary, D model width, H heads, K keys' heads, E head width, W inner width.
-Sources: Vaswani et al. 2017; Zhang & Sennrich 2019 (RMSNorm); Su et al. 2021 (RoPE); Shazeer 2020 (SwiGLU); Ainslie
-et al. 2023 (grouped queries); Press & Wolf 2017 (tied embeddings). For the other families: Radford et al. 2019 (GPT-2),
-Yang et al. 2024 and 2025 (Qwen2, Qwen3), Kazemnejad et al. 2023 (layers without positions), Peng et al. 2023 (YaRN).
+Letters: B batch, T time, S keys' time, V vocabulary, D model width, H heads, K keys' heads, E head width, W
+inner width.
+Sources: Vaswani et al. 2017; Zhang & Sennrich 2019 (RMSNorm); Su et al. 2021 (RoPE); Shazeer 2020 (SwiGLU);
+Ainslie et al. 2023 (grouped queries); Press & Wolf 2017 (tied embeddings). For the other families: Radford et
+al. 2019 (GPT-2), Yang et al. 2024 and 2025 (Qwen2, Qwen3), Kazemnejad et al. 2023 (layers without positions),
+Peng et al. 2023 (YaRN).
 """
 
 from __future__ import annotations
@@ -67,7 +70,8 @@ class Config:
     rope_theta: float = 10_000.0  # the slowest rotation takes about 2π·theta tokens
     norm_eps: float = 1e-5
     head_width: int | None = None         # E, where it is not d_model / n_heads
-    tied: bool = True                     # the embedding, read backwards, gives the logits; else a map of its own
+    # The embedding, read backwards, gives the logits; else a map of its own.
+    tied: bool = True
     rope_scaling: dict | None = None      # as in config.json: {"rope_type": "llama3", "factor": 8.0, …}
     family: Family = LLAMA
 
@@ -101,9 +105,11 @@ class Config:
 
 
 class Cache:
-    """Keys and values of the tokens read so far: k, v per layer, (B, K, capacity, E). Rows are aligned at the right.
+    """Keys and values of the tokens read so far: k, v per layer, (B, K, capacity, E). Rows are aligned at the
+    right.
 
-    pad (B,): how many columns at the left of each row are padding; a row's first token stands at column pad[b].
+    pad (B,): how many columns at the left of each row are padding; a row's first token stands at column
+    pad[b].
     """
 
     def __init__(self, model: Transformer, rows: int, capacity: int, pad: Tensor):
@@ -115,7 +121,8 @@ class Cache:
         self.length, self.pad, self.padded = 0, pad, bool(pad.any())
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write k, v (B, K, T, E) of new tokens behind the old ones; returns all that a layer holds, (B, K, S, E) each."""
+        """Write k, v (B, K, T, E) of new tokens behind the old ones; returns all that a layer holds, (B, K,
+        S, E) each."""
         end = self.length + k.shape[2]
         self.k[layer][:, :, self.length:end] = k
         self.v[layer][:, :, self.length:end] = v
@@ -131,7 +138,8 @@ class Cache:
         if self.padded:
             position = (columns[start:] - self.pad[:, None]).clamp(min=0)                      # (B, T)
             real = key >= self.pad[:, None, None]                                              # (B, 1, S): no padding
-            mask = (key <= query) & (real | (key == query))     # padding sees itself, for a softmax of nothing is NaN
+            # Padding sees itself, for a softmax of nothing is NaN.
+            mask = (key <= query) & (real | (key == query))
             return position, mask[:, None]                                                     # (B, 1, T, S)
         mask = key <= query if start > 0 and end - start > 1 else None                         # (T, S)
         return slice(start, end), mask
@@ -232,7 +240,8 @@ class Transformer(nn.Module):
         self.config = config
 
         def vectors(rows: int) -> nn.Embedding:
-            # Undrawn: PyTorch's own draw, on the device meta, would import its compiler, which takes a second.
+            # Undrawn: PyTorch's own draw, on the device meta, would import its compiler, which takes a
+            # second.
             undrawn = torch.empty(rows, config.d_model) if seed is None else None
             return nn.Embedding(rows, config.d_model, _weight=undrawn)
 
@@ -255,7 +264,8 @@ class Transformer(nn.Module):
         """Matrices from a normal distribution of width 0.02, biases 0 (Radford et al. 2019)."""
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
-                # What a block writes is scaled down, so that the residual stream keeps its size through 2L writers.
+                # What a block writes is scaled down, so that the residual stream keeps its size through 2L
+                # writers.
                 writes = name.endswith(("attention.o.weight", "down.weight"))
                 std = 0.02 / math.sqrt(2 * self.config.n_layers) if writes else 0.02
                 nn.init.normal_(weight, std=std, generator=generator)
@@ -265,7 +275,8 @@ class Transformer(nn.Module):
     def hidden(self, tokens: Tensor, cache: Cache | None = None, sequence: Tensor | None = None) -> Tensor:
         """The residual stream after the last norm, (B, T, D). With a cache, `tokens` continue what it holds.
 
-        sequence (B, T): the number of the text that each token belongs to, where a row holds several (see batch_packed).
+        sequence (B, T): the number of the text that each token belongs to, where a row holds several (see
+        batch_packed).
         """
         start = cache.length if cache is not None else 0
         expect_tokens(tokens, self.config, start)
@@ -295,7 +306,8 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of the next token, (..., V): the embedding read backwards, or where it is not tied, a map of its own."""
+        """Scores of the next token, (..., V): the embedding read backwards, or where it is not tied, a map of
+        its own."""
         return linear(hidden, self.embed.weight if self.config.tied else self.head.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -307,14 +319,15 @@ class Transformer(nn.Module):
 
 
 def apart(sequence: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions (B, T) that begin again in each sequence, and who sees whom, (B, 1, T, T): what stands before it in its
-    own sequence.
+    """Positions (B, T) that begin again in each sequence, and who sees whom, (B, 1, T, T): what stands before
+    it in its own sequence.
 
     sequence (B, T): a number for each token; the tokens of one sequence stand together.
     """
     t = torch.arange(sequence.shape[1], device=sequence.device)
     first = torch.zeros_like(t).repeat(len(sequence), 1)
-    first[:, 1:] = t[1:].where(sequence[:, 1:] != sequence[:, :-1], 0)                         # a sequence begins here
+    # A sequence begins here.
+    first[:, 1:] = t[1:].where(sequence[:, 1:] != sequence[:, :-1], 0)
     same = sequence[:, :, None] == sequence[:, None, :]
     return t - first.cummax(1).values, (same & (t <= t[:, None]))[:, None]
 
@@ -327,7 +340,8 @@ def make_norm(config: Config) -> nn.Module:
 
 
 def device_and_dtype(device: str | None = None, dtype: torch.dtype = torch.float32) -> tuple[torch.device, torch.dtype]:
-    """Where and in what precision to compute, chosen once: the CUDA card if there is one, else Apple's, else the CPU."""
+    """Where and in what precision to compute, chosen once: the CUDA card if there is one, else Apple's, else
+    the CPU."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     here = [name for name, is_there in there.items() if is_there]
     device = here[0] if device is None else device

@@ -1,8 +1,9 @@
-"""θ + scale·BA: low-rank adapters beside frozen linear maps. It leaves out files (adapters.py), adapters of embeddings and of heads.
+"""θ + scale·BA: low-rank adapters beside frozen linear maps. It leaves out files (adapters.py), adapters of
+embeddings and of heads.
 
-A map's weight W (F, D) stays as it is, and what is learned is B·A with A (r, D) and B (F, r), r small: F·D numbers become r·(F + D).
-B begins at 0, so training begins at the model itself. With the adapters off the model is the one it was: the reference of DPO and PPO,
-without a second copy of it.
+A map's weight W (F, D) stays as it is, and what is learned is B·A with A (r, D) and B (F, r), r small: F·D
+numbers become r·(F + D). B begins at 0, so training begins at the model itself. With the adapters off the
+model is the one it was: the reference of DPO and PPO, without a second copy of it.
 Source: Hu et al. 2021 (LoRA). `scale` is its α/r; Kalajdzievski 2023 (rsLoRA) argues for α/√r.
 """
 
@@ -22,7 +23,8 @@ from ..engine.products import Linear, linear
 
 
 class LoRA(nn.Module):
-    """A linear map and its adapter. `base` is the map itself (plain, or in few bits); `weight` is what it now multiplies by."""
+    """A linear map and its adapter. `base` is the map itself (plain, or in few bits); `weight` is what it now
+    multiplies by."""
 
     def __init__(self, base: nn.Module, A: Tensor, B: Tensor, scale: float, dropout: float = 0.0):
         super().__init__()
@@ -42,7 +44,8 @@ class LoRA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (..., D) -> (..., F)
         if not self.on:
             return self.base(x)
-        drop = self.dropout > 0 and self.training and torch.is_grad_enabled()  # what is drawn, or scored as a reference, is without it
+        # What is drawn, or scored as a reference, is without it.
+        drop = self.dropout > 0 and self.training and torch.is_grad_enabled()
         if not drop and self._folds(x):
             return _Folded.apply(x, self.A, self.B, self.bias, self.base, self.scale)
         out, x = self.base(x), x.to(self.A.dtype)
@@ -50,7 +53,8 @@ class LoRA(nn.Module):
         return out + linear(h, self.scale * self.B).to(out.dtype)
 
     def _folds(self, x: Tensor) -> bool:
-        """Whether to multiply once, by W + scale·BA: there are rows enough to pay for making it, and no short type to round BA away in."""
+        """Whether to multiply once, by W + scale·BA: there are rows enough to pay for making it, and no short
+        type to round BA away in."""
         weight = getattr(self.base, "weight" if isinstance(self.base, nn.Linear) else "like")
         return (x.numel() // self.in_features * (self.in_features + self.out_features) >= self.in_features * self.out_features
                 and x.dtype == self.A.dtype == self.B.dtype == weight.dtype and weight.dtype in (torch.float32, torch.float64)
@@ -59,14 +63,16 @@ class LoRA(nn.Module):
 
 
 class _Folded(torch.autograd.Function):
-    """x·(W + s·BA)ᵀ + b in one product, where `LoRA.forward` spells out three; x alone is kept for the backward pass."""
+    """x·(W + s·BA)ᵀ + b in one product, where `LoRA.forward` spells out three; x alone is kept for the
+    backward pass."""
 
     @staticmethod
     def forward(ctx, x, A, B, bias, base, s):
         plain = isinstance(base, nn.Linear)
         weight = base.weight
         ctx.save_for_backward(x, A, B, weight if plain else None)
-        ctx.base, ctx.s = None if plain else base, s                            # what is kept in few bits is unpacked again
+        # What is kept in few bits is unpacked again.
+        ctx.base, ctx.s = None if plain else base, s
         return linear(x, torch.addmm(weight, B, A, alpha=s), bias)
 
     @staticmethod
@@ -74,7 +80,8 @@ class _Folded(torch.autograd.Function):
         x, A, B, weight = ctx.saved_tensors
         weight, s, need = ctx.base.weight if weight is None else weight, ctx.s, ctx.needs_input_grad
         rows, out = x.flatten(0, -2), g.flatten(0, -2)                          # (N, D), (N, F)
-        # Each product with r stands the way round in which the r rows come first: the libraries are several times as fast so.
+        # Each product with r stands the way round in which the r rows come first: the libraries are several
+        # times as fast so.
         return (linear(g, torch.addmm(weight, B, A, alpha=s).t()) if need[0] else None,                       # (..., D)
                 s * linear(linear(out, B.t()).t(), rows.t()) if need[1] else None,                            # (r, D)
                 s * linear(linear(rows, A).t(), out.t()).t() if need[2] else None,                            # (F, r)
@@ -83,11 +90,13 @@ class _Folded(torch.autograd.Function):
 
 def add_lora(model: nn.Module, rank: int = 8, scale: float = 2.0, maps: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down"),
              dropout: float = 0.0, seed: int = 0) -> nn.Module:
-    """Freeze the model and give the linear maps of model.blocks with these names an adapter each, in place. Returns the model.
+    """Freeze the model and give the linear maps of model.blocks with these names an adapter each, in place.
+    Returns the model.
 
-    maps: last names ("q") or whole ones ("blocks.0.attention.q"). A is uniform within ±1/√D, drawn from `seed`; B is 0. scale: what
-    BA is multiplied by, PEFT's lora_alpha / r. dropout: share of an adapter's inputs that training leaves out. Adapters are float32
-    where the weights are shorter. Settings(muon_lr=0) trains them by AdamW; Muon, at a rate of its own, came level and no further.
+    maps: last names ("q") or whole ones ("blocks.0.attention.q"). A is uniform within ±1/√D, drawn from
+    `seed`; B is 0. scale: what BA is multiplied by, PEFT's lora_alpha / r. dropout: share of an adapter's
+    inputs that training leaves out. Adapters are float32 where the weights are shorter. Settings(muon_lr=0)
+    trains them by AdamW; Muon, at a rate of its own, came level and no further.
     """
     whole = isinstance(rank, int) and not isinstance(rank, bool)
     expect(whole and rank >= 1, "rank", rank, "give a whole number from 1")
@@ -106,7 +115,8 @@ def add_lora(model: nn.Module, rank: int = 8, scale: float = 2.0, maps: tuple[st
 
 
 def choose(model: nn.Module, maps) -> dict[str, nn.Module]:
-    """The linear maps of model.blocks that these names mean, by their whole names. ValueError for a name that none has, and for adapters."""
+    """The linear maps of model.blocks that these names mean, by their whole names. ValueError for a name that
+    none has, and for adapters."""
     expect(not isinstance(maps, str) and len(maps) > 0, "maps", repr(maps), 'give names, as in ("q", "v")')
     expect(not adapters(model), "model", "one that has adapters already", "merge or remove them first, or load the model anew")
     there = {name: part for name, part in model.named_modules() if name.startswith("blocks.") and hasattr(part, "in_features")}
@@ -119,7 +129,8 @@ def choose(model: nn.Module, maps) -> dict[str, nn.Module]:
 
 
 def attach(model: nn.Module, tensors: dict[str, tuple[Tensor, Tensor, float]], dropout: float = 0.0) -> nn.Module:
-    """Freeze the model and give maps, by their whole names, adapters (A (r, D), B (F, r), scale) that exist. Returns the model."""
+    """Freeze the model and give maps, by their whole names, adapters (A (r, D), B (F, r), scale) that exist.
+    Returns the model."""
     for name, base in choose(model, list(tensors)).items():
         A, B, scale = tensors[name]
         expect(A.ndim == B.ndim == 2 and (A.shape[1], *B.shape) == (base.in_features, base.out_features, len(A)), name,
@@ -141,7 +152,8 @@ def adapters(model: nn.Module) -> dict[str, LoRA]:
 
 @contextmanager
 def adapters_off(model: nn.Module) -> Iterator[None]:
-    """Within it the model is the one that the adapters were added to: the reference. ValueError for a model without adapters."""
+    """Within it the model is the one that the adapters were added to: the reference. ValueError for a model
+    without adapters."""
     parts = list(_adapted(model).values())
     before = [part.on for part in parts]
     for part in parts:
@@ -154,7 +166,8 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
 
 
 def reference(model: nn.Module) -> SimpleNamespace:
-    """The model with its adapters off, as `logprobs` and the methods take a reference: the same weights, no second copy of them."""
+    """The model with its adapters off, as `logprobs` and the methods take a reference: the same weights, no
+    second copy of them."""
     _adapted(model)
 
     def hidden(*tokens, **others) -> Tensor:
@@ -166,9 +179,11 @@ def reference(model: nn.Module) -> SimpleNamespace:
 
 @torch.no_grad()
 def merge(model: nn.Module) -> nn.Module:
-    """Add scale·BA to each weight and take the adapters away, in place: plain maps again, all weights trainable. Returns the model.
+    """Add scale·BA to each weight and take the adapters away, in place: plain maps again, all weights
+    trainable. Returns the model.
 
-    A map in few bits comes back as a plain one: W + scale·BA has no place among its levels. ValueError where a sum is
+    A map in few bits comes back as a plain one: W + scale·BA has no place among its levels. ValueError where
+    a sum is
     not finite: the model is then as it was.
     """
     for name, part in _adapted(model).items():
@@ -194,7 +209,8 @@ def _sum(part: LoRA) -> Tensor:
 
 
 def remove(model: nn.Module) -> nn.Module:
-    """Take the adapters away unmerged, in place: the model that they were added to, all weights trainable. Returns the model."""
+    """Take the adapters away unmerged, in place: the model that they were added to, all weights trainable.
+    Returns the model."""
     for name, part in _adapted(model).items():
         _put(model, name, part.base)
     return model.requires_grad_(True)

@@ -26,10 +26,12 @@ def compiled(score: Callable) -> Callable:
 
 def _compiled(model, tokens: Tensor):
     """What `logprobs` needs of a model. Where compiling fails on these tokens: one line, and the model."""
-    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)  # it warns of the checks of tokens, which it leaves uncompiled
+    # It warns of the checks of tokens, which it leaves uncompiled.
+    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     try:
         hidden = torch.compile(model.hidden)
-        hidden(tokens).sum().backward()  # it compiles, or fails, when it is first called, forwards and backwards
+        # It compiles, or fails, when it is first called, forwards and backwards.
+        hidden(tokens).sum().backward()
         return SimpleNamespace(hidden=hidden, logits=model.logits, config=model.config)
     except Exception as error:  # whatever a compiler may raise
         why = (str(error).strip().splitlines() or [""])[0]

@@ -1,7 +1,9 @@
-"""The fast path of sampling: one new token a row with few kernels. It leaves out prompts, checks and gradients.
+"""The fast path of sampling: one new token a row with few kernels. It leaves out prompts, checks and
+gradients.
 
-`Transformer.hidden` with a cache gives the same numbers; a test holds the two equal for every family. What is saved: each block's
-maps are joined and laid out for a few rows, queries of one key's head are read together, and no module is called.
+`Transformer.hidden` with a cache gives the same numbers; a test holds the two equal for every family. What is
+saved: each block's maps are joined and laid out for a few rows, queries of one key's head are read together,
+and no module is called.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ LARGEST = 2**27  # weights in numbers: a larger model is not copied for the sake
 
 
 class Decoder:
-    """A copy of a model's weights, for tokens that follow what a cache holds. Made anew for each text: weights may have moved."""
+    """A copy of a model's weights, for tokens that follow what a cache holds. Made anew for each text:
+    weights may have moved."""
 
     def __init__(self, model: Transformer, cache: Cache):
         c = self.config = model.config
@@ -38,7 +41,8 @@ class Decoder:
         self.blocks = [_joined(block, c.family.qk_norm, len(cache.pad)) for block in model.blocks]
 
     def hidden(self, tokens: Tensor) -> Tensor:
-        """The residual stream after the last norm, (L, D), for one new token a row, (L,); the cache grows by one."""
+        """The residual stream after the last norm, (L, D), for one new token a row, (L,); the cache grows by
+        one."""
         c, cache, L = self.config, self.cache, len(tokens)
         at, end, H, K, E = cache.length, cache.length + 1, c.n_heads, c.n_kv_heads, c.d_head
         position, mask = at, None
@@ -56,13 +60,15 @@ class Decoder:
             qkv = w.qkv(w.norm1(x))                                                           # (L, (H + 2K)·E)
             qk = qkv[:, :(H + K) * E].view(L, H + K, E)
             if w.qk_norm is not None:
-                qk = F.rms_norm(qk, (E,), eps=c.norm_eps) * w.qk_norm                          # queries and keys at once
+                # Queries and keys at once.
+                qk = F.rms_norm(qk, (E,), eps=c.norm_eps) * w.qk_norm
             if w.rotary:
                 qk = (qk * cos).addcmul_(qk.roll(E // 2, -1), sin)
             k, v = cache.k[layer], cache.v[layer]
             k[:, :, at] = qk[:, H:]
             v[:, :, at] = qkv[:, (H + K) * E:].view(L, K, E)
-            q = qk[:, :H].reshape(L, K, H // K, E)                                             # a key's queries side by side, as if they were times
+            # A key's queries side by side, as if they were times.
+            q = qk[:, :H].reshape(L, K, H // K, E)
             out = attend(q, k[:, :, :end], v[:, :, :end], mask)                                # (L, K, H / K, E)
             x += w.o(out.reshape(L, H * E))
             h = w.up(w.norm2(x))                                                               # (L, 2F), or (L, F) without a gate
@@ -76,10 +82,12 @@ class Decoder:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q·k / √E)·v of queries (L, K, G, E) that all see what mask (L, 1, 1, S) lets them: (L, K, G, E)."""
+    """softmax(q·k / √E)·v of queries (L, K, G, E) that all see what mask (L, 1, 1, S) lets them: (L, K, G,
+    E)."""
     if q.device.type != "cpu" or len(q) < MANY:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    # On a CPU the fused kernel is made for many queries; for one a row, three plain products of many rows take half its time or less.
+    # On a CPU the fused kernel is made for many queries; for one a row, three plain products of many rows
+    # take half its time or less.
     score = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)                                    # (L, K, G, S)
     if mask is not None:
         score = score.masked_fill_(~mask, -torch.inf)
@@ -87,11 +95,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def fits(model) -> bool:
-    """Whether a Decoder computes what the model does: nobody has changed it, hooked into it or spread it over machines, and it may be copied."""
+    """Whether a Decoder computes what the model does: nobody has changed it, hooked into it or spread it over
+    machines, and it may be copied."""
     if not isinstance(model, Transformer) or type(model).hidden is not Transformer.hidden:
         return False
-    known = (Block, Attention, Linear, nn.RMSNorm, nn.LayerNorm, LoRA, NF4, Int8)  # an adapter and a map in few bits give their weight
-    stored = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, (NF4, Int8)))  # a copy holds them as floats
+    # An adapter and a map in few bits give their weight.
+    known = (Block, Attention, Linear, nn.RMSNorm, nn.LayerNorm, LoRA, NF4, Int8)
+    # A copy holds them as floats.
+    stored = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, (NF4, Int8)))
     return (all(type(part) in known for block in model.blocks for part in block.modules())
             and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
             and all(type(p) is nn.Parameter for p in model.parameters())
@@ -111,7 +122,8 @@ def _joined(block, qk_norm: bool, rows: int) -> SimpleNamespace:
 
 
 def _norm(norm) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
-    """A norm without its weight, and the weight (D,) for the map behind it to take up; None where it stays with the norm."""
+    """A norm without its weight, and the weight (D,) for the map behind it to take up; None where it stays
+    with the norm."""
     if not isinstance(norm, nn.RMSNorm) or norm.weight.dtype not in (torch.float32, torch.float64):
         return norm, None
     # x/√(mean x² + eps) is √D·x/√(|x|² + D·eps): three kernels in place of six.
@@ -120,7 +132,8 @@ def _norm(norm) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
 
 
 def _join(rows: int, scale: Tensor | None, *maps) -> Callable[[Tensor], Tensor]:
-    """Maps of one input, scaled, as one: x (L, D) -> (L, F). The weight is laid out in the order in which a product with few rows reads it."""
+    """Maps of one input, scaled, as one: x (L, D) -> (L, F). The weight is laid out in the order in which a
+    product with few rows reads it."""
     weight, bias = torch.cat([m.weight for m in maps]), None
     if scale is not None:
         weight = weight * scale

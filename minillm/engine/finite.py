@@ -12,7 +12,8 @@ from ..batch import Batch
 
 
 class NonFinite(FloatingPointError):
-    """Training met a NaN or an infinity. `step` and `batch` say where; the model keeps the weights of the step before."""
+    """Training met a NaN or an infinity. `step` and `batch` say where; the model keeps the weights of the
+    step before."""
 
     def __init__(self, message: str, step: int, batch: Batch):
         super().__init__(message)

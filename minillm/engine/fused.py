@@ -1,4 +1,5 @@
-"""log p of the chosen token in little memory: a few rows of logits at a time, and a backward pass that keeps them once.
+"""log p of the chosen token in little memory: a few rows of logits at a time, and a backward pass that keeps
+them once.
 
 Its plain twin is `minillm.logprob.of_chosen`; a test holds the two equal, gradients too.
 """
@@ -11,14 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-HELD = 5 * 2**21  # logits held at once: 40 MiB in float32; chunks below 32 MiB fragment the heap, and then take more memory
+# Logits held at once: 40 MiB in float32; chunks below 32 MiB fragment the heap, and then take more memory.
+HELD = 5 * 2**21
 
 
 def chosen_logprobs(model, hidden: Tensor, y: Tensor, plain: Callable[[Tensor, Tensor], Tensor] | None = None,
                     held: int = HELD) -> Tensor:
     """log p(y) behind each state: hidden (N, D), y (N,) -> (N,). model: has logits(hidden) -> (N, V).
 
-    plain(logits, y) -> (N,): takes the place of log softmax, where y was drawn at a temperature or with a cut.
+    plain(logits, y) -> (N,): takes the place of log softmax, where y was drawn at a temperature or with a
+    cut.
     held: at most so many logits exist at once; in the backward pass they are computed again, chunk by chunk.
     """
     def score(h: Tensor, y: Tensor) -> Tensor:
@@ -48,7 +51,8 @@ def _with_total(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Chosen(torch.autograd.Function):
-    """Keeps the logits and one number a row for the backward pass; autograd's own keeps several copies of the logits."""
+    """Keeps the logits and one number a row for the backward pass; autograd's own keeps several copies of the
+    logits."""
 
     @staticmethod
     def forward(ctx, logits, y):
@@ -59,6 +63,7 @@ class _Chosen(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         logits, y, total = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a gradient of the gradient is asked for: then all of it must be in the graph
+        # A gradient of the gradient is asked for: then all of it must be in the graph.
+        if torch.is_grad_enabled():
             return (-g[:, None] * logits.softmax(-1)).scatter_add(-1, y[:, None], g[:, None]), None
         return (logits - total[:, None]).exp_().mul_(-g[:, None]).scatter_add_(-1, y[:, None], g[:, None]), None

@@ -17,10 +17,12 @@ from . import parallel, resume
 
 @contextmanager
 def keeping(run, folder: str | PathLike | None) -> Iterator[Callable]:
-    """Within it, kept(draw) is draw with a checkpoint written to the folder when the batches of a draw are used up.
+    """Within it, kept(draw) is draw with a checkpoint written to the folder when the batches of a draw are
+    used up.
 
-    run: minillm.train.Run, which goes on from what the folder keeps. Ctrl-C waits for the end of a draw where there is a
-    folder; pressed twice, it does not. On leaving, the last checkpoint is written and the model is in eval mode.
+    run: minillm.train.Run, which goes on from what the folder keeps. Ctrl-C waits for the end of a draw where
+    there is a folder; pressed twice, it does not. On leaving, the last checkpoint is written and the model is
+    in eval mode.
     """
     folder = None if folder is None else Path(folder)
     if folder is not None:
@@ -47,7 +49,8 @@ class _Kept:
     def __init__(self, run, folder: Path | None):
         self.run, self.folder = run, folder
         self.device = next(run.model.parameters()).device
-        self.kept = self.border = run.step  # the step of the last checkpoint, and the one that the last draw ended with
+        # The step of the last checkpoint, and the one that the last draw ended with.
+        self.kept = self.border = run.step
         self.random_state = resume.generators(self.device)
 
     def batches(self, draw: Callable, step: int, pressed: list[int]) -> Iterator[Batch]:

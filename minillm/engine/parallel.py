@@ -1,13 +1,18 @@
-"""One batch on several processes: its rows are cut, its gradients summed, the weights whole or sharded. Left out: cutting inside a
-matrix or between layers (tensor, pipeline), and sending while still computing where the weights are whole.
+"""One batch on several processes: its rows are cut, its gradients summed, the weights whole or sharded. Left
+out: cutting inside a matrix or between layers (tensor, pipeline), and sending while still computing where the
+weights are whole.
 
-A script for one process becomes one for many by two lines, and is started by `torchrun --nproc-per-node=2 script.py`:
+A script for one process becomes one for many by two lines, and is started by `torchrun --nproc-per-node=2
+script.py`:
 
-    device = parallel.start()                                   # gloo on CPUs, nccl on CUDA cards; alone, nothing happens
-    model = parallel.shard(Transformer(config).to(device))      # or no such line: each process keeps all weights
+    device = parallel.start()                                   # gloo on CPUs, nccl on CUDA cards; alone,
+    nothing happens model = parallel.shard(Transformer(config).to(device))      # or no such line: each
+    process keeps all weights
 
-Every process draws the same batch, and `train` takes its share of the rows; in one process all of this is the identity.
-Sources: Rajbhandari et al. 2020 (ZeRO: who needs which part when); PyTorch's page on torch.distributed.fsdp.fully_shard.
+Every process draws the same batch, and `train` takes its share of the rows; in one process all of this is the
+identity.
+Sources: Rajbhandari et al. 2020 (ZeRO: who needs which part when); PyTorch's page on
+torch.distributed.fsdp.fully_shard.
 """
 
 from __future__ import annotations
@@ -26,7 +31,8 @@ from ..expect import expect
 
 
 def start(device: torch.device | str | None = None) -> torch.device:
-    """Join the processes that torchrun started, and return this one's device: cuda:LOCAL_RANK if there is one, else the CPU."""
+    """Join the processes that torchrun started, and return this one's device: cuda:LOCAL_RANK if there is
+    one, else the CPU."""
     if device is None:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     device = torch.device(device)
@@ -43,17 +49,20 @@ def rank() -> int:
 
 
 def size() -> int:
-    """How many processes share the work. ValueError where torchrun started several and nobody called `start`."""
+    """How many processes share the work. ValueError where torchrun started several and nobody called
+    `start`."""
     started = int(os.environ.get("WORLD_SIZE", 1))
     expect(dist.is_initialized() or started == 1, "WORLD_SIZE", started, "call minillm.engine.parallel.start() before the model is made")
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def shard(model: torch.nn.Module) -> torch.nn.Module:
-    """Cut every weight by rows among the processes, in place: gathered block by block when needed, gradients summed into the shards.
+    """Cut every weight by rows among the processes, in place: gathered block by block when needed, gradients
+    summed into the shards.
 
-    Weights, gradients and optimiser states then take 1/size of the memory (ZeRO's stage 3). `model.blocks` are gathered one at
-    a time; what stands outside of them (the embedding) stays whole from `hidden` to the end of the backward pass.
+    Weights, gradients and optimiser states then take 1/size of the memory (ZeRO's stage 3). `model.blocks`
+    are gathered one at a time; what stands outside of them (the embedding) stays whole from `hidden` to the
+    end of the backward pass.
     """
     if size() == 1:
         return model
@@ -76,7 +85,8 @@ def is_sharded(model: torch.nn.Module) -> bool:
 
 @contextmanager
 def gathered(model: torch.nn.Module) -> Iterator[None]:
-    """Within it a sharded model is whole in every process: to draw answers, to score, to save. Enter it in all processes alike."""
+    """Within it a sharded model is whole in every process: to draw answers, to score, to save. Enter it in
+    all processes alike."""
     parts = (*model.blocks, model) if is_sharded(model) else ()
     for part in parts:
         part.set_reshard_after_forward(False)
@@ -110,10 +120,11 @@ def alike(model: torch.nn.Module) -> None:
 
 
 def pieces(B: int, accumulate: int = 1) -> list[tuple[slice, bool]]:
-    """This process's rows of a batch of B in `accumulate` pieces, each (rows, counts). Alone and whole: [(slice(0, B), True)].
+    """This process's rows of a batch of B in `accumulate` pieces, each (rows, counts). Alone and whole:
+    [(slice(0, B), True)].
 
-    Pieces differ by one row at most. Where B is too small for all, a piece is row 0 once more, which does not count: every
-    process takes part in every exchange.
+    Pieces differ by one row at most. Where B is too small for all, a piece is row 0 once more, which does not
+    count: every process takes part in every exchange.
     """
     n = size() * accumulate
     bounds = [B * i // n for i in range(n + 1)]
@@ -131,8 +142,8 @@ def add_up(*tensors: Tensor) -> None:
 
 
 def clip_gradients(model: torch.nn.Module, clip: float) -> Tensor:
-    """Sum the gradients over the processes (sharded ones are summed already) and cut their norm to clip. Returns the norm
-    before the cut. Alone it is torch.nn.utils.clip_grad_norm_."""
+    """Sum the gradients over the processes (sharded ones are summed already) and cut their norm to clip.
+    Returns the norm before the cut. Alone it is torch.nn.utils.clip_grad_norm_."""
     if not is_sharded(model):
         add_up(*(p.grad for p in model.parameters() if p.grad is not None))
     return full(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
@@ -141,7 +152,8 @@ def clip_gradients(model: torch.nn.Module, clip: float) -> Tensor:
 def agree(pressed: list[int], step: int, *tensors: Tensor | None) -> None:
     """Compare step and tensors (whole numbers only) over the processes; stop them all where one was told to.
 
-    ValueError in every process if they differ; KeyboardInterrupt in every process if `pressed` is filled in one.
+    ValueError in every process if they differ; KeyboardInterrupt in every process if `pressed` is filled in
+    one.
     """
     if size() == 1:
         if pressed:
@@ -166,7 +178,8 @@ def agree(pressed: list[int], step: int, *tensors: Tensor | None) -> None:
 
 @contextmanager
 def pressed_keys(patient: bool = False) -> Iterator[list[int]]:
-    """Ctrl-C fills a list in place of raising, so that a run stops where nothing is lost, and many processes at one step (`agree`).
+    """Ctrl-C fills a list in place of raising, so that a run stops where nothing is lost, and many processes
+    at one step (`agree`).
 
     Alone, and not patient, it raises as ever; patient, it raises when it is pressed a second time.
     """
@@ -195,9 +208,11 @@ def muon_for(model: torch.nn.Module) -> type[torch.optim.Muon]:
 
 
 class Muon(torch.optim.Muon):
-    """Muon of sharded matrices. Momentum stays sharded; each direction is gathered, made orthogonal whole, and cut again.
+    """Muon of sharded matrices. Momentum stays sharded; each direction is gathered, made orthogonal whole,
+    and cut again.
 
-    PyTorch's own step on the shards runs, but adds partial products in bfloat16, and so takes other steps than one process.
+    PyTorch's own step on the shards runs, but adds partial products in bfloat16, and so takes other steps
+    than one process.
     """
 
     @torch.no_grad()
@@ -212,7 +227,8 @@ class Muon(torch.optim.Muon):
                     state["momentum_buffer"] = torch.zeros_like(p.grad)
                 momentum = state["momentum_buffer"].lerp_(p.grad, 1 - group["momentum"])
                 grad = full(p.grad.lerp(momentum, group["momentum"]))
-                whole = torch.zeros_like(grad).requires_grad_()  # from 0, one step of Muon without momentum is −lr · orthogonal(grad)
+                # From 0, one step of Muon without momentum is −lr · orthogonal(grad).
+                whole = torch.zeros_like(grad).requires_grad_()
                 whole.grad = grad
                 torch.optim.Muon([whole], lr=group["lr"], weight_decay=0.0, momentum=0.0).step()
                 p.mul_(1 - group["lr"] * group["weight_decay"]).add_(cut_like(whole.detach(), p))

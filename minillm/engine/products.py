@@ -1,9 +1,11 @@
-"""The products that nearly all of a model's time goes into, x·Wᵀ + b and attention, by the library that is fastest here.
+"""The products that nearly all of a model's time goes into, x·Wᵀ + b and attention, by the library that is
+fastest here.
 
-PyTorch multiplies float32 matrices with MKL, which keeps to 256-bit instructions on other makers' processors; oneDNN, beside
-it, uses the 512-bit ones of any that has them, and takes about half the time there. PyTorch has no public name for oneDNN's
-product, so this file alone uses the private one. Everything else (GPUs, other precisions, autocast, compiled or sharded
-models, products too small to matter) goes to torch.nn.functional.linear, the plain twin. A test holds the two equal, gradients
+PyTorch multiplies float32 matrices with MKL, which keeps to 256-bit instructions on other makers' processors;
+oneDNN, beside it, uses the 512-bit ones of any that has them, and takes about half the time there. PyTorch
+has no public name for oneDNN's product, so this file alone uses the private one. Everything else (GPUs, other
+precisions, autocast, compiled or sharded models, products too small to matter) goes to
+torch.nn.functional.linear, the plain twin. A test holds the two equal, gradients
 too: they differ by rounding alone. MINILLM_PRODUCTS=plain in the environment turns oneDNN off.
 """
 
@@ -42,15 +44,16 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
-    """A weight (F, D) in the order in which oneDNN reads it for so many rows: nothing is rearranged at each product."""
+    """A weight (F, D) in the order in which oneDNN reads it for so many rows: nothing is rearranged at each
+    product."""
     return torch.ops.mkldnn._reorder_linear_weight(weight, rows)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(q·kᵀ/√E)·v: q (B, H, T, E), k and v (B, K, S, E) -> (B, H, T, E).
 
-    mask (T, S) or (B, 1, T, S): True where a query sees a key; None: each sees those up to its own place, and one new
-    token sees all.
+    mask (T, S) or (B, 1, T, S): True where a query sees a key; None: each sees those up to its own place, and
+    one new token sees all.
     """
     grouped, causal = q.shape[1] != k.shape[1], mask is None and q.shape[2] > 1
     # On a CPU under autocast attention in bfloat16 takes up to five times float32's time backwards.
@@ -63,7 +66,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)  # a frozen weight's x is not needed
+        # A frozen weight's x is not needed.
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         return product(x, weight, bias)
 
     @staticmethod

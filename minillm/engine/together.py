@@ -1,9 +1,10 @@
 """score(model, batch) where several processes share a batch, or where it is too large to be scored whole.
 
-Each process scores its own rows with their gradient, piece by piece; the others' scores arrive as numbers. So F and the
-surrogate are the same code for one process and for many, and gradients are summed (`parallel.clip_gradients`).
-Sources: Chen et al. 2016 (checkpointing: what a piece holds is computed again in the backward pass); Micikevicius et al.
-2018 (mixed precision).
+Each process scores its own rows with their gradient, piece by piece; the others' scores arrive as numbers. So
+F and the surrogate are the same code for one process and for many, and gradients are summed
+(`parallel.clip_gradients`).
+Sources: Chen et al. 2016 (checkpointing: what a piece holds is computed again in the backward pass);
+Micikevicius et al. 2018 (mixed precision).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from . import parallel
 
 
 def together(score: Callable, model, batch: Batch, pieces: int = 1, bf16: bool = False):
-    """score(model, batch): a tensor with a row for each of the batch's, or a dict of such tensors. Its numbers are the same
-    for any number of processes and pieces. bf16: matrix products in bfloat16."""
+    """score(model, batch): a tensor with a row for each of the batch's, or a dict of such tensors. Its
+    numbers are the same for any number of processes and pieces. bf16: matrix products in bfloat16."""
     with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=bf16):
         if pieces == 1 and parallel.size() == 1:
             return score(model, batch)
@@ -44,7 +45,8 @@ def _whole(batch: Batch, mine: list[tuple[slice, bool]], scored: list[Tensor]) -
             whole[rows] = part.detach()
     parallel.add_up(whole)
     for (rows, counts), part in zip(mine, scored):
-        # Row 0 once more, where there are too few rows: it adds nothing, but every process takes part in every exchange.
+        # Row 0 once more, where there are too few rows: it adds nothing, but every process takes part in
+        # every exchange.
         mask = torch.zeros(B, dtype=torch.bool, device=whole.device)
         mask[rows] = counts
         whole = whole.masked_scatter(_like(mask, whole), part) if counts else whole + 0.0 * part.sum()

@@ -1,8 +1,8 @@
 """One file for each F, and the table of them: who makes x, who makes y, and what F is. `ls` is the syllabus.
 
-Each file begins with F and the loss on the quantities of its own paper. `coefficient(batch, logprobs)` below them is F of a
-batch, as `train` takes it: unreduced, and with no gradient through it. A test holds the gradient that it gives equal to the
-gradient of the loss. No method imports another.
+Each file begins with F and the loss on the quantities of its own paper. `coefficient(batch, logprobs)` below
+them is F of a batch, as `train` takes it: unreduced, and with no gradient through it. A test holds the
+gradient that it gives equal to the gradient of the loss. No method imports another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: who makes x, who makes y, and what F is. `module` is "" until this package has the method."""
+    """One row of the table: who makes x, who makes y, and what F is. `module` is "" until this package has
+    the method."""
 
     name: str
     x_from: str

@@ -1,7 +1,8 @@
-"""Critic: a regression beside the policy, F = goal − V on ∇V. The policy's own F is then A, made by `returns.gae`.
+"""Critic: a regression beside the policy, F = goal − V on ∇V. The policy's own F is then A, made by
+`returns.gae`.
 
-With A = R_t − V in place of R − b, `reinforce.F(to_go, values)` is the policy gradient with a critic. Sources: Sutton et al.
-2000, theorem 2; Schulman et al. 2016 (advantages).
+With A = R_t − V in place of R − b, `reinforce.F(to_go, values)` is the policy gradient with a critic.
+Sources: Sutton et al. 2000, theorem 2; Schulman et al. 2016 (advantages).
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from ..logprob import logprobs
 
 
 def F(V: Tensor, goal: Tensor, old: Tensor | float = 0.0, clip: float = torch.inf) -> Tensor:
-    """goal − V; 0 where V left old ± clip and the clipped one misses by more. Goals are advantages + old values."""
+    """goal − V; 0 where V left old ± clip and the clipped one misses by more. Goals are advantages + old
+    values."""
     missing = goal - V
     return torch.where(missing.abs() >= (goal - _clipped(V, old, clip)).abs(), missing, 0.0)
 
 
 def loss(V: Tensor, goal: Tensor, old: Tensor | float = 0.0, clip: float = torch.inf) -> Tensor:
-    """½·max((V − goal)², (V clipped to old ± clip − goal)²): the value clip of OpenAI's baselines; inf: plain regression."""
+    """½·max((V − goal)², (V clipped to old ± clip − goal)²): the value clip of OpenAI's baselines; inf: plain
+    regression."""
     return torch.maximum((V - goal) ** 2, (_clipped(V, old, clip) - goal) ** 2) / 2
 
 
@@ -34,14 +37,16 @@ def _clipped(V: Tensor, old: Tensor | float, clip: float) -> Tensor:
 
 
 def coefficient(batch: Batch, values: Tensor, clip: float = torch.inf) -> Tensor:
-    """F of a batch with goals and the values when it was drawn, (B, T), 0 off the response. values (B, T): V now."""
+    """F of a batch with goals and the values when it was drawn, (B, T), 0 off the response. values (B, T): V
+    now."""
     expect(clip > 0, "clip", clip, "give a positive number, or inf for none")
     batch.needs(values="B T float", goals="B T float")
     return torch.where(batch.response_mask, F(values, batch.goals, batch.values, clip), 0.0)
 
 
 class Critic(nn.Module):
-    """V(x, y so far): a linear head on hidden states (B, T, D) -> (B, T), read before each response token, 0 elsewhere.
+    """V(x, y so far): a linear head on hidden states (B, T, D) -> (B, T), read before each response token, 0
+    elsewhere.
 
     It begins at 0.
     """
@@ -58,10 +63,11 @@ class Critic(nn.Module):
 
 
 class PolicyAndCritic(nn.Module):
-    """One trunk with two heads, read once for both. `train` takes its `score`; F is a dict with the same two keys.
+    """One trunk with two heads, read once for both. `train` takes its `score`; F is a dict with the same two
+    keys.
 
-    The critic reads the trunk and leaves it alone: its gradient stops at its own head. critic_into_trunk=True lets it
-    through, and then what the critic learns moves the policy as well; chapter 11 measures how far.
+    The critic reads the trunk and leaves it alone: its gradient stops at its own head. critic_into_trunk=True
+    lets it through, and then what the critic learns moves the policy as well; chapter 11 measures how far.
     """
 
     def __init__(self, trunk: nn.Module, critic_into_trunk: bool = False):
@@ -70,7 +76,8 @@ class PolicyAndCritic(nn.Module):
         self.critic_into_trunk = critic_into_trunk
 
     def score(self, batch: Batch, temperature: float = 1.0) -> dict[str, Tensor]:
-        """{"policy": log p, "critic": V}, (B, T) each, with gradient. temperature: y's when drawn, or ρ is not 1 at first.
+        """{"policy": log p, "critic": V}, (B, T) each, with gradient. temperature: y's when drawn, or ρ is
+        not 1 at first.
 
         ppo.draw(…, temperature=0.7) needs train(…, score=partial(PolicyAndCritic.score, temperature=0.7)).
         """

@@ -1,6 +1,7 @@
 """DAgger: the model's own visits make x, an expert's correction makes y, F = 1.
 
-Source: Ross, Gordon, Bagnell 2011, algorithm 3.1. For a language model a state is the text so far and an action is the
+Source: Ross, Gordon, Bagnell 2011, algorithm 3.1. For a language model a state is the text so far and an
+action is the
 next token: the model writes, and the expert says, at each place, what it would have written there.
 """
 
@@ -22,7 +23,8 @@ def F(logp: Tensor) -> Tensor:
 
 
 def loss(logp: Tensor) -> Tensor:
-    """−log p(expert's token | visited state), of the shape of logp (Ross et al. 2011, section 2: the surrogate loss ℓ)."""
+    """−log p(expert's token | visited state), of the shape of logp (Ross et al. 2011, section 2: the
+    surrogate loss ℓ)."""
     return -logp
 
 
@@ -35,8 +37,9 @@ def visit(model, prompts: list[list[int]], expert: Callable[[list[int]], int], m
           temperature: float = 1.0, generator: torch.Generator | None = None) -> Batch:
     """One round's draw: the model writes an answer to each prompt, the expert corrects every token of it.
 
-    expert(ids so far) -> the id that it would write next. Returns `sample`'s Batch with targets (B, T): the expert's token at
-    each place of the response, which is what is scored; and divide_by: every visited state is a pair (x, y).
+    expert(ids so far) -> the id that it would write next. Returns `sample`'s Batch with targets (B, T): the
+    expert's token at each place of the response, which is what is scored; and divide_by: every visited state
+    is a pair (x, y).
     """
     batch = sample(model, prompts, max_new_tokens, temperature=temperature, generator=generator)
     batch.targets = batch.tokens.clone()

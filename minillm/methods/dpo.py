@@ -1,8 +1,9 @@
 """DPO: data holds a chosen and a rejected answer, F = ±β·σ(−βh).
 
-h is log p/p_ref of the chosen answer less that of the rejected, each a sum over tokens. A batch holds 2B rows, the chosen
-answers and then, in the same order, the rejected; divide_by is B. Sources: Rafailov et al. 2023, eq. 7 (the loss) and
-section 4 (its gradient); Mitchell 2023, "A note on DPO with noisy preferences" (smoothing).
+h is log p/p_ref of the chosen answer less that of the rejected, each a sum over tokens. A batch holds 2B
+rows, the chosen answers and then, in the same order, the rejected; divide_by is B. Sources: Rafailov et al.
+2023, eq. 7 (the loss) and section 4 (its gradient); Mitchell 2023, "A note on DPO with noisy preferences"
+(smoothing).
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ def F(h: Tensor, beta: float = 0.1, smoothing: float = 0.0) -> Tensor:
 
 
 def loss(h: Tensor, beta: float = 0.1, smoothing: float = 0.0) -> Tensor:
-    """−(1 − ε)·log σ(βh) − ε·log σ(−βh), (B,): Rafailov et al. 2023, eq. 7, with Mitchell 2023, eq. 3, for ε above 0."""
+    """−(1 − ε)·log σ(βh) − ε·log σ(−βh), (B,): Rafailov et al. 2023, eq. 7, with Mitchell 2023, eq. 3, for ε
+    above 0."""
     return -(1 - smoothing) * logsigmoid(beta * h) - smoothing * logsigmoid(-beta * h)
 
 
 def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, smoothing: float = 0.0, average: bool = False) -> Tensor:
     """F of a batch with reference (2B,), log p_ref(y|x): (2B,), the chosen rows and then the rejected.
 
-    average: h from means over tokens in place of the paper's sums, as some libraries have it; F is then divided by |y|, since
-    it multiplies ∇ of the sum.
+    average: h from means over tokens in place of the paper's sums, as some libraries have it; F is then
+    divided by |y|, since it multiplies ∇ of the sum.
     """
     expect(beta > 0, "beta", beta, "give a positive number")
     share = 0 <= smoothing < 0.5
@@ -45,7 +47,8 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, smoothing: fl
 
 @torch.no_grad()
 def reference_logprobs(model, answers: Sequence[tuple[Sequence[int], Sequence[int]]], rows: int = 64) -> Tensor:
-    """log p_ref(y|x) of each (prompt, response), (N,), `rows` at a time. Data and reference are fixed: compute it once."""
+    """log p_ref(y|x) of each (prompt, response), (N,), `rows` at a time. Data and reference are fixed:
+    compute it once."""
     expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
     parts = [batch_pairs(answers[i:i + rows]) for i in range(0, max(1, len(answers)), rows)]
     batches = [part.to(model.embed.weight.device) for part in parts]
@@ -53,7 +56,8 @@ def reference_logprobs(model, answers: Sequence[tuple[Sequence[int], Sequence[in
 
 
 def draw(comparisons: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]], reference: Tensor | None = None) -> Batch:
-    """A batch of B comparisons (prompt, chosen, rejected), and log p_ref of the two answers to each, reference (B, 2).
+    """A batch of B comparisons (prompt, chosen, rejected), and log p_ref of the two answers to each,
+    reference (B, 2).
 
     draw([([7], [8, 0], [9, 9, 0])], …) has the rows 7 8 0 and 7 9 9 0, divide_by = 1 and reference (2,).
     """

@@ -1,8 +1,10 @@
-"""GRPO: the model a moment ago makes y, in groups; F = ρ·(R − mean)/std of its group, clipped, and its KL term.
+"""GRPO: the model a moment ago makes y, in groups; F = ρ·(R − mean)/std of its group, clipped, and its KL
+term.
 
 GRPO (Shao et al. 2024, eq. 3): reference, beta.
 Dr. GRPO (Liu et al. 2025): advantages(…, divide=False), average=None, divide_by = rows · a constant.
-RLOO (Ahmadian et al. 2024): advantages(…, divide=False, leave_one_out=True), average=None, clip=inf, one step a draw.
+RLOO (Ahmadian et al. 2024): advantages(…, divide=False, leave_one_out=True), average=None, clip=inf, one step
+a draw.
 DAPO (Yu et al. 2025, arXiv 2503.14476, eq. 8): clip_high=0.28, average="prompt". The paper divides by the
 tokens of the prompt's own answers, so prompts weigh alike. The libraries verl and trl divide by the tokens of
 the whole batch, so prompts with long answers weigh more: average=None, divide_by = response_mask.sum().
@@ -24,10 +26,11 @@ from ..sample import sample
 
 def F(ratio: Tensor, A: Tensor, clip: float = 0.2, clip_high: float | None = None, beta: float = 0.0,
       log_ratio: Tensor | float = 0.0) -> Tensor:
-    """ρ·A of a token, or 0 where clipping stops it, + β·(p_ref/p − 1). ρ is p/p_old, log_ratio is log p/p_ref.
+    """ρ·A of a token, or 0 where clipping stops it, + β·(p_ref/p − 1). ρ is p/p_old, log_ratio is log
+    p/p_ref.
 
-    clip_high: the upper clip, where it differs. The KL term is the gradient of k3: it goes down KL(p_ref ‖ p) at each text
-    so far, not KL(p ‖ p_ref).
+    clip_high: the upper clip, where it differs. The KL term is the gradient of k3: it goes down KL(p_ref ‖ p)
+    at each text so far, not KL(p ‖ p_ref).
     """
     high = clip if clip_high is None else clip_high
     stopped = torch.where(A > 0, ratio > 1 + high, ratio < 1 - clip)
@@ -37,7 +40,8 @@ def F(ratio: Tensor, A: Tensor, clip: float = 0.2, clip_high: float | None = Non
 
 def loss(ratio: Tensor, A: Tensor, clip: float = 0.2, clip_high: float | None = None, beta: float = 0.0,
          log_ratio: Tensor | float = 0.0) -> Tensor:
-    """−{min(ρ·A, clip(ρ)·A) − β·k3} of a token: Shao et al. 2024, eq. 3 and 4, before the mean over an answer's tokens."""
+    """−{min(ρ·A, clip(ρ)·A) − β·k3} of a token: Shao et al. 2024, eq. 3 and 4, before the mean over an
+    answer's tokens."""
     high = clip if clip_high is None else clip_high
     k3 = torch.expm1(-log_ratio) + log_ratio if beta else 0.0
     return -(torch.minimum(ratio * A, ratio.clamp(1 - clip, 1 + high) * A) - beta * k3)
@@ -45,10 +49,12 @@ def loss(ratio: Tensor, A: Tensor, clip: float = 0.2, clip_high: float | None = 
 
 def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2, clip_high: float | None = None, beta: float = 0.0,
                 average: str | None = "answer") -> Tensor:
-    """F of a batch with logprobs (when drawn) and advantages (B,), (B, T), 0 off the response; beta needs reference (B, T).
+    """F of a batch with logprobs (when drawn) and advantages (B,), (B, T), 0 off the response; beta needs
+    reference (B, T).
 
-    average: what a row's sum is divided by. "answer": its own length, eq. 3's 1/|y|; "prompt": the mean length of the
-    prompt's answers, from batch.group (DAPO, eq. 8; keep a prompt's answers in one batch, and divide_by at the rows);
+    average: what a row's sum is divided by. "answer": its own length, eq. 3's 1/|y|; "prompt": the mean
+    length of the prompt's answers, from batch.group (DAPO, eq. 8; keep a prompt's answers in one batch, and
+    divide_by at the rows);
     None: nothing.
     """
     highest = clip if clip_high is None else clip_high
@@ -64,10 +70,11 @@ def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2, clip_high: fl
 
 def advantages(rewards: Tensor, group: Tensor, divide: bool = True, leave_one_out: bool = False,
                eps: float = 1e-4) -> Tensor:
-    """(R − mean)/std of the answers to the same prompt, (B,), (B,) -> (B,); all equal gives 0. divide=False leaves out the std.
+    """(R − mean)/std of the answers to the same prompt, (B,), (B,) -> (B,); all equal gives 0. divide=False
+    leaves out the std.
 
-    leave_one_out: the mean is of the *other* answers, so that it is a baseline; with the answer's own reward in it the gradient
-    shrinks by (G − 1)/G. The std is the sample's, with G − 1.
+    leave_one_out: the mean is of the *other* answers, so that it is a baseline; with the answer's own reward
+    in it the gradient shrinks by (G − 1)/G. The std is the sample's, with G − 1.
     eps: added to the std, so that all equal is not 0/0; 1e-4 as in the library trl, 1e-5 or 1e-6 elsewhere.
     It matters where rewards are small: at a std of 1e-3 A is 9 % smaller, at 1e-4 half.
     """

@@ -1,7 +1,8 @@
 """KTO: data holds one answer with a thumb up or down, F = ±λ·β·σ'(β(r − z)).
 
-r = log p/p_ref of the answer, summed over tokens; z ≥ 0 is the reference point, an estimate of KL(p ‖ p_ref) from prompts with
-the *next* prompt's answer, held fixed. A batch holds 2B rows: the answers, then the mismatched ones, whose F is 0; divide_by
+r = log p/p_ref of the answer, summed over tokens; z ≥ 0 is the reference point, an estimate of KL(p ‖ p_ref)
+from prompts with the *next* prompt's answer, held fixed. A batch holds 2B rows: the answers, then the
+mismatched ones, whose F is 0; divide_by
 is B. Source: Ethayarajh et al. 2024, eq. 8 and section 4.1.
 """
 
@@ -43,7 +44,8 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, up: float = 1
 
 
 def ratio_and_point(batch: Batch, logprobs: Tensor) -> tuple[Tensor, Tensor]:
-    """r (B,) of the answers, and z, one number: the mean log p/p_ref of the mismatched ones, not below 0, without a gradient."""
+    """r (B,) of the answers, and z, one number: the mean log p/p_ref of the mismatched ones, not below 0,
+    without a gradient."""
     batch.needs(reference="B float")
     expect_finite("batch.reference", batch.reference)
     answers = answer_logprobs(logprobs, batch.response_mask)                        # (2B,)
@@ -55,9 +57,11 @@ def ratio_and_point(batch: Batch, logprobs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw(examples: Sequence[tuple[Sequence[int], Sequence[int], bool]]) -> Batch:
-    """B examples (prompt, response, thumb up?) -> a Batch: their rows, then each prompt with the next one's response, in a ring.
+    """B examples (prompt, response, thumb up?) -> a Batch: their rows, then each prompt with the next one's
+    response, in a ring.
 
-    It lacks `reference`: where batches are fixed, compute it once (see `dpo.reference_logprobs`) and keep it with them.
+    It lacks `reference`: where batches are fixed, compute it once (see `dpo.reference_logprobs`) and keep it
+    with them.
     """
     remedy = "give at least two: the reference point takes another prompt's answer"
     expect(len(examples) >= 2, "examples", f"{len(examples)} long", remedy)

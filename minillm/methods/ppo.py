@@ -1,7 +1,8 @@
 """PPO: the model a moment ago makes y, F = ρ·A, and 0 where clipping stops it.
 
-Its critic is a regression beside it: see critic. The KL to a reference is in the reward (`draw`), or a loss of its own: then
-add β·returns.kl_coefficient to F. Sources: Schulman et al. 2017, eq. 7; Ouyang et al. 2022 (the language model's version).
+Its critic is a regression beside it: see critic. The KL to a reference is in the reward (`draw`), or a loss
+of its own: then add β·returns.kl_coefficient to F. Sources: Schulman et al. 2017, eq. 7; Ouyang et al. 2022
+(the language model's version).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from ..sample import sample
 
 
 def F(ratio: Tensor, A: Tensor, clip: float = 0.2) -> Tensor:
-    """ρ·A, ρ = p/p_old of a token; 0 where ρ > 1 + clip and A > 0, and where ρ < 1 − clip and A < 0: far enough already."""
+    """ρ·A, ρ = p/p_old of a token; 0 where ρ > 1 + clip and A > 0, and where ρ < 1 − clip and A < 0: far
+    enough already."""
     stopped = torch.where(A > 0, ratio > 1 + clip, ratio < 1 - clip)
     return torch.where(stopped, 0.0, ratio * A)
 
@@ -44,10 +46,12 @@ def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2) -> Tensor:
 def draw(model, critic, reference, prompts: list[list[int]], reward: Callable[[Batch], Tensor], max_new_tokens: int, *,
          beta: float = 0.05, gamma: float = 1.0, lam: float = 0.95, n: int = 1, temperature: float = 1.0, end: int = 0,
          generator: torch.Generator | None = None) -> Batch:
-    """`sample`'s Batch (its logprobs are p_old) with rewards (B,), kl (B,), values, advantages (white) and goals (B, T).
+    """`sample`'s Batch (its logprobs are p_old) with rewards (B,), kl (B,), values, advantages (white) and
+    goals (B, T).
 
-    reward(batch) -> (B,); an answer that was cut has ended False. The reference is scored at the temperature that drew.
-    Train at it as well, or ρ is not 1 on fresh answers: score=partial(PolicyAndCritic.score, temperature=temperature).
+    reward(batch) -> (B,); an answer that was cut has ended False. The reference is scored at the temperature
+    that drew. Train at it as well, or ρ is not 1 on fresh answers: score=partial(PolicyAndCritic.score,
+    temperature=temperature).
     """
     batch = sample(model, prompts, max_new_tokens, n=n, temperature=temperature, end=end, generator=generator)
     mask, batch.rewards = batch.response_mask, reward(batch)

@@ -1,8 +1,8 @@
 """REINFORCE: the model makes y, the world makes R, and F = R − b.
 
-A ladder, each step one term: R; a baseline b; with β, the KL to a reference (RLHF's objective E[R] − β·KL); and R and b token
-by token, (B, T), reward-to-go and a critic's values. Sources: Williams 1992, eq. 4: Δw = α (r − b) ∂ log p/∂w; Sutton et al.
-2000, theorem 1 (Q in place of R); Ouyang et al. 2022, eq. 2 (the KL).
+A ladder, each step one term: R; a baseline b; with β, the KL to a reference (RLHF's objective E[R] − β·KL);
+and R and b token by token, (B, T), reward-to-go and a critic's values. Sources: Williams 1992, eq. 4: Δw = α
+(r − b) ∂ log p/∂w; Sutton et al. 2000, theorem 1 (Q in place of R); Ouyang et al. 2022, eq. 2 (the KL).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from ..expect import expect, expect_finite, expect_tensor
 
 
 def F(R: Tensor, b: Tensor | float = 0.0, beta: float = 0.0, log_ratio: Tensor | float = 0.0) -> Tensor:
-    """R(x, y) − β·log p(y|x)/p_ref(y|x) − b(x), (B,); or (B, T), where each counts what is still to come at a token.
+    """R(x, y) − β·log p(y|x)/p_ref(y|x) − b(x), (B,); or (B, T), where each counts what is still to come at a
+    token.
 
-    b may depend on x, and at a token on the text so far, but not on what is written then. log_ratio gives F its value, and
-    no gradient.
+    b may depend on x, and at a token on the text so far, but not on what is written then. log_ratio gives F
+    its value, and no gradient.
     """
     return R - beta * log_ratio - b
 
@@ -30,7 +31,8 @@ def loss(logp: Tensor, R: Tensor, b: Tensor | float = 0.0, beta: float = 0.0, lo
 
 
 def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.0) -> Tensor:
-    """F of a batch with rewards and, perhaps, baseline: (B,), or (B, T) for what is still to come at each token.
+    """F of a batch with rewards and, perhaps, baseline: (B,), or (B, T) for what is still to come at each
+    token.
 
     With beta the batch has reference (B, T): log p_ref of each token.
     """
@@ -46,9 +48,11 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.0) -> Tensor:
 
 
 def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
-    """A baseline that costs no model: the mean reward of the *other* answers to the same prompt, (B,), (B,) -> (B,).
+    """A baseline that costs no model: the mean reward of the *other* answers to the same prompt, (B,), (B,)
+    -> (B,).
 
-    It does not depend on this y, so the gradient keeps its mean (Kool, van Hoof, Welling 2019). Groups hold two answers or more.
+    It does not depend on this y, so the gradient keeps its mean (Kool, van Hoof, Welling 2019). Groups hold
+    two answers or more.
     """
     expect_tensor("rewards", rewards, "B", "float")
     expect_finite("rewards", rewards)

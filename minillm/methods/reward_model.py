@@ -1,7 +1,8 @@
 """Reward model: several answers, a person's choice, F = 1 on ∇ log p(choice), p = σ(r_w − r_l).
 
-Three answers ranked make the choices 0 > 1, 0 > 2 and 1 > 2, in one batch, where each answer is read once. Sources: Bradley &
-Terry 1952; Ouyang et al. 2022, eq. 1 (rankings of K); Touvron et al. 2023, "Llama 2", eq. 2 (margins).
+Three answers ranked make the choices 0 > 1, 0 > 2 and 1 > 2, in one batch, where each answer is read once.
+Sources: Bradley & Terry 1952; Ouyang et al. 2022, eq. 1 (rankings of K); Touvron et al. 2023, "Llama 2", eq.
+2 (margins).
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from ..returns import last_token
 
 
 def F(gap: Tensor) -> Tensor:
-    """F = 1 on ∇ log p(choice) is 1 − p = σ(−gap) on ∇ r of the better answer, by the chain rule, and −(1 − p) on the worse."""
+    """F = 1 on ∇ log p(choice) is 1 − p = σ(−gap) on ∇ r of the better answer, by the chain rule, and −(1 −
+    p) on the worse."""
     return torch.sigmoid(-gap)
 
 
 def loss(gap: Tensor) -> Tensor:
-    """−log p(choice) = −log σ(r_w − r_l): Ouyang et al. 2022, eq. 1; with a margin m, gap = r_w − r_l − m, Touvron et al. eq. 2."""
+    """−log p(choice) = −log σ(r_w − r_l): Ouyang et al. 2022, eq. 1; with a margin m, gap = r_w − r_l − m,
+    Touvron et al. eq. 2."""
     return -logsigmoid(gap)
 
 
 def coefficient(batch: Batch, rewards: Tensor, margin: Tensor | float = 0.0) -> Tensor:
-    """F on ∇ r of each answer, (B,). rewards (B,): r of a batch with better, worse and weight (P,). margin: a number or (P,)."""
+    """F on ∇ r of each answer, (B,). rewards (B,): r of a batch with better, worse and weight (P,). margin: a
+    number or (P,)."""
     push = batch.weight.to(rewards) * F(gaps(batch, rewards, margin))               # (P,)
     return torch.zeros_like(rewards).index_add(0, batch.better, push).index_add(0, batch.worse, -push)
 
@@ -47,7 +51,8 @@ def gaps(batch: Batch, rewards: Tensor, margin: Tensor | float = 0.0) -> Tensor:
 
 
 def draw(rankings: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Batch:
-    """(prompt, responses from best to worst), K ≥ 2 each -> a Batch with better, worse, weight (P,): 1 over its prompt's choices."""
+    """(prompt, responses from best to worst), K ≥ 2 each -> a Batch with better, worse, weight (P,): 1 over
+    its prompt's choices."""
     answers, choices = [], []
     for i, (prompt, ranked) in enumerate(rankings):
         expect(len(ranked) >= 2, f"rankings[{i}]", f"of {len(ranked)} answers", "give two or more")
@@ -61,7 +66,8 @@ def draw(rankings: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> B
 
 
 class RewardModel(nn.Module):
-    """r(x, y), one number an answer: a linear head on the trunk's state at y's last token. The trunk is a Transformer.
+    """r(x, y), one number an answer: a linear head on the trunk's state at y's last token. The trunk is a
+    Transformer.
 
     All r begin at 0.
     """
@@ -78,10 +84,11 @@ class RewardModel(nn.Module):
 
     @torch.no_grad()
     def standardise(self, tokens: Tensor, response_mask: Tensor) -> None:
-        """Make r's mean 0 and its variance 1 over these answers, in place: the policy's own, before it is trained on r.
+        """Make r's mean 0 and its variance 1 over these answers, in place: the policy's own, before it is
+        trained on r.
 
-        A choice fixes r(x, y) up to a constant, and a critic that begins at 0 takes the constant for merit. With the
-        variance at 1 a nat of KL costs beta standard deviations of r, whatever judge was trained.
+        A choice fixes r(x, y) up to a constant, and a critic that begins at 0 takes the constant for merit.
+        With the variance at 1 a nat of KL costs beta standard deviations of r, whatever judge was trained.
         """
         rewards = self(tokens, response_mask)
         expect_finite("rewards", rewards)
@@ -98,7 +105,8 @@ def score(model: RewardModel, batch: Batch) -> Tensor:
 
 
 def calibration(gaps: Tensor, bins: int = 5) -> Tensor:
-    """Is it right as often as it says? r_w − r_l (N,) of held-out choices -> (3, bins): mean σ(|gap|), share right, count.
+    """Is it right as often as it says? r_w − r_l (N,) of held-out choices -> (3, bins): mean σ(|gap|), share
+    right, count.
 
     NaN where a bin is empty.
     """

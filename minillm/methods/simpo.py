@@ -1,6 +1,8 @@
-"""SimPO: data holds a chosen and a rejected answer, F = ±β/|y|·σ(γ − βΔ), and there is no reference. Batches are `dpo.draw`'s.
+"""SimPO: data holds a chosen and a rejected answer, F = ±β/|y|·σ(γ − βΔ), and there is no reference. Batches
+are `dpo.draw`'s.
 
-Δ is the mean log p of a token of the chosen answer less that of the rejected: what a model writes by itself, whatever its length.
+Δ is the mean log p of a token of the chosen answer less that of the rejected: what a model writes by itself,
+whatever its length.
 Source: Meng, Xia, Chen 2024, "SimPO: simple preference optimization with a reference-free reward", eq. 6.
 """
 
@@ -21,12 +23,14 @@ def F(delta: Tensor, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
 
 
 def loss(delta: Tensor, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
-    """−log σ(βΔ − γ), (B,): Meng et al. 2024, eq. 6, unreduced. γ is the margin that a choice is to be won by."""
+    """−log σ(βΔ − γ), (B,): Meng et al. 2024, eq. 6, unreduced. γ is the margin that a choice is to be won
+    by."""
     return -logsigmoid(beta * delta - gamma)
 
 
 def coefficient(batch: Batch, logprobs: Tensor, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
-    """F of a batch, (2B,), the chosen rows and then the rejected; divided by |y|, since it multiplies ∇ of the sum."""
+    """F of a batch, (2B,), the chosen rows and then the rejected; divided by |y|, since it multiplies ∇ of
+    the sum."""
     expect(beta > 0, "beta", beta, "give a positive number")
     size = batch.response_mask.sum(1)
     chosen, rejected = (answer_logprobs(logprobs, batch.response_mask) / size).chunk(2)

@@ -1,7 +1,7 @@
 """Supervised learning (pretraining, fine-tuning): x and y from data, F = 1.
 
-Which tokens are y is the batch's affair: `batch_windows` (all of a text), batch_pairs (the answer), batch_turns (every answer
-of a conversation), batch_packed (many conversations to a row).
+Which tokens are y is the batch's affair: `batch_windows` (all of a text), batch_pairs (the answer),
+batch_turns (every answer of a conversation), batch_packed (many conversations to a row).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def F(logp: Tensor) -> Tensor:
 def loss(logp: Tensor) -> Tensor:
     """Negative log-likelihood, −log p(y|x), (B,): Bengio et al. 2003, eq. 2, unreduced.
 
-    Means differ by paper: the mean over answers is what `surrogate` takes, the mean over tokens has divide_by =
-    response_mask.sum().
+    Means differ by paper: the mean over answers is what `surrogate` takes, the mean over tokens has divide_by
+    = response_mask.sum().
     """
     return -logp
 

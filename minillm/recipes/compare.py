@@ -33,8 +33,8 @@ def compare(model, tokenizer: Tokenizer, questions: Sequence[Question], people: 
             generator: torch.Generator) -> list[Ranked]:
     """K of the model's own answers to each question, ranked by one of the people.
 
-    Answers that are word for word the same stand once; a question whose answers are all the same has nothing to compare,
-    and is left out.
+    Answers that are word for word the same stand once; a question whose answers are all the same has nothing
+    to compare, and is left out.
     """
     prompts = [tokenizer.prompt(q.prompt) for q in questions]
     batch = sample(model, prompts, LONGEST, n=K, end=tokenizer.end, generator=generator)

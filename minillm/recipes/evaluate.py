@@ -22,7 +22,8 @@ def weigh(model, reference, learned: RewardModel | None, tokenizer: Tokenizer, q
           seed: int, n: int = 1) -> dict[str, list[float]]:
     """What a policy's answers are like: name -> a number for each question, the mean over its n answers.
 
-    learned: a reward model, whose reward is then told too. KL to the reference is log p/p_ref of the answers, in nats.
+    learned: a reward model, whose reward is then told too. KL to the reference is log p/p_ref of the answers,
+    in nats.
     """
     device = model.embed.weight.device
     generator = torch.Generator(device).manual_seed(seed)

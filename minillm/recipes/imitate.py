@@ -36,7 +36,8 @@ def demonstrations(town: Town, tokenizer: Tokenizer, rng: random.Random, each: i
 
 
 def imitate(model, demos: Sequence[Pair], steps: int, rates: dict, seed: int, rows: int = 48, **how) -> list[dict]:
-    """Train a model, in place, on demonstrations, `rows` a step; returns `train`'s rows. how: goes to `train`."""
+    """Train a model, in place, on demonstrations, `rows` a step; returns `train`'s rows. how: goes to
+    `train`."""
     def draw(step):
         return batch_pairs(random.Random(f"imitate/{seed}/{step}").choices(demos, k=rows))
 

@@ -1,4 +1,5 @@
-"""PPO against a reward: answers drawn, then several passes over them. The critic is a second head on the policy's trunk."""
+"""PPO against a reward: answers drawn, then several passes over them. The critic is a second head on the
+policy's trunk."""
 
 from __future__ import annotations
 
@@ -26,15 +27,17 @@ def climb(model, reference, reward: Callable[[Batch], Tensor], prompts: Sequence
           **how) -> list[dict]:
     """`answers` drawn, then `passes` over them in minibatches of `rows`. The policy is changed in place.
 
-    The critic's gradient stays out of the trunk unless critic_into_trunk. The first minibatch's row of metrics has the
-    draw's: reward, kl, objective (reward − β·kl), tokens written. look(n) is called when n draws are used up. lam is 1:
-    below it a token's advantage leans on the critic, which begins at 0, and then what is far from the reward is paid less
+    The critic's gradient stays out of the trunk unless critic_into_trunk. The first minibatch's row of
+    metrics has the draw's: reward, kl, objective (reward − β·kl), tokens written. look(n) is called when n
+    draws are used up. lam is 1: below it a token's advantage leans on the critic, which begins at 0, and then
+    what is far from the reward is paid less
     of it. how: goes to `train`.
     """
     device = model.embed.weight.device
     both = critic.PolicyAndCritic(model, critic_into_trunk).to(device)
     each = passes * -(-answers // rows)                                             # steps a draw
-    latest: list[dict] = []                                                         # the draw's numbers, until they are told
+    # The draw's numbers, until they are told.
+    latest: list[dict] = []
 
     def draw(step: int) -> Iterator[Batch]:
         rng = random.Random(f"ppo/{seed}/{step}")

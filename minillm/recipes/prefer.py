@@ -19,7 +19,8 @@ from .compare import Comparison
 
 def prefer(model, reference, comparisons: Sequence[Comparison], steps: int, rates: dict, seed: int, *,
            beta: float = 0.1, rows: int = 24, **how) -> list[dict]:
-    """Train a policy, in place, on `rows` comparisons a step; returns `train`'s rows, with loss, chosen, rejected.
+    """Train a policy, in place, on `rows` comparisons a step; returns `train`'s rows, with loss, chosen,
+    rejected.
 
     The reference is asked once, about those comparisons that some step draws. how: goes to `train`.
     """
