@@ -26,9 +26,9 @@ class Batch:
 
     # x and y
     tokens: Tensor                          # (B, T) prompt and response, padded at the right with 0
-    response_mask: Tensor | None = None     # (B, T) True on y's tokens, the end token with them; None: all but the first
-    targets: Tensor | None = None           # (B, T) scored in place of the tokens: what an expert would have written
-    sequence: Tensor | None = None          # (B, T) which text a token belongs to, where a row holds several; −1: padding
+    response_mask: Tensor | None = None     # (B, T) True on y's tokens; None: on all but the first
+    targets: Tensor | None = None           # (B, T) scored in place of the tokens: what an expert would write
+    sequence: Tensor | None = None          # (B, T) which text a token is of; −1: padding
     divide_by: int | None = None            # what the sum over y's tokens is divided by; None: the B rows
 
     # what `sample` leaves
@@ -40,12 +40,12 @@ class Batch:
     keep: Tensor | None = None              # (B,) True where the filter keeps the answer
     rewards: Tensor | None = None           # (B,) or (B, T) R(x, y)
     baseline: Tensor | float = 0.0          # a number, or of the shape of rewards: b(x)
-    reference: Tensor | None = None         # (B, T) log p_ref of each token; for comparisons and thumbs (B,), of each answer
+    reference: Tensor | None = None         # (B, T) log p_ref of each token, or (B,) of each answer
     advantages: Tensor | None = None        # (B,) or (B, T)
     values: Tensor | None = None            # (B, T) V when the answers were drawn
     goals: Tensor | None = None             # (B, T) what V is drawn to
     kl: Tensor | None = None                # (B,) log p/p_ref of the answer when it was drawn
-    thumbs: Tensor | None = None            # (B/2,) True where the answer was liked: rows are answers, then mismatched ones
+    thumbs: Tensor | None = None            # (B/2,) True where an answer was liked; B/2 rows are mismatched
     better: Tensor | None = None            # (P,) a row for each choice: the answer that was preferred
     worse: Tensor | None = None             # (P,) and the one that was not
     weight: Tensor | None = None            # (P,) how much the choice counts
@@ -55,13 +55,15 @@ class Batch:
         expect_tensor("tokens", self.tokens, "B T", "integer")
         B, T = self.tokens.shape
         if self.response_mask is None:
-            expect(T > 1, "tokens", f"of shape {(B, T)}", "give at least two tokens a row: the first has no context")
+            expect(T > 1, "tokens", f"of shape {(B, T)}",
+                   "give at least two tokens a row: the first has no context")
             self.response_mask = torch.ones_like(self.tokens, dtype=torch.bool)
             self.response_mask[:, 0] = False
         expect_tensor("response_mask", self.response_mask, "B T", "bool", B=B, T=T)
         expect_some_response(self.response_mask)
         first = self.response_mask[:, 0].any()
-        expect(not first, "response_mask[:, 0]", "True", "the first token has no context: begin x with a token")
+        expect(not first, "response_mask[:, 0]", "True",
+               "the first token has no context: begin x with a token")
         for name in ("targets", "sequence"):
             if getattr(self, name) is not None:
                 expect_tensor(name, getattr(self, name), "B T", "integer", B=B, T=T)
@@ -79,8 +81,10 @@ class Batch:
         sizes = dict(zip("BT", self.tokens.shape))
         for name, form in fields.items():
             value, (*shape, kind) = getattr(self, name), form.split()
-            expect(value is not None, f"batch.{name}", "missing", f"give a {kind} tensor ({', '.join(shape)})")
-            expect_tensor(f"batch.{name}", value, " ".join(shape), kind, **{k: n for k, n in sizes.items() if k in shape})
+            expect(value is not None, f"batch.{name}", "missing",
+                   f"give a {kind} tensor ({', '.join(shape)})")
+            expect_tensor(f"batch.{name}", value, " ".join(shape), kind,
+                          **{k: n for k, n in sizes.items() if k in shape})
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on the device."""
@@ -110,7 +114,8 @@ def batch_pairs(pairs: Turns) -> Batch:
     """
     expect(len(pairs) > 0, "pairs", "empty", "give at least one (prompt, response)")
     conversations = [[pair] for pair in pairs]
-    tokens, response_mask, _ = _fill(conversations, _sizes(conversations, "pairs"), [[i] for i in range(len(pairs))])
+    tokens, response_mask, _ = _fill(conversations, _sizes(conversations, "pairs"),
+                                     [[i] for i in range(len(pairs))])
     return Batch(tokens, response_mask)
 
 
@@ -175,12 +180,14 @@ def _sizes(conversations: Sequence[Turns], argument: str) -> list[int]:
         for prompt, response in turns:
             lists = hasattr(prompt, "__len__") and hasattr(response, "__len__")
             expect(lists, place, (prompt, response), "give two lists of ids")
-            expect(len(prompt) > 0, place, "without a prompt", "begin it with a special token, such as END or USER")
+            expect(len(prompt) > 0, place, "without a prompt",
+                   "begin it with a special token, such as END or USER")
             expect(len(response) > 0, place, "without a response", "give at least the end token")
     return [sum(len(prompt) + len(response) for prompt, response in turns) for turns in conversations]
 
 
-def _fill(conversations: Sequence[Turns], sizes: list[int], rows: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+def _fill(conversations: Sequence[Turns], sizes: list[int],
+          rows: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
     """tokens, response_mask, sequence (B, T): each row holds the conversations of these numbers, one behind
     the other."""
     shape = len(rows), max(sum(sizes[i] for i in row) for row in rows)
@@ -192,7 +199,8 @@ def _fill(conversations: Sequence[Turns], sizes: list[int], rows: list[list[int]
             sequence[b, end:end + sizes[i]] = i
             for prompt, response in conversations[i]:
                 ids = torch.tensor([*prompt, *response])
-                expect(not ids.is_floating_point(), "pairs", f"with the token {ids.tolist()[0]}", "give ids: whole numbers")
+                expect(not ids.is_floating_point(), "pairs", f"with the token {ids.tolist()[0]}",
+                       "give ids: whole numbers")
                 start, end = end, end + len(ids)
                 tokens[b, start:end] = ids
                 response_mask[b, start + len(prompt):end] = True

@@ -29,10 +29,12 @@ def expect_tensor(argument: str, tensor, shape: str, kind: str, **sizes: int) ->
     """
     letters = shape.split()
     wanted = "(" + ", ".join(letters) + ")"
-    expect(isinstance(tensor, torch.Tensor), argument, type(tensor).__name__, f"give a torch tensor of shape {wanted}")
+    expect(isinstance(tensor, torch.Tensor), argument, type(tensor).__name__,
+           f"give a torch tensor of shape {wanted}")
     expect(tensor.ndim == len(letters), argument, f"of shape {tuple(tensor.shape)}", f"give shape {wanted}")
     expect(KINDS[kind](tensor), argument, f"of dtype {tensor.dtype}", f"give a {kind} tensor")
-    expect(tensor.numel() > 0, argument, f"empty, of shape {tuple(tensor.shape)}", "give at least one row and one token")
+    expect(tensor.numel() > 0, argument, f"empty, of shape {tuple(tensor.shape)}",
+           "give at least one row and one token")
     for letter, size in zip(letters, tensor.shape):
         if letter in sizes:
             expect(size == sizes[letter], argument, f"of shape {tuple(tensor.shape)}",
@@ -43,7 +45,8 @@ def expect_finite(argument: str, tensor: torch.Tensor) -> None:
     """Raise ValueError where a value is NaN or infinite, naming the first place."""
     if not torch.isfinite(tensor).all():
         place = tuple((~torch.isfinite(tensor)).nonzero()[0].tolist())
-        raise ValueError(f"{argument}{list(place)} is {tensor[place].item()}: find what made it non-finite before you use it")
+        remedy = "find what made it non-finite before you use it"
+        raise ValueError(f"{argument}{list(place)} is {tensor[place].item()}: {remedy}")
 
 
 def expect_numbers(argument: str, tensor: torch.Tensor) -> None:
@@ -55,7 +58,8 @@ def expect_some_response(response_mask: torch.Tensor) -> None:
     """Raise ValueError for a row in which no token is True: it would count in the mean and teach nothing."""
     empty = (~response_mask.any(dim=1)).nonzero().flatten()
     if len(empty):
-        raise ValueError(f"response_mask[{empty[0].item()}] is False everywhere: drop rows that hold no response token")
+        remedy = "drop rows that hold no response token"
+        raise ValueError(f"response_mask[{empty[0].item()}] is False everywhere: {remedy}")
 
 
 def expect_aligned(response_mask: torch.Tensor, **tensors: torch.Tensor) -> tuple[int, int]:
@@ -73,8 +77,8 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 ABSENT = object()
 
 
-def expect_field(written: dict, key: str, kind, default=ABSENT, low: float = -math.inf, high: float = math.inf,
-           place: str = ""):
+def expect_field(written: dict, key: str, kind, default=ABSENT, low: float = -math.inf,
+                 high: float = math.inf, place: str = ""):
     """What an object of a JSON file says under a key, held to a kind and, a number, to low ≤ it ≤ high.
 
     kind: int, float (a whole number is one too), bool, str or dict; [kind] for a list of them, each held to

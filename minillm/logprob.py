@@ -17,8 +17,8 @@ from .engine.fused import HELD, chosen_logprobs
 from .expect import expect, expect_aligned, expect_finite, expect_numbers, expect_tensor
 
 
-def logprobs(model, batch: Batch, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
-             held: int = HELD) -> Tensor:
+def logprobs(model, batch: Batch, temperature: float = 1.0, top_k: int | None = None,
+             top_p: float | None = None, held: int = HELD) -> Tensor:
     """log p of each token of y given all before it, (B, T), with its gradient; 0 where response_mask is
     False.
 
@@ -54,7 +54,8 @@ def of_chosen(logits: Tensor, y: Tensor, temperature: float = 1.0, top_k: int | 
 AS_IT_IS = {"temperature": 1.0, "top_k": None, "top_p": None}
 
 
-def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
+def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
+         top_p: float | None = None) -> Tensor:
     """log of the distribution that is drawn from, (..., V) to (..., V): temperature, then top-k, then top-p,
     renormalised.
 
@@ -83,7 +84,8 @@ def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top
 
 def _expect_settings(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> None:
     expect(temperature >= 0, "temperature", temperature, "give 0 (greedy) or more")
-    expect(top_k is None or (isinstance(top_k, int) and top_k >= 1), "top_k", top_k, "give 1 or more, or None for all")
+    expect(top_k is None or (isinstance(top_k, int) and top_k >= 1), "top_k", top_k,
+           "give 1 or more, or None for all")
     expect(top_p is None or 0 < top_p <= 1, "top_p", top_p, "give a share in (0, 1], or None for all")
     floats = isinstance(logits, Tensor) and logits.is_floating_point() and logits.numel() > 0
     given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -103,7 +105,8 @@ def logprobs_of_logits(logits: Tensor, tokens: Tensor, response_mask: Tensor | N
     expect_tensor("tokens", tokens, "B T", "integer", B=B, T=T)
     low, high = int(tokens.min()), int(tokens.max())
     expect(low >= 0 and high < V, "tokens", f"from {low} to {high}", f"ids run from 0 to {V - 1}")
-    given = SimpleNamespace(hidden=lambda _: logits, logits=lambda some: some, config=SimpleNamespace(vocab_size=V))
+    given = SimpleNamespace(hidden=lambda _: logits, logits=lambda some: some,
+                            config=SimpleNamespace(vocab_size=V))
     # In one piece: they are there anyway.
     return logprobs(given, Batch(tokens, response_mask), held=logits.numel())
 

@@ -54,13 +54,17 @@ def readable_logits(model, tokens: Tensor, seen: list[dict] | None = None) -> Te
         if a.rotary:
             q, k = rotate(q, model.cos[:T], model.sin[:T]), rotate(k, model.cos[:T], model.sin[:T])
         score = einsum("bkgte,bkse->bkgts", q.unflatten(1, (K, G)), k) / math.sqrt(E)
-        pattern = score.masked_fill(~past, -torch.inf).softmax(-1)                             # (B, K, G, T, S)
+        pattern = score.masked_fill(~past,
+                                    -torch.inf).softmax(-1)                             # (B, K, G, T, S)
         out = einsum("bkgts,bkse->bkgte", pattern, v).flatten(1, 2)                            # (B, H, T, E)
         # What each head writes, alone.
         heads = einsum("bhte,dhe->bhtd", out, a.o.weight.view(-1, H, E))
         x = x + heads.sum(1) + (a.o.bias if a.o.bias is not None else 0)                       # and their sum
         h = norm(x, block.norm2)
-        gated = F.silu(linear(h, block.gate)) * linear(h, block.up) if c.family.inner == "swiglu" else F.gelu(linear(h, block.up), approximate="tanh")
+        if c.family.inner == "swiglu":
+            gated = F.silu(linear(h, block.gate)) * linear(h, block.up)                        # (B, T, W)
+        else:
+            gated = F.gelu(linear(h, block.up), approximate="tanh")                            # (B, T, W)
         inner = linear(gated, block.down)
         x = x + inner
         if seen is not None:
@@ -73,6 +77,7 @@ def expect_tokens(tokens: Tensor, config, start: int = 0) -> None:
     others."""
     expect_tensor("tokens", tokens, "B T", "integer")
     end, V = start + tokens.shape[1], config.vocab_size
-    expect(end <= config.context, "tokens", f"{end} long", f"the model's context is {config.context}: give fewer tokens")
+    expect(end <= config.context, "tokens", f"{end} long",
+           f"the model's context is {config.context}: give fewer tokens")
     low, high = int(tokens.min()), int(tokens.max())
     expect(low >= 0 and high < V, "tokens", f"from {low} to {high}", f"ids run from 0 to {V - 1}")

@@ -57,12 +57,14 @@ def kl_coefficient(logprobs: Tensor, reference: Tensor, response_mask: Tensor, k
     p_ref/p − 1, which goes down KL(p_ref ‖ p), the other way round. k1 would give −1: on the policy's own
     samples that is 0 on average.
     """
-    expect(kind in ("k2", "k3"), "kind", repr(kind), "give 'k2' or 'k3'; k1 belongs into the reward: as a loss its mean gradient is 0")
+    expect(kind in ("k2", "k3"), "kind", repr(kind),
+           "give 'k2' or 'k3'; k1 belongs into the reward: as a loss its mean gradient is 0")
     d = log_ratio(logprobs, reference, response_mask).detach()
     return -d if kind == "k2" else torch.expm1(-d)
 
 
-def rewards_with_kl(rewards: Tensor, logprobs: Tensor, reference: Tensor, response_mask: Tensor, beta: float) -> Tensor:
+def rewards_with_kl(rewards: Tensor, logprobs: Tensor, reference: Tensor, response_mask: Tensor,
+                    beta: float) -> Tensor:
     """R(x, y) on the last token and −β·k1 on every token, (B, T): their sum over y is R − β log p/p_ref
     (Ouyang et al. 2022, eq. 2).
 
@@ -70,10 +72,12 @@ def rewards_with_kl(rewards: Tensor, logprobs: Tensor, reference: Tensor, respon
     the same mean.
     """
     expect(beta >= 0, "beta", beta, "give 0 or more")
-    return place_rewards(rewards, response_mask) - beta * log_ratio(logprobs, reference, response_mask).detach()
+    return place_rewards(rewards, response_mask) - beta * log_ratio(logprobs, reference,
+                                                                    response_mask).detach()
 
 
-def gae(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
+def gae(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float = 1.0,
+        lam: float = 0.95) -> Tensor:
     """Advantages Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γ V_{t+1} − V_t, (B, T). Schulman et al. 2016, eq. 16. V
     after the last token is 0.
 
@@ -130,7 +134,8 @@ def margin(batch: Batch, logprobs: Tensor, average: bool = False) -> tuple[Tenso
     batch.needs(reference="B float")
     expect_finite("batch.reference", batch.reference)
     answers = answer_logprobs(logprobs, batch.response_mask)                        # (2B,)
-    expect(len(answers) % 2 == 0, "logprobs", f"of {len(answers)} rows", "give the chosen answers, then the rejected")
+    expect(len(answers) % 2 == 0, "logprobs", f"of {len(answers)} rows",
+           "give the chosen answers, then the rejected")
     size = batch.response_mask.sum(1) if average else torch.ones_like(batch.reference)
     chosen, rejected = (answers / size - batch.reference.detach() / size).chunk(2)
     return chosen - rejected, size

@@ -17,9 +17,9 @@ ROWS = 256  # questions asked at once
 
 
 @torch.no_grad()
-def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: int = 1, temperature: float = 1.0,
-           top_k: int | None = None, top_p: float | None = None, end: int | None = 0,
-           generator: torch.Generator | None = None) -> Batch:
+def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: int = 1,
+           temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
+           end: int | None = 0, generator: torch.Generator | None = None) -> Batch:
     """Draw n answers to each prompt. Rows come out prompt by prompt, n in a row: row i answers prompts[i //
     n].
 
@@ -42,7 +42,8 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
 
     R = len(hidden)
     written = torch.zeros(R, max_new_tokens, dtype=torch.long, device=hidden.device)
-    drawn = torch.zeros(R, max_new_tokens, dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+    drawn = torch.zeros(R, max_new_tokens, dtype=torch.promote_types(hidden.dtype, torch.float32),
+                        device=hidden.device)
     # The rows that are still in the cache: at first, all.
     live: Tensor | slice = slice(None)
     # Of these, the rows that have ended.
@@ -121,8 +122,8 @@ def decode(model, cache: Cache) -> Callable[[Tensor], Tensor]:
     return lambda token: model.hidden(token[:, None], cache)[:, -1]
 
 
-def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *, temperature: float = 0.0, n: int = 1,
-        generator: torch.Generator | None = None) -> list:
+def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *, temperature: float = 0.0,
+        n: int = 1, generator: torch.Generator | None = None) -> list:
     """The model's answers to questions in words, as the tokenizer's Response (text, thought, ended): n to
     each, greedy by default.
 
@@ -137,8 +138,8 @@ def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *,
         answers = [None] * (n * len(prompts))
         for room in sorted(set(rooms)):  # a long question does not cut the answers to its neighbours
             some = [j for j, r in enumerate(rooms) if r == room]
-            batch = sample(model, [prompts[j] for j in some], room, n=n, temperature=temperature, end=tokenizer.end,
-                           generator=generator)
+            batch = sample(model, [prompts[j] for j in some], room, n=n, temperature=temperature,
+                           end=tokenizer.end, generator=generator)
             for k, response in enumerate(batch.responses()):
                 answers[some[k // n] * n + k % n] = tokenizer.read_response(response)
         responses += answers
@@ -152,15 +153,17 @@ def _expect_arguments(model, prompts, max_new_tokens: int, n: int, end: int | No
     expect(isinstance(n, int) and n >= 1, "n", n, "give 1 or more answers a prompt")
     for i, prompt in enumerate(prompts):
         expect(hasattr(prompt, "__len__"), f"prompts[{i}]", prompt, "give a list of ids")
-        expect(len(prompt) > 0, f"prompts[{i}]", "empty", "begin it with a special token, such as END or USER")
+        expect(len(prompt) > 0, f"prompts[{i}]", "empty",
+               "begin it with a special token, such as END or USER")
     device, V, context = model.embed.weight.device, model.config.vocab_size, model.config.context
     here = generator is None or generator.device.type == device.type
     expect(here, "generator", f"on {generator.device if generator else None}",
            f"the model is on {device}: make torch.Generator({device.type!r})")
     expect(end is None or isinstance(end, int) and 0 <= end < V, "end", end, f"ids run from 0 to {V - 1}")
     longest = max(map(len, prompts))
-    expect(longest + max_new_tokens <= context, "max_new_tokens", max_new_tokens,
-           f"the longest prompt has {longest} tokens and the context is {context}: ask for at most {context - longest}")
+    remedy = f"the longest prompt has {longest} tokens and the context is {context}: ask for at most"
+    fits = longest + max_new_tokens <= context
+    expect(fits, "max_new_tokens", max_new_tokens, f"{remedy} {context - longest}")
 
 
 def _gathered(prompts, n: int, written: Tensor, drawn: Tensor, end: int | None) -> Batch:

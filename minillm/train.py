@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 from .batch import Batch
 from .engine import parallel
 from .engine.compiled import compiled
-from .engine.finite import NonFinite, expect_finite_norm, finite
+from .engine.finite import NonFinite as NonFinite  # train raises it
+from .engine.finite import expect_finite_norm, finite
 from .engine.keeping import keeping
 from .engine.together import together
 from .expect import expect
@@ -34,13 +35,14 @@ Score = Callable[[torch.nn.Module, Batch], Scores]
 Watch = Callable[[Batch, Scores, Scores], dict[str, float]]
 
 
-def ascend(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = logprobs, watch: Watch | None = None,
-           run: Run | None = None) -> Iterator[dict]:
+def ascend(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = logprobs,
+           watch: Watch | None = None, run: Run | None = None) -> Iterator[dict]:
     """Steps along E[F · ∇ log p(y|x)]: yields a row of numbers for each (see `train`)."""
     run = run or Run(model, settings)
     while run.step < settings.steps:
         for batch in run.batches(draw):                     # one batch, or several from one draw
-            logp = score(model, batch)                      # (B, T) log p of each token of y, with its gradient
+            logp = score(model,
+                         batch)                      # (B, T) log p of each token of y, with its gradient
             coefficient = F(batch, numbers(logp))           # (B,) or (B, T): a number, no gradient
             (-surrogate(coefficient, logp, batch.response_mask, batch.divide_by)).backward()
             yield run.update(batch, numbers(logp), coefficient, watch)
@@ -51,37 +53,39 @@ def numbers(scores: Scores) -> Scores:
     return {k: s.detach() for k, s in scores.items()} if isinstance(scores, dict) else scores.detach()
 
 
-def train(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = logprobs, watch: Watch | None = None, *,
-          label: str = "train", progress: bool = True, folder: str | PathLike | None = None, pieces: int = 1,
-          compile: bool = False, bf16: bool = False) -> list[dict]:
-    """`ascend` with a progress bar, metrics on disk and a run that survives a kill. Returns a row for each step.
+def train(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = logprobs,
+          watch: Watch | None = None, *, label: str = "train", progress: bool = True,
+          folder: str | PathLike | None = None, pieces: int = 1, compile: bool = False,
+          bf16: bool = False) -> list[dict]:
+    """`ascend` with a progress bar, metrics on disk and a run that survives a kill: a row for each step.
 
-    draw(step) -> Batch, or several (PPO: the minibatches of one draw). It is asked again when they are used up.
+    draw(step) -> Batch, or several (PPO: the minibatches of one draw): it is asked again when they are used.
     F(batch, logprobs) -> the coefficient, (B,) or (B, T). The methods' own go in as they are:
     partial(dpo.coefficient, beta=0.1).
-    score(model, batch) -> what is scored in place of log-probs, (B, T) or (B,): partial(logprobs, temperature=0.7);
-    or a dict of them for several objectives, whose F is then a dict with the same keys.
+    score(model, batch) -> what is scored in place of log-probs, (B, T) or (B,): for what was drawn at a
+    temperature, partial(logprobs, temperature=0.7). For several objectives it is a dict, and F's is one too.
     watch(batch, scores, coefficient) -> numbers by name, which are added to the step's row.
 
-    folder: keeps metrics.jsonl and state.safetensors, and a run that was stopped or killed goes on from them. A
-    checkpoint is written when the batches of a draw are used up, never in between. So Ctrl-C waits for the end of
-    the draw; pressed twice, it does not.
+    folder: keeps metrics.jsonl and state.safetensors, and a run that was stopped or killed goes on from them.
+    A checkpoint is written when the batches of a draw are used up, never in between. So Ctrl-C waits for the
+    end of the draw; pressed twice, it does not.
     pieces: score a batch in so many pieces, where it does not fit into memory. About a third more work.
     compile: score with torch.compile; where that fails, a line says so.
     bf16: matrix products in bfloat16, the rest in float32. It pays where there are units for it (CUDA cards,
     avx512_bf16, amx).
-    On several processes (see engine.parallel) each takes its share of the rows. When a run goes on, their number,
-    pieces, compile and bf16 may change; the settings may not.
+    On several processes (see engine.parallel) each takes its share of the rows. When a run goes on, their
+    number, pieces, compile and bf16 may change; the settings may not.
 
-    A row holds: step; nll (mean −log p of a token of y, nats; of scores that are not (B, T), score, their mean);
-    F (its mean); grad_norm (before it is cut), rate, tokens, and seconds since the start. Of several scores, nll
-    and F are of the first.
-    Raises NonFinite, with the step, the batch and the likely cause; OSError, before the first step, for a folder
-    that cannot be written, and for a full disk.
+    A row holds step; nll (mean −log p of a token of y, nats; of scores that are not (B, T), score, their
+    mean); F (its mean); grad_norm (before it is cut); rate; tokens, and seconds since the start. Of several
+    scores, nll and F are of the first.
+    Raises NonFinite, with the step, the batch and the likely cause; OSError, before the first step, for a
+    folder that cannot be written, and for a full disk.
     """
     expect(isinstance(pieces, int) and pieces >= 1, "pieces", pieces, "give 1 (the batch whole) or more")
     trained = [p.dtype for p in model.parameters() if p.requires_grad]
-    expect(not bf16 or set(trained) == {torch.float32}, "bf16", True, "it is for weights in float32: model.float()")
+    expect(not bf16 or set(trained) == {torch.float32}, "bf16", True,
+           "it is for weights in float32: model.float()")
     run = Run(model, settings)
     scored = compiled(score) if compile else score
     scored = partial(together, scored, pieces=pieces, bf16=bf16)
@@ -116,7 +120,8 @@ class Settings:
         expect(0 <= self.momentum < 1, "momentum", self.momentum, "give a share in [0, 1)")
         expect(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
         shares = self.warmup, self.decay
-        expect(min(shares) >= 0 and sum(shares) <= 1, "warmup, decay", shares, "give shares of the run that sum to at most 1")
+        expect(min(shares) >= 0 and sum(shares) <= 1, "warmup, decay", shares,
+               "give shares of the run that sum to at most 1")
         expect(self.clip > 0, "clip", self.clip, "give a positive norm")
         expect(self.save_every >= 1, "save_every", self.save_every, "give 1 or more")
 
@@ -152,7 +157,8 @@ class Run:
     def update(self, batch: Batch, scores: Scores, coefficient: Scores, watch: Watch | None = None) -> dict:
         """Take the step that the gradients say, and return its row."""
         norm = parallel.clip_gradients(self.model, self.settings.clip)
-        row = {"step": self.step, **means(batch, scores, coefficient, norm), "rate": self.settings.rate(self.step)}
+        row = {"step": self.step, **means(batch, scores, coefficient, norm),
+               "rate": self.settings.rate(self.step)}
         expect_finite_norm(row["grad_norm"], batch, self)
         row |= {"tokens": batch.tokens.numel() + (self.rows[-1]["tokens"] if self.rows else 0)}
         row |= watch(batch, scores, coefficient) if watch else {}
@@ -173,7 +179,8 @@ def means(batch: Batch, scores: Scores, coefficient: Scores, norm: Tensor) -> di
         scores, coefficient = next(iter(scores.values())), next(iter(coefficient.values()))
     n = batch.response_mask.sum()
     name, mean = ("nll", -scores.sum() / n) if scores.ndim == 2 else ("score", scores.mean())
-    inside = coefficient.where(batch.response_mask, 0.0).sum() / n if coefficient.ndim == 2 else coefficient.mean()
+    inside = coefficient.where(batch.response_mask,
+                               0.0).sum() / n if coefficient.ndim == 2 else coefficient.mean()
     mean, F, norm = torch.stack([mean, inside, norm.to(mean)]).tolist()  # one wait for the device
     return {name: mean, "F": F, "grad_norm": norm}
 
@@ -188,10 +195,12 @@ def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
     rest = [p for _, p in named if id(p) not in taken]
     optimizers: list[torch.optim.Optimizer] = []
     if rest:
-        optimizers.append(torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay))
+        optimizers.append(torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.95),
+                                            weight_decay=settings.weight_decay))
     if inner:
         Muon = parallel.muon_for(model)
-        optimizers.append(Muon(inner, lr=settings.muon_lr, weight_decay=settings.weight_decay, momentum=settings.momentum))
+        optimizers.append(Muon(inner, lr=settings.muon_lr, weight_decay=settings.weight_decay,
+                               momentum=settings.momentum))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

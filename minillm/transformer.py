@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from .expect import expect, expect_tensor
 from .engine.products import Linear, attention, linear
-from .readable import expect_tokens, readable_logits  # the second is for those who look for it here
+from .readable import expect_tokens
+from .readable import readable_logits as readable_logits  # for those who look for it here
 from .rope import frequencies, rotate, rotations
 
 
@@ -53,7 +54,8 @@ class Family:
 LLAMA = Family()
 QWEN2 = Family(bias=("q", "k", "v"))
 QWEN3 = Family(qk_norm=True)
-GPT2 = Family(norm="layer", inner="gelu", positions="learned", bias=("q", "k", "v", "o", "up", "down", "norm"))
+GPT2 = Family(norm="layer", inner="gelu", positions="learned",
+              bias=("q", "k", "v", "o", "up", "down", "norm"))
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Config:
         splits = self.head_width is not None or self.d_model % self.n_heads == 0
         expect(splits, "n_heads", self.n_heads, remedy)
         paired = self.d_head % 2 == 0 or self.family.positions == "learned"
-        expect(paired, "n_heads", self.n_heads, f"a head of width {self.d_head} has no pairs to rotate: {remedy}")
+        expect(paired, "n_heads", self.n_heads,
+               f"a head of width {self.d_head} has no pairs to rotate: {remedy}")
         shared = self.n_heads % self.n_kv_heads == 0
         expect(shared, "n_kv_heads", self.n_kv_heads, f"it must divide n_heads = {self.n_heads}")
         # Raises what is wrong with theta and the scaling. Of one pair: a file may promise any width.
@@ -137,7 +140,8 @@ class Cache:
         query, key = columns[start:, None], columns                                            # (T, 1), (S,)
         if self.padded:
             position = (columns[start:] - self.pad[:, None]).clamp(min=0)                      # (B, T)
-            real = key >= self.pad[:, None, None]                                              # (B, 1, S): no padding
+            real = key >= self.pad[:, None,
+                                   None]                                              # (B, 1, S): no padding
             # Padding sees itself, for a softmax of nothing is NaN.
             mask = (key <= query) & (real | (key == query))
             return position, mask[:, None]                                                     # (B, 1, T, S)
@@ -284,7 +288,8 @@ class Transformer(nn.Module):
         if cache is not None:
             rows, _, room, _ = cache.k[0].shape
             fits = len(tokens) == rows and end <= room
-            expect(fits, "tokens", f"{len(tokens)} rows up to place {end}", f"the cache has {rows} rows of {room}")
+            expect(fits, "tokens", f"{len(tokens)} rows up to place {end}",
+                   f"the cache has {rows} rows of {room}")
         position, mask = slice(start, end), None
         if cache is not None:
             position, mask = cache.places(start, end)
@@ -294,11 +299,11 @@ class Transformer(nn.Module):
             position, mask = apart(sequence)
         x, cos, sin = self.embed(tokens), None, None                                           # (B, T, D)
         if self.config.family.positions == "learned":
-            x = x + self.places.weight[position]                                               # (T, D) or (B, T, D)
+            x = x + self.places.weight[position]                                    # (T, D) or (B, T, D)
         else:
-            cos, sin = self.cos[position], self.sin[position]                                  # (T, E/2) or (B, T, E/2)
+            cos, sin = self.cos[position], self.sin[position]                       # (T, E/2) or (B, T, E/2)
             if cos.ndim == 3:
-                cos, sin = cos[:, None], sin[:, None]                                          # (B, 1, T, E/2): alike for all heads
+                cos, sin = cos[:, None], sin[:, None]                               # (B, 1, T, E/2)
         for block in self.blocks:
             x = block(x, cos, sin, mask, cache)
         if cache is not None:
@@ -339,7 +344,8 @@ def make_norm(config: Config) -> nn.Module:
     return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias="norm" in config.family.bias)
 
 
-def device_and_dtype(device: str | None = None, dtype: torch.dtype = torch.float32) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(device: str | None = None,
+                     dtype: torch.dtype = torch.float32) -> tuple[torch.device, torch.dtype]:
     """Where and in what precision to compute, chosen once: the CUDA card if there is one, else Apple's, else
     the CPU."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

@@ -1,5 +1,4 @@
-"""θ + scale·BA: low-rank adapters beside frozen linear maps. It leaves out files (adapters.py), adapters of
-embeddings and of heads.
+"""θ + scale·BA: low-rank adapters beside frozen linear maps. Their files are read and written by hub.adapters.
 
 A map's weight W (F, D) stays as it is, and what is learned is B·A with A (r, D) and B (F, r), r small: F·D
 numbers become r·(F + D). B begins at 0, so training begins at the model itself. With the adapters off the
@@ -18,8 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..expect import expect
+from ..engine import folded
 from ..engine.products import Linear, linear
+from ..expect import expect
+
+MAPS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 class LoRA(nn.Module):
@@ -44,51 +46,16 @@ class LoRA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (..., D) -> (..., F)
         if not self.on:
             return self.base(x)
-        # What is drawn, or scored as a reference, is without it.
+        # What is drawn, or scored as a reference, is without dropout.
         drop = self.dropout > 0 and self.training and torch.is_grad_enabled()
-        if not drop and self._folds(x):
-            return _Folded.apply(x, self.A, self.B, self.bias, self.base, self.scale)
+        if not drop and folded.fits(self, x):
+            return folded.product(self, x)
         out, x = self.base(x), x.to(self.A.dtype)
         h = linear(F.dropout(x, self.dropout) if drop else x, self.A)           # (..., r)
         return out + linear(h, self.scale * self.B).to(out.dtype)
 
-    def _folds(self, x: Tensor) -> bool:
-        """Whether to multiply once, by W + scale·BA: there are rows enough to pay for making it, and no short
-        type to round BA away in."""
-        weight = getattr(self.base, "weight" if isinstance(self.base, nn.Linear) else "like")
-        return (x.numel() // self.in_features * (self.in_features + self.out_features) >= self.in_features * self.out_features
-                and x.dtype == self.A.dtype == self.B.dtype == weight.dtype and weight.dtype in (torch.float32, torch.float64)
-                and not weight.requires_grad and type(self.A) is nn.Parameter and not torch.is_autocast_enabled(x.device.type)
-                and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active())
 
-
-class _Folded(torch.autograd.Function):
-    """x·(W + s·BA)ᵀ + b in one product, where `LoRA.forward` spells out three; x alone is kept for the
-    backward pass."""
-
-    @staticmethod
-    def forward(ctx, x, A, B, bias, base, s):
-        plain = isinstance(base, nn.Linear)
-        weight = base.weight
-        ctx.save_for_backward(x, A, B, weight if plain else None)
-        # What is kept in few bits is unpacked again.
-        ctx.base, ctx.s = None if plain else base, s
-        return linear(x, torch.addmm(weight, B, A, alpha=s), bias)
-
-    @staticmethod
-    def backward(ctx, g):
-        x, A, B, weight = ctx.saved_tensors
-        weight, s, need = ctx.base.weight if weight is None else weight, ctx.s, ctx.needs_input_grad
-        rows, out = x.flatten(0, -2), g.flatten(0, -2)                          # (N, D), (N, F)
-        # Each product with r stands the way round in which the r rows come first: the libraries are several
-        # times as fast so.
-        return (linear(g, torch.addmm(weight, B, A, alpha=s).t()) if need[0] else None,                       # (..., D)
-                s * linear(linear(out, B.t()).t(), rows.t()) if need[1] else None,                            # (r, D)
-                s * linear(linear(rows, A).t(), out.t()).t() if need[2] else None,                            # (F, r)
-                out.sum(0) if need[3] else None, None, None)
-
-
-def add_lora(model: nn.Module, rank: int = 8, scale: float = 2.0, maps: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down"),
+def add_lora(model: nn.Module, rank: int = 8, scale: float = 2.0, maps: tuple[str, ...] = MAPS,
              dropout: float = 0.0, seed: int = 0) -> nn.Module:
     """Freeze the model and give the linear maps of model.blocks with these names an adapter each, in place.
     Returns the model.
@@ -100,17 +67,20 @@ def add_lora(model: nn.Module, rank: int = 8, scale: float = 2.0, maps: tuple[st
     """
     whole = isinstance(rank, int) and not isinstance(rank, bool)
     expect(whole and rank >= 1, "rank", rank, "give a whole number from 1")
-    expect(isinstance(scale, (int, float)) and 0 < scale < math.inf, "scale", scale, "give a positive number: lora_alpha / rank")
-    expect(isinstance(dropout, (int, float)) and 0 <= dropout < 1, "dropout", dropout, "give a share in [0, 1)")
+    expect(isinstance(scale, (int, float)) and 0 < scale < math.inf, "scale", scale,
+           "give a positive number: lora_alpha / rank")
+    expect(isinstance(dropout, (int, float)) and 0 <= dropout < 1, "dropout", dropout,
+           "give a share in [0, 1)")
     generator = torch.Generator().manual_seed(seed)
     chosen = choose(model, maps)
     for name, base in chosen.items():
         widest = min(base.in_features, base.out_features)
-        expect(rank <= widest, "rank", rank, f"{name} is {base.out_features} × {base.in_features}: at most {widest}")
+        expect(rank <= widest, "rank", rank,
+               f"{name} is {base.out_features} × {base.in_features}: at most {widest}")
     tensors = {}
     for name, base in chosen.items():
-        A = torch.empty(rank, base.in_features).uniform_(-1, 1, generator=generator) / math.sqrt(base.in_features)
-        tensors[name] = A, torch.zeros(base.out_features, rank), scale
+        A = torch.empty(rank, base.in_features).uniform_(-1, 1, generator=generator)
+        tensors[name] = A / math.sqrt(base.in_features), torch.zeros(base.out_features, rank), scale
     return attach(model, tensors, dropout)
 
 
@@ -118,30 +88,36 @@ def choose(model: nn.Module, maps) -> dict[str, nn.Module]:
     """The linear maps of model.blocks that these names mean, by their whole names. ValueError for a name that
     none has, and for adapters."""
     expect(not isinstance(maps, str) and len(maps) > 0, "maps", repr(maps), 'give names, as in ("q", "v")')
-    expect(not adapters(model), "model", "one that has adapters already", "merge or remove them first, or load the model anew")
-    there = {name: part for name, part in model.named_modules() if name.startswith("blocks.") and hasattr(part, "in_features")}
-    found: dict[str, nn.Module] = {}
+    expect(not adapters(model), "model", "one that has adapters already",
+           "merge or remove them first, or load the model anew")
+    there = {name: part for name, part in model.named_modules()
+             if name.startswith("blocks.") and hasattr(part, "in_features")}
+    known = ", ".join(dict.fromkeys(name.split(".")[-1] for name in there))
+    wished: dict[str, nn.Module] = {}
     for wanted in maps:
         hits = {name: part for name, part in there.items() if name == wanted or name.endswith(f".{wanted}")}
-        expect(hits, "maps", repr(wanted), f"the model's blocks have {', '.join(dict.fromkeys(n.split('.')[-1] for n in there)) or 'no linear map'}")
-        found |= hits
-    return {name: there[name] for name in there if name in found}
+        expect(hits, "maps", repr(wanted), f"the model's blocks have {known or 'no linear map'}")
+        wished |= hits
+    return {name: there[name] for name in there if name in wished}
 
 
-def attach(model: nn.Module, tensors: dict[str, tuple[Tensor, Tensor, float]], dropout: float = 0.0) -> nn.Module:
+def attach(model: nn.Module, tensors: dict[str, tuple[Tensor, Tensor, float]],
+           dropout: float = 0.0) -> nn.Module:
     """Freeze the model and give maps, by their whole names, adapters (A (r, D), B (F, r), scale) that exist.
     Returns the model."""
     for name, base in choose(model, list(tensors)).items():
         A, B, scale = tensors[name]
-        expect(A.ndim == B.ndim == 2 and (A.shape[1], *B.shape) == (base.in_features, base.out_features, len(A)), name,
-               f"given A {tuple(A.shape)} and B {tuple(B.shape)}", f"give (r, {base.in_features}) and ({base.out_features}, r)")
+        D, F = base.in_features, base.out_features
+        fits = A.ndim == B.ndim == 2 and (A.shape[1], *B.shape) == (D, F, len(A))
+        expect(fits, name, f"given A {tuple(A.shape)} and B {tuple(B.shape)}", f"give (r, {D}) and ({F}, r)")
     model.requires_grad_(False)
     for name, base in choose(model, list(tensors)).items():
         A, B, scale = tensors[name]
         like = getattr(base, "like", None)
         like = base.weight if like is None else like
         dtype = torch.promote_types(like.dtype, torch.float32)
-        _put(model, name, LoRA(base, A.to(like.device, dtype), B.to(like.device, dtype), scale, dropout).train(model.training))
+        A, B = A.to(like.device, dtype), B.to(like.device, dtype)
+        _put(model, name, LoRA(base, A, B, scale, dropout).train(model.training))
     return model
 
 
@@ -182,9 +158,8 @@ def merge(model: nn.Module) -> nn.Module:
     """Add scale·BA to each weight and take the adapters away, in place: plain maps again, all weights
     trainable. Returns the model.
 
-    A map in few bits comes back as a plain one: W + scale·BA has no place among its levels. ValueError where
-    a sum is
-    not finite: the model is then as it was.
+    A map in few bits comes back as a plain one: W + scale·BA has no place among its levels.
+    ValueError where a sum is not finite: the model is then as it was.
     """
     for name, part in _adapted(model).items():
         expect(bool(_sum(part).isfinite().all()), f"{name}: W + scale·BA", "not finite",
@@ -202,7 +177,7 @@ def merge(model: nn.Module) -> nn.Module:
 
 
 def _sum(part: LoRA) -> Tensor:
-    """W + scale·BA, as _Folded has it, in the dtype of W."""
+    """W + scale·BA, as engine.folded has it, in the dtype of W."""
     exact = torch.promote_types(part.A.dtype, torch.float32)
     W = part.base.weight
     return torch.addmm(W.to(exact), part.B.to(exact), part.A.to(exact), alpha=part.scale).to(W.dtype)
@@ -217,9 +192,9 @@ def remove(model: nn.Module) -> nn.Module:
 
 
 def _adapted(model: nn.Module) -> dict[str, LoRA]:
-    found = adapters(model)
-    expect(found, "model", "one without adapters", "call add_lora first")
-    return found
+    parts = adapters(model)
+    expect(parts, "model", "one without adapters", "call add_lora first")
+    return parts
 
 
 def _put(model: nn.Module, place: str, part: nn.Module) -> None:

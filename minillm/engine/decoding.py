@@ -36,8 +36,9 @@ class Decoder:
         if c.family.positions == "learned":
             self.places = model.places.weight
         else:  # both halves of a pair turn by the same angle: a·cos − b·sin, b·cos + a·sin
-            self.cos = torch.cat([model.cos[:room], model.cos[:room]], -1).to(model.embed.weight.dtype)  # (S, E)
-            self.sin = torch.cat([-model.sin[:room], model.sin[:room]], -1).to(model.embed.weight.dtype)  # (S, E)
+            cos, sin, dtype = model.cos[:room], model.sin[:room], model.embed.weight.dtype
+            self.cos = torch.cat([cos, cos], -1).to(dtype)                                # (S, E)
+            self.sin = torch.cat([-sin, sin], -1).to(dtype)                               # (S, E)
         self.blocks = [_joined(block, c.family.qk_norm, len(cache.pad)) for block in model.blocks]
 
     def hidden(self, tokens: Tensor) -> Tensor:
@@ -48,16 +49,17 @@ class Decoder:
         position, mask = at, None
         if cache.padded:
             position = at - cache.pad                                                          # (L,)
-            mask = (torch.arange(end, device=tokens.device) >= cache.pad[:, None])[:, None, None]  # (L, 1, 1, S): True where not padding
+            real = torch.arange(end, device=tokens.device) >= cache.pad[:, None]               # (L, S)
+            mask = real[:, None, None]                                                         # (L, 1, 1, S)
         x = self.model.embed.weight[tokens]                                                    # (L, D)
         if c.family.positions == "learned":
             x = x + self.places[position]
         else:
-            cos, sin = self.cos[position], self.sin[position]                                  # (E,) or (L, E)
+            cos, sin = self.cos[position], self.sin[position]                             # (E,) or (L, E)
             if cache.padded:
                 cos, sin = cos[:, None], sin[:, None]                                          # (L, 1, E)
         for layer, w in enumerate(self.blocks):
-            qkv = w.qkv(w.norm1(x))                                                           # (L, (H + 2K)·E)
+            qkv = w.qkv(w.norm1(x))                                                      # (L, (H + 2K)·E)
             qk = qkv[:, :(H + K) * E].view(L, H + K, E)
             if w.qk_norm is not None:
                 # Queries and keys at once.
@@ -69,9 +71,9 @@ class Decoder:
             v[:, :, at] = qkv[:, (H + K) * E:].view(L, K, E)
             # A key's queries side by side, as if they were times.
             q = qk[:, :H].reshape(L, K, H // K, E)
-            out = attend(q, k[:, :, :end], v[:, :, :end], mask)                                # (L, K, H / K, E)
+            out = attend(q, k[:, :, :end], v[:, :, :end], mask)                           # (L, K, H / K, E)
             x += w.o(out.reshape(L, H * E))
-            h = w.up(w.norm2(x))                                                               # (L, 2F), or (L, F) without a gate
+            h = w.up(w.norm2(x))                                              # (L, 2W), or (L, W): no gate
             if c.family.inner == "swiglu":
                 h = F.silu(h[:, :c.d_ff]).mul_(h[:, c.d_ff:])
             else:
@@ -115,10 +117,13 @@ def _joined(block, qk_norm: bool, rows: int) -> SimpleNamespace:
     heads = None
     if qk_norm:
         c = a.config
-        heads = torch.cat([a.q_norm.weight.expand(c.n_heads, -1), a.k_norm.weight.expand(c.n_kv_heads, -1)])  # (H + K, E)
+        heads = torch.cat([a.q_norm.weight.expand(c.n_heads, -1),
+                           a.k_norm.weight.expand(c.n_kv_heads, -1)])  # (H + K, E)
     (norm1, scale1), (norm2, scale2) = _norm(block.norm1), _norm(block.norm2)
-    return SimpleNamespace(norm1=norm1, norm2=norm2, rotary=a.rotary, qk_norm=heads, qkv=_join(rows, scale1, a.q, a.k, a.v),
-                           o=_join(rows, None, a.o), up=_join(rows, scale2, *gate, block.up), down=_join(rows, None, block.down))
+    return SimpleNamespace(
+        norm1=norm1, norm2=norm2, rotary=a.rotary, qk_norm=heads,
+        qkv=_join(rows, scale1, a.q, a.k, a.v), o=_join(rows, None, a.o),
+        up=_join(rows, scale2, *gate, block.up), down=_join(rows, None, block.down))
 
 
 def _norm(norm) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
@@ -128,7 +133,8 @@ def _norm(norm) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
         return norm, None
     # x/√(mean x² + eps) is √D·x/√(|x|² + D·eps): three kernels in place of six.
     root = norm.weight.new_tensor(math.sqrt(norm.eps * len(norm.weight)))
-    return lambda x: x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(root), norm.weight * math.sqrt(len(norm.weight))
+    scale = norm.weight * math.sqrt(len(norm.weight))
+    return lambda x: x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(root), scale
 
 
 def _join(rows: int, scale: Tensor | None, *maps) -> Callable[[Tensor], Tensor]:
@@ -139,7 +145,8 @@ def _join(rows: int, scale: Tensor | None, *maps) -> Callable[[Tensor], Tensor]:
         weight = weight * scale
     if any(m.bias is not None for m in maps):
         bias = torch.cat([weight.new_zeros(len(m.weight)) if m.bias is None else m.bias for m in maps])
-    if WIDE and weight.dtype == torch.float32 and weight.device.type == "cpu" and rows * weight.numel() >= SMALL and not torch.is_autocast_enabled("cpu"):
+    plain = weight.dtype != torch.float32 or weight.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+    if WIDE and not plain and rows * weight.numel() >= SMALL:
         weight = packed(weight, rows)
         return lambda x: product(x, weight, bias)
     weight = weight.t().contiguous()

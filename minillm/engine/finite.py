@@ -45,12 +45,13 @@ def _stop(name: str, value: Tensor, batch: Batch, run) -> None:
     if name == "coefficient":
         cause = "a reward, a baseline or a weight is not a number: look at what F was given"
     elif len(norms) > 1 and norms[-1] > 10 * sorted(norms)[len(norms) // 2]:
-        cause = f"the gradient's norm grew to {norms[-1]:.3g} before it: lower lr and muon_lr, or lengthen warmup"
+        grown = f"the gradient's norm grew to {norms[-1]:.3g} before it"
+        cause = f"{grown}: lower lr and muon_lr, or lengthen warmup"
     elif name == "logprobs":
-        cause = ("a token has probability 0 (was it drawn under the settings that score it?), or the weights are broken "
-                 "already: lower the rates")
+        cause = ("a token has probability 0 (was it drawn under the settings that score it?), or the weights "
+                 "are broken already: lower the rates")
     else:
         cause = "log p is near −inf for some token, or the rates are too high: lower lr and muon_lr"
     shape = tuple(batch.tokens.shape)
-    message = f"step {run.step}: {name} is {value[bad][0].item()}{row} (tokens {shape}); likely cause: {cause}"
-    raise NonFinite(message, run.step, batch)
+    where = f"step {run.step}: {name} is {value[bad][0].item()}{row} (tokens {shape})"
+    raise NonFinite(f"{where}; likely cause: {cause}", run.step, batch)

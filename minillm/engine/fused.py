@@ -66,4 +66,5 @@ class _Chosen(torch.autograd.Function):
         # A gradient of the gradient is asked for: then all of it must be in the graph.
         if torch.is_grad_enabled():
             return (-g[:, None] * logits.softmax(-1)).scatter_add(-1, y[:, None], g[:, None]), None
-        return (logits - total[:, None]).exp_().mul_(-g[:, None]).scatter_add_(-1, y[:, None], g[:, None]), None
+        p = (logits - total[:, None]).exp_()
+        return p.mul_(-g[:, None]).scatter_add_(-1, y[:, None], g[:, None]), None

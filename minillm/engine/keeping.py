@@ -58,10 +58,12 @@ class _Kept:
         none = True
         for batch in draw(step):
             stop = pressed if none else []  # never within a draw
-            parallel.agree(stop, self.run.step, batch.tokens, batch.response_mask, batch.targets, batch.sequence)
+            parallel.agree(stop, self.run.step, batch.tokens, batch.response_mask, batch.targets,
+                           batch.sequence)
             yield batch
             none = False
-        expect(not none, "draw", f"without a batch at step {step}", "give a Batch, or an iterable of one or more")
+        expect(not none, "draw", f"without a batch at step {step}",
+               "give a Batch, or an iterable of one or more")
         self.border_reached()
 
     def border_reached(self, last: bool = False) -> None:

@@ -52,7 +52,8 @@ def size() -> int:
     """How many processes share the work. ValueError where torchrun started several and nobody called
     `start`."""
     started = int(os.environ.get("WORLD_SIZE", 1))
-    expect(dist.is_initialized() or started == 1, "WORLD_SIZE", started, "call minillm.engine.parallel.start() before the model is made")
+    expect(dist.is_initialized() or started == 1, "WORLD_SIZE", started,
+           "call minillm.engine.parallel.start() before the model is made")
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -170,8 +171,10 @@ def agree(pressed: list[int], step: int, *tensors: Tensor | None) -> None:
     dist.all_reduce(most, dist.ReduceOp.MAX)
     stop, *most = most.tolist()
     same = [a == -b for a, b in zip(most[:13], most[13:])]
-    expect(same[0], "step", f"{step} here and another in another process", "give all processes one folder that they all see")
-    expect(all(same), "draw", f"another batch in another process at step {step}", "draw from generators that are seeded by the step alone")
+    expect(same[0], "step", f"{step} here and another in another process",
+           "give all processes one folder that they all see")
+    expect(all(same), "draw", f"another batch in another process at step {step}",
+           "draw from generators that are seeded by the step alone")
     if stop:
         raise KeyboardInterrupt
 

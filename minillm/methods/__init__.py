@@ -25,29 +25,41 @@ class Method:
 
 METHODS = (
     Method("pretraining, supervised fine-tuning", "data", "data", "1", 1, "supervised"),
-    Method("curated data (LIMA, Humpback, Toolformer's filter)", "data", "data or a model", "1 if the curator keeps the pair, else 0", 1, "self_training"),
-    Method("distillation", "data", "a teacher", "1 (sampled), or the teacher's probability (summed over y)", 9, "distill"),
+    Method("curated data (LIMA, Humpback, Toolformer's filter)", "data", "data or a model",
+           "1 if the curator keeps the pair, else 0", 1, "self_training"),
+    Method("distillation", "data", "a teacher", "1 (sampled), or the teacher's probability (summed over y)",
+           9, "distill"),
     Method("on-policy distillation", "data", "the model itself", "log q_teacher/p, per token", 9),
-    Method("self-training: rejection sampling, STaR, expert iteration, best-of-n", "data", "the model itself", "1 if the filter keeps it, else 0", 1, "self_training"),
+    Method("self-training: rejection sampling, STaR, expert iteration, best-of-n", "data", "the model itself",
+           "1 if the filter keeps it, else 0", 1, "self_training"),
     Method("DAgger", "the model's own visits", "an expert's correction", "1", 1, "dagger"),
     Method("REINFORCE", "data", "the model itself", "R − b", 1, "reinforce"),
-    Method("policy gradient with a critic", "the model's own visits", "the model itself", "Q(x,y), or A(x,y)", 11, "critic"),
-    Method("KL-regularised RL (RLHF's objective)", "data", "the model itself", "R − β log p/p_ref − b", 11, "reinforce"),
+    Method("policy gradient with a critic", "the model's own visits", "the model itself", "Q(x,y), or A(x,y)",
+           11, "critic"),
+    Method("KL-regularised RL (RLHF's objective)", "data", "the model itself", "R − β log p/p_ref − b", 11,
+           "reinforce"),
     Method("PPO", "data", "the model a moment ago", "ρ·A, and 0 where clipping stops it", 11, "ppo"),
-    Method("GRPO, RLOO, Dr. GRPO", "data", "the model a moment ago, in groups", "ρ·(R − group mean)/(group std), with its clip and its KL term", 11, "grpo"),
-    Method("reward model (Bradley–Terry; K-wise)", "pairs of answers", "a person's choice", "1: it is supervised learning of p(chosen beats rejected) = σ(r_w − r_l)", 10, "reward_model"),
-    Method("DPO", "data", "a pair, chosen and rejected", "+β·σ(−βh) on the chosen, −β·σ(−βh) on the rejected", 13, "dpo"),
+    Method("GRPO, RLOO, Dr. GRPO", "data", "the model a moment ago, in groups",
+           "ρ·(R − group mean)/(group std), with its clip and its KL term", 11, "grpo"),
+    Method("reward model (Bradley–Terry; K-wise)", "pairs of answers", "a person's choice",
+           "1: it is supervised learning of p(chosen beats rejected) = σ(r_w − r_l)", 10, "reward_model"),
+    Method("DPO", "data", "a pair, chosen and rejected", "+β·σ(−βh) on the chosen, −β·σ(−βh) on the rejected",
+           13, "dpo"),
     Method("IPO", "data", "a pair", "±2·(1/(2β) − h)", 13, "ipo"),
-    Method("KTO", "data", "one answer, thumbs up or down", "+λ_D·β·σ'(·) or −λ_U·β·σ'(·), with its reference point held fixed", 13, "kto"),
+    Method("KTO", "data", "one answer, thumbs up or down",
+           "+λ_D·β·σ'(·) or −λ_U·β·σ'(·), with its reference point held fixed", 13, "kto"),
     Method("unlikelihood, negative feedback", "data", "data or the model", "−1 on what is wrong", 14),
-    Method("chain of thought, trained by outcome", "data", "(scratchpad, answer) by the model", "1 if the answer is right (minus a baseline)", 15),
-    Method("tool use", "data and the tool's replies", "the model; a tool writes some tokens", "as its method, and 0 on the tokens that the tool wrote", 17),
+    Method("chain of thought, trained by outcome", "data", "(scratchpad, answer) by the model",
+           "1 if the answer is right (minus a baseline)", 15),
+    Method("tool use", "data and the tool's replies", "the model; a tool writes some tokens",
+           "as its method, and 0 on the tokens that the tool wrote", 17),
 )
 
 
 def table() -> str:
     """The table of methods in Markdown, as the README prints it."""
-    rows = ["| method | x from | y from | F on ∇ log p(y\\|x) | in the package | chapter |", "|---|---|---|---|---|---|"]
+    rows = ["| method | x from | y from | F on ∇ log p(y\\|x) | in the package | chapter |",
+            "|---|---|---|---|---|---|"]
     for m in METHODS:
         module = f"`methods/{m.module}.py`" if m.module else "to come"
         rows.append(f"| {m.name} | {m.x_from} | {m.y_from} | {m.F} | {module} | {m.chapter} |")

@@ -84,4 +84,5 @@ class PolicyAndCritic(nn.Module):
         hidden = self.trunk.hidden(batch.tokens)                                    # (B, T, D)
         read = SimpleNamespace(hidden=lambda _: hidden, logits=self.trunk.logits, config=self.trunk.config)
         seen = hidden if self.critic_into_trunk else hidden.detach()                # (B, T, D)
-        return {"policy": logprobs(read, batch, temperature), "critic": self.critic(seen, batch.response_mask)}
+        return {"policy": logprobs(read, batch, temperature),
+                "critic": self.critic(seen, batch.response_mask)}

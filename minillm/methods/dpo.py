@@ -31,7 +31,8 @@ def loss(h: Tensor, beta: float = 0.1, smoothing: float = 0.0) -> Tensor:
     return -(1 - smoothing) * logsigmoid(beta * h) - smoothing * logsigmoid(-beta * h)
 
 
-def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, smoothing: float = 0.0, average: bool = False) -> Tensor:
+def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, smoothing: float = 0.0,
+                average: bool = False) -> Tensor:
     """F of a batch with reference (2B,), log p_ref(y|x): (2B,), the chosen rows and then the rejected.
 
     average: h from means over tokens in place of the paper's sums, as some libraries have it; F is then
@@ -46,7 +47,8 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, smoothing: fl
 
 
 @torch.no_grad()
-def reference_logprobs(model, answers: Sequence[tuple[Sequence[int], Sequence[int]]], rows: int = 64) -> Tensor:
+def reference_logprobs(model, answers: Sequence[tuple[Sequence[int], Sequence[int]]],
+                       rows: int = 64) -> Tensor:
     """log p_ref(y|x) of each (prompt, response), (N,), `rows` at a time. Data and reference are fixed:
     compute it once."""
     expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
@@ -55,7 +57,8 @@ def reference_logprobs(model, answers: Sequence[tuple[Sequence[int], Sequence[in
     return torch.cat([answer_logprobs(logprobs(model, b), b.response_mask) for b in batches])
 
 
-def draw(comparisons: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]], reference: Tensor | None = None) -> Batch:
+def draw(comparisons: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]],
+         reference: Tensor | None = None) -> Batch:
     """A batch of B comparisons (prompt, chosen, rejected), and log p_ref of the two answers to each,
     reference (B, 2).
 

@@ -47,8 +47,8 @@ def loss(ratio: Tensor, A: Tensor, clip: float = 0.2, clip_high: float | None = 
     return -(torch.minimum(ratio * A, ratio.clamp(1 - clip, 1 + high) * A) - beta * k3)
 
 
-def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2, clip_high: float | None = None, beta: float = 0.0,
-                average: str | None = "answer") -> Tensor:
+def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2, clip_high: float | None = None,
+                beta: float = 0.0, average: str | None = "answer") -> Tensor:
     """F of a batch with logprobs (when drawn) and advantages (B,), (B, T), 0 off the response; beta needs
     reference (B, T).
 
@@ -58,14 +58,16 @@ def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2, clip_high: fl
     None: nothing.
     """
     highest = clip if clip_high is None else clip_high
-    expect(clip > 0 and highest > 0, "clip, clip_high", (clip, highest), "give positive numbers, or inf for none")
+    expect(clip > 0 and highest > 0, "clip, clip_high", (clip, highest),
+           "give positive numbers, or inf for none")
     expect(average in ("answer", "prompt", None), "average", repr(average), "give 'answer', 'prompt' or None")
     batch.needs(logprobs="B T float", advantages="B float")
     mask = batch.response_mask
     ratio = returns.log_ratio(logprobs, batch.logprobs, mask).exp()                 # (B, T)
     log_ratio = returns.log_ratio(logprobs, batch.reference, mask) if beta else 0.0
     size = _size(batch, average).to(logprobs)
-    return torch.where(mask, F(ratio, batch.advantages[:, None], clip, clip_high, beta, log_ratio) / size, 0.0)
+    return torch.where(mask, F(ratio, batch.advantages[:, None], clip, clip_high, beta, log_ratio) / size,
+                       0.0)
 
 
 def advantages(rewards: Tensor, group: Tensor, divide: bool = True, leave_one_out: bool = False,
@@ -82,7 +84,7 @@ def advantages(rewards: Tensor, group: Tensor, divide: bool = True, leave_one_ou
     expect_finite("rewards", rewards)
     expect_tensor("group", group, "B", "integer", B=len(rewards))
     expect(0 < eps < torch.inf, "eps", eps, "give a small positive number: equal rewards have a std of 0")
-    same = (group[:, None] == group).to(rewards.dtype)                              # (B, B): 1 where two rows share a prompt
+    same = (group[:, None] == group).to(rewards.dtype)                              # (B, B)
     G = same.sum(1)                                                                 # (B,)
     alone = group[G < 2].tolist()[:3]
     expect(not alone, "group", f"{alone}, with one answer each", "draw at least two answers to each prompt")
@@ -105,9 +107,9 @@ def _size(batch: Batch, average: str | None) -> Tensor:
 
 
 @torch.no_grad()
-def draw(model, prompts: list[list[int]], reward: Callable[[Batch], Tensor], max_new_tokens: int, *, n: int = 8,
-         temperature: float = 1.0, end: int = 0, reference=None, generator: torch.Generator | None = None,
-         **how: float) -> Batch:
+def draw(model, prompts: list[list[int]], reward: Callable[[Batch], Tensor], max_new_tokens: int, *,
+         n: int = 8, temperature: float = 1.0, end: int = 0, reference=None,
+         generator: torch.Generator | None = None, **how: float) -> Batch:
     """`sample`'s Batch, n answers a prompt (its logprobs are p_old), with rewards, advantages (B,).
 
     reference: a model; then with its log-probs too, (B, T). how: divide, leave_one_out, eps of `advantages`.

@@ -18,7 +18,8 @@ from ..expect import expect, expect_finite, expect_tensor
 from ..logprob import answer_logprobs
 
 
-def F(r: Tensor, z: Tensor | float, up: Tensor, beta: float = 0.1, liked: float = 1.0, disliked: float = 1.0) -> Tensor:
+def F(r: Tensor, z: Tensor | float, up: Tensor, beta: float = 0.1, liked: float = 1.0,
+      disliked: float = 1.0) -> Tensor:
     """+λ_up·β·σ'(β(r − z)) where the thumb is up, −λ_down·β·σ'(β(r − z)) where it is down: (B,) -> (B,).
 
     liked, disliked: the two λ. σ' = σ(1 − σ) is the same for u and −u.
@@ -28,13 +29,15 @@ def F(r: Tensor, z: Tensor | float, up: Tensor, beta: float = 0.1, liked: float 
     return torch.where(up, liked * slope, -disliked * slope)
 
 
-def loss(r: Tensor, z: Tensor | float, up: Tensor, beta: float = 0.1, liked: float = 1.0, disliked: float = 1.0) -> Tensor:
+def loss(r: Tensor, z: Tensor | float, up: Tensor, beta: float = 0.1, liked: float = 1.0,
+         disliked: float = 1.0) -> Tensor:
     """λ − λ·σ(±β(r − z)), (B,): Ethayarajh et al. 2024, eq. 8, unreduced; z carries no gradient."""
     u = beta * (r - z)
     return torch.where(up, liked * (1 - torch.sigmoid(u)), disliked * (1 - torch.sigmoid(-u)))
 
 
-def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, up: float = 1.0, down: float = 1.0) -> Tensor:
+def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, up: float = 1.0,
+                down: float = 1.0) -> Tensor:
     """F of a batch with reference (2B,), log p_ref(y|x), and thumbs (B,): (2B,), 0 on the mismatched rows."""
     expect(beta > 0, "beta", beta, "give a positive number")
     expect(min(up, down) >= 0 and max(up, down) > 0, "up, down", (up, down), "give weights of 0 and more")

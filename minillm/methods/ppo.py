@@ -43,9 +43,9 @@ def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2) -> Tensor:
 
 
 @torch.no_grad()
-def draw(model, critic, reference, prompts: list[list[int]], reward: Callable[[Batch], Tensor], max_new_tokens: int, *,
-         beta: float = 0.05, gamma: float = 1.0, lam: float = 0.95, n: int = 1, temperature: float = 1.0, end: int = 0,
-         generator: torch.Generator | None = None) -> Batch:
+def draw(model, critic, reference, prompts: list[list[int]], reward: Callable[[Batch], Tensor],
+         max_new_tokens: int, *, beta: float = 0.05, gamma: float = 1.0, lam: float = 0.95, n: int = 1,
+         temperature: float = 1.0, end: int = 0, generator: torch.Generator | None = None) -> Batch:
     """`sample`'s Batch (its logprobs are p_old) with rewards (B,), kl (B,), values, advantages (white) and
     goals (B, T).
 
@@ -57,14 +57,16 @@ def draw(model, critic, reference, prompts: list[list[int]], reward: Callable[[B
     mask, batch.rewards = batch.response_mask, reward(batch)
     other = logprobs(reference, batch, temperature)
     paid = returns.rewards_with_kl(batch.rewards, batch.logprobs, other, mask, beta)  # (B, T)
-    batch.kl = returns.log_ratio(batch.logprobs, other, mask).sum(1)                # (B,): what adapt_beta takes the mean of
+    batch.kl = returns.log_ratio(batch.logprobs, other,
+                                 mask).sum(1)                # (B,): what adapt_beta takes the mean of
     batch.values = critic(model.hidden(batch.tokens), mask)
     advantages = returns.gae(paid, batch.values, mask, gamma, lam)
     batch.goals, batch.advantages = advantages + batch.values, returns.whiten(advantages, mask)
     return batch
 
 
-def minibatches(batch: Batch, rows: int, passes: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+def minibatches(batch: Batch, rows: int, passes: int,
+                generator: torch.Generator | None = None) -> Iterator[Batch]:
     """The rows in a new order each pass, `rows` at a time: each row once a pass, under p_old as it was drawn.
 
     Each token is a pair (x, y), so divide_by counts the tokens of a minibatch's answers.

@@ -24,7 +24,8 @@ def F(R: Tensor, b: Tensor | float = 0.0, beta: float = 0.0, log_ratio: Tensor |
     return R - beta * log_ratio - b
 
 
-def loss(logp: Tensor, R: Tensor, b: Tensor | float = 0.0, beta: float = 0.0, log_ratio: Tensor | float = 0.0) -> Tensor:
+def loss(logp: Tensor, R: Tensor, b: Tensor | float = 0.0, beta: float = 0.0,
+         log_ratio: Tensor | float = 0.0) -> Tensor:
     """−F · log p, of the shape of R: its gradient is Williams' rule, for y drawn from the policy itself."""
     F_ = F(R, b, beta, log_ratio)
     return -(F_.detach() if isinstance(F_, Tensor) else F_) * logp
@@ -57,7 +58,7 @@ def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
     expect_tensor("rewards", rewards, "B", "float")
     expect_finite("rewards", rewards)
     expect_tensor("group", group, "B", "integer", B=len(rewards))
-    same = (group[:, None] == group).to(rewards.dtype)                              # (B, B): 1 where two rows share a prompt
+    same = (group[:, None] == group).to(rewards.dtype)                              # (B, B)
     others = same.sum(1) - 1                                                        # (B,)
     alone = group[others < 1].tolist()[:3]
     expect(not alone, "group", f"{alone}, with one answer each", "draw at least two answers to each prompt")

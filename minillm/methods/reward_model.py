@@ -44,7 +44,8 @@ def gaps(batch: Batch, rewards: Tensor, margin: Tensor | float = 0.0) -> Tensor:
     expect_tensor("rewards", rewards, "B", "float", B=len(batch.tokens))
     rows = torch.stack([batch.better, batch.worse])                                 # (2, P)
     known = 0 <= rows.min() and rows.max() < len(rewards)
-    expect(known, "batch.better, batch.worse", f"{rows.min()} to {rows.max()}", f"the batch has {len(rewards)} rows")
+    expect(known, "batch.better, batch.worse", f"{rows.min()} to {rows.max()}",
+           f"the batch has {len(rewards)} rows")
     whole = not isinstance(margin, Tensor) or margin.shape == batch.better.shape
     expect(whole, "margin", "of another shape", "give a number, or one a choice")
     return rewards[batch.better] - rewards[batch.worse] - margin
@@ -76,7 +77,8 @@ class RewardModel(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.head = nn.Parameter(torch.zeros_like(trunk.embed.weight[0]))           # (D,)
-        self.register_buffer("zero", torch.zeros_like(self.head[0]))                # (): comparisons do not fix it
+        self.register_buffer("zero",
+                             torch.zeros_like(self.head[0]))                # (): comparisons do not fix it
 
     def forward(self, tokens: Tensor, response_mask: Tensor) -> Tensor:
         """tokens (B, T), response_mask (B, T) -> rewards (B,)."""
@@ -114,6 +116,7 @@ def calibration(gaps: Tensor, bins: int = 5) -> Tensor:
     expect_finite("gaps", gaps)
     expect(isinstance(bins, int) and bins >= 1, "bins", bins, "give 1 or more")
     says = gaps.detach().abs().sigmoid()                                            # from 1/2 to 1
-    sums = torch.stack([says, (gaps.detach().sign() + 1) / 2, torch.ones_like(says)])  # (3, N); a tie is half right
+    sums = torch.stack([says, (gaps.detach().sign() + 1) / 2,
+                        torch.ones_like(says)])  # (3, N); a tie is half right
     total = sums.new_zeros(3, bins).index_add(1, ((says - 0.5) * 2 * bins).long().clamp(max=bins - 1), sums)
     return torch.cat([total[:2] / total[2], total[2:]])

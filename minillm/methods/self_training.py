@@ -51,16 +51,19 @@ def best_of_n(rewards: Tensor, group: Tensor) -> Tensor:
     return keep
 
 
-def expert_iteration(model, prompts: list[list[int]], judge: Callable[[int, list[int]], bool], max_new_tokens: int, *,
-                     n: int = 4, temperature: float = 1.0, end: int = 0, generator: torch.Generator | None = None) -> Batch:
+def expert_iteration(model, prompts: list[list[int]], judge: Callable[[int, list[int]], bool],
+                     max_new_tokens: int, *, n: int = 4, temperature: float = 1.0, end: int = 0,
+                     generator: torch.Generator | None = None) -> Batch:
     """One round's draw: n answers to each prompt by the model, each judged. Train on it, and call again with
     the new model.
 
     judge(i, response ids) -> keep, for an answer to prompts[i]. An answer that never ended is never kept: log
     p of a text that was cut is not log p of an answer. Returns `sample`'s Batch with keep (B·n,) bool.
     """
-    expect(0 < temperature, "temperature", temperature, "give more than 0: greedy answers to one prompt are all the same")
+    expect(0 < temperature, "temperature", temperature,
+           "give more than 0: greedy answers to one prompt are all the same")
     batch = sample(model, prompts, max_new_tokens, n=n, temperature=temperature, end=end, generator=generator)
     drawn = zip(batch.responses(), batch.ended.tolist(), batch.group.tolist())
-    batch.keep = torch.tensor([bool(ended) and judge(g, y) for y, ended, g in drawn], device=batch.tokens.device)
+    batch.keep = torch.tensor([bool(ended) and judge(g, y) for y, ended, g in drawn],
+                              device=batch.tokens.device)
     return batch

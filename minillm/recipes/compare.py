@@ -29,8 +29,8 @@ class Ranked:
     answers: list[list[int]]
 
 
-def compare(model, tokenizer: Tokenizer, questions: Sequence[Question], people: Sequence[Person], rng: random.Random,
-            generator: torch.Generator) -> list[Ranked]:
+def compare(model, tokenizer: Tokenizer, questions: Sequence[Question], people: Sequence[Person],
+            rng: random.Random, generator: torch.Generator) -> list[Ranked]:
     """K of the model's own answers to each question, ranked by one of the people.
 
     Answers that are word for word the same stand once; a question whose answers are all the same has nothing

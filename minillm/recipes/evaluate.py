@@ -38,7 +38,8 @@ def weigh(model, reference, learned: RewardModel | None, tokenizer: Tokenizer, q
     columns |= {"KL (nats)": log_ratio.sum(1).tolist(), "words": [j.words for j in judged],
                 "right": [j.right for j in judged], "courteous": [j.courteous for j in judged],
                 "sentences too many": [j.extra for j in judged]}
-    return {name: [sum(values[i:i + n]) / n for i in range(0, len(values), n)] for name, values in columns.items()}
+    return {name: [sum(values[i:i + n]) / n for i in range(0, len(values), n)] for name,
+            values in columns.items()}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -35,7 +35,8 @@ def demonstrations(town: Town, tokenizer: Tokenizer, rng: random.Random, each: i
     return pairs
 
 
-def imitate(model, demos: Sequence[Pair], steps: int, rates: dict, seed: int, rows: int = 48, **how) -> list[dict]:
+def imitate(model, demos: Sequence[Pair], steps: int, rates: dict, seed: int, rows: int = 48,
+            **how) -> list[dict]:
     """Train a model, in place, on demonstrations, `rows` a step; returns `train`'s rows. how: goes to
     `train`."""
     def draw(step):

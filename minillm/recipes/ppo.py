@@ -22,9 +22,9 @@ def F(batch: Batch, scores: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def climb(model, reference, reward: Callable[[Batch], Tensor], prompts: Sequence[list[int]], draws: int,
-          rates: dict, seed: int, end: int, *, answers: int = 64, rows: int = 32, passes: int = 2, beta: float = 0.05,
-          lam: float = 1.0, critic_into_trunk: bool = False, look: Callable[[int], object] | None = None,
-          **how) -> list[dict]:
+          rates: dict, seed: int, end: int, *, answers: int = 64, rows: int = 32, passes: int = 2,
+          beta: float = 0.05, lam: float = 1.0, critic_into_trunk: bool = False,
+          look: Callable[[int], object] | None = None, **how) -> list[dict]:
     """`answers` drawn, then `passes` over them in minibatches of `rows`. The policy is changed in place.
 
     The critic's gradient stays out of the trunk unless critic_into_trunk. The first minibatch's row of
@@ -42,8 +42,9 @@ def climb(model, reference, reward: Callable[[Batch], Tensor], prompts: Sequence
     def draw(step: int) -> Iterator[Batch]:
         rng = random.Random(f"ppo/{seed}/{step}")
         generator = torch.Generator(device).manual_seed(rng.getrandbits(62))
-        whole = ppo.draw(model, both.critic, reference, rng.choices(prompts, k=answers), reward, LONGEST, beta=beta,
-                         lam=lam, end=end, generator=generator)
+        asked = rng.choices(prompts, k=answers)
+        whole = ppo.draw(model, both.critic, reference, asked, reward, LONGEST, beta=beta, lam=lam, end=end,
+                         generator=generator)
         latest[:] = [numbers_of(whole, beta)]
         yield from ppo.minibatches(whole, rows, passes, torch.Generator().manual_seed(rng.getrandbits(62)))
         if look is not None:  # asked for the batch after the last, the last step has been taken
