@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .expect import expect, expect_some_response, expect_tensor
+from .expect import expect, expect_some_response, expect_tensor, expect_whole
 
 # A conversation: (prompt, response), (prompt, response), ….
 Turns = Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -164,9 +164,8 @@ def batch_windows(ids: Tensor, rows: int, length: int, generator: torch.Generato
     is rows·(length − 1).
     """
     expect_tensor("ids", ids, "N", "integer")
-    expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
-    fits = isinstance(length, int) and 2 <= length <= len(ids)
-    expect(fits, "length", length, f"give 2 to {len(ids)}, the length of the text in tokens")
+    expect_whole(1, rows=rows)
+    expect_whole(2, len(ids) + 1, length=length)
     start = torch.randint(len(ids) - length + 1, (rows, 1), generator=generator)
     return Batch(ids[start + torch.arange(length)], divide_by=rows * (length - 1))
 

@@ -1,11 +1,8 @@
-"""Argument checks: an error names the argument, its value and the remedy. It leaves out type conversion:
-nothing is mended in silence."""
+"""Argument checks: an error names the argument, its value and the remedy. Nothing is mended in silence."""
 
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
 import torch
 
@@ -41,10 +38,12 @@ def expect_tensor(argument: str, tensor, shape: str, kind: str, **sizes: int) ->
                    f"its {letter} must be {sizes[letter]}, as in the other arguments")
 
 
-def expect_finite(argument: str, tensor: torch.Tensor) -> None:
-    """Raise ValueError where a value is NaN or infinite, naming the first place."""
-    if not torch.isfinite(tensor).all():
-        place = tuple((~torch.isfinite(tensor)).nonzero()[0].tolist())
+def expect_finite(argument: str, tensor: torch.Tensor, inside: torch.Tensor | slice = slice(None)) -> None:
+    """Raise ValueError where a value is NaN or infinite, naming the first place. inside: a mask of where to look."""
+    if not torch.isfinite(tensor[inside]).all():
+        bad = torch.zeros_like(tensor, dtype=torch.bool)
+        bad[inside] = ~torch.isfinite(tensor[inside])
+        place = tuple(bad.nonzero()[0].tolist())
         remedy = "find what made it non-finite before you use it"
         raise ValueError(f"{argument}{list(place)} is {tensor[place].item()}: {remedy}")
 
@@ -73,49 +72,63 @@ def expect_aligned(response_mask: torch.Tensor, **tensors: torch.Tensor) -> tupl
     return B, T
 
 
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "an object"}
-ABSENT = object()
+def expect_whole(low: int, below: float = math.inf, **values: int) -> None:
+    """Hold arguments to whole numbers from `low`, and below another number: expect_whole(1, rows=rows)."""
+    for name, value in values.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        remedy = f"give a whole number from {low}" + (f" to {below - 1}" if below < math.inf else "")
+        expect(whole and low <= value < below, name, value, remedy)
 
 
-def expect_field(written: dict, key: str, kind, default=ABSENT, low: float = -math.inf,
-                 high: float = math.inf, place: str = ""):
-    """What an object of a JSON file says under a key, held to a kind and, a number, to low ≤ it ≤ high.
-
-    kind: int, float (a whole number is one too), bool, str or dict; [kind] for a list of them, each held to
-    the same. JSON's true is no number, and "true" is no bool. default: stands for a key that is missing or
-    null; without one the key must be there. place: the file, for the message.
-    Raises ValueError that names file, key, value and what to give.
-    """
-    value = written.get(key)
-    if value is None and default is not ABSENT:
-        return default
-    several = isinstance(kind, list)
-    one = kind[0] if several else kind
-    items = value if several and isinstance(value, list) else [value]
-    right = isinstance(value, list) == several and all(_is(item, one, low, high) for item in items)
-    wanted = ("a list, each " if several else "") + WORDS[one]
-    wanted += f" from {low:.10g}" if low > -math.inf else ""
-    wanted += f" to {high:.10g}" if high < math.inf else ""
-    there = "missing" if value is None else _short(value)
-    expect(right, f"{place}: {key}" if place else key, there, f"give {wanted}")
-    return value
+def expect_terms(coefficient, logprobs, response_mask, divide_by) -> None:
+    """What `identity.surrogate` multiplies and sums: shapes that go together, numbers, and an F without a gradient."""
+    expect_tensor("response_mask", response_mask, "B T", "bool")
+    expect_some_response(response_mask)
+    sizes = dict(zip("BT", response_mask.shape))
+    for name, tensor in (("logprobs", logprobs), ("coefficient", coefficient)):
+        known = isinstance(tensor, torch.Tensor)
+        expect(known, name, type(tensor).__name__, "give a tensor (B,), (B, T) or (B, T, V)")
+        letters = ("B", "B", "B T", "B T V")[min(tensor.ndim, 3)]
+        expect_tensor(name, tensor, letters, "float", **{k: n for k, n in sizes.items() if k in letters})
+        inside = response_mask if tensor.ndim > 1 else slice(None)
+        expect_finite(name, tensor.detach(), inside)
+    fits = coefficient.shape == logprobs.shape[:coefficient.ndim]
+    expect(fits, "coefficient", f"of shape {tuple(coefficient.shape)}", f"logprobs are {tuple(logprobs.shape)}")
+    remedy = "detach it: the gradient is F · ∇ log p, not ∇ (F · log p)"
+    expect(not coefficient.requires_grad, "coefficient", "part of the graph", remedy)
+    one = divide_by is None or divide_by >= 1
+    expect(one, "divide_by", divide_by, "give how many pairs (x, y) the batch holds")
 
 
-def _is(value, kind: type, low: float, high: float) -> bool:
-    if kind not in (int, float):
-        return isinstance(value, kind)
-    number = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
-    return number and low <= value <= high  # NaN is in no range
+def expect_listing(logp, with_gradient: bool = False) -> None:
+    """log p of every answer, (..., N): probabilities that sum to one."""
+    floats = isinstance(logp, torch.Tensor) and logp.is_floating_point() and logp.ndim > 0
+    known = tuple(logp.shape) if isinstance(logp, torch.Tensor) else type(logp).__name__
+    expect(floats, "logp", known, "give log p of every answer, (..., N)")
+    total = logp.detach().exp().sum(-1).flatten()
+    # Float32 over a few thousand answers; a missing end token misses by far more. Of a NaN, too, this is False.
+    right = (total - 1).abs() <= 1e-4
+    expect(bool(right.all()), "logp", f"a listing whose probabilities sum to {total[~right].tolist()[:3]}",
+           "list every answer once, each with its end token")
+    learned = not with_gradient or logp.requires_grad
+    expect(learned, "logp", "without a gradient", "compute it from parameters that require one")
 
 
-def _short(value) -> str:
-    """A value as Python writes it, cut where it would fill a screen."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def expect_answers(name: str, tensor, logp, exactly: bool = True) -> None:
+    """One number for each answer of a listing: of the listing's shape and without a gradient, if exactly."""
+    known = isinstance(tensor, torch.Tensor)
+    expect(known, name, type(tensor).__name__, "give a tensor with one number for each answer")
+    fits = tensor.shape == logp.shape if exactly else tensor.shape[-1:] == logp.shape[-1:]
+    expect(fits, name, f"of shape {tuple(tensor.shape)}", f"give one for each of logp, {tuple(logp.shape)}")
+    number = not (exactly and tensor.requires_grad)
+    expect(number, name, "part of the graph", "detach it: F carries no gradient")
 
 
-def expect_folder(folder: str | os.PathLike) -> Path:
-    """The path of a folder. "" is refused: it would be the folder that one happens to stand in."""
-    named = isinstance(folder, (str, os.PathLike)) and os.fspath(folder) != ""
-    expect(named, "folder", repr(folder), 'name a folder; "." is the one you are in')
-    return Path(folder)
+def expect_weights(name: str, tensor, shape) -> None:
+    """Probabilities, or weights of 0 and more, of a shape."""
+    fits = isinstance(tensor, torch.Tensor) and tensor.shape == shape
+    known = f"of shape {tuple(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+    expect(fits, name, known, f"give a tensor of shape {tuple(shape)}")
+    expect_finite(name, tensor)
+    low = tensor.min().item()
+    expect(low >= 0, name, f"as low as {low}", "give probabilities, or weights of 0 and more")

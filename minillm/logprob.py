@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .batch import Batch
 from .engine.fused import HELD, chosen_logprobs
-from .expect import expect, expect_aligned, expect_finite, expect_numbers, expect_tensor
+from .expect import expect, expect_aligned, expect_finite, expect_numbers, expect_tensor, expect_whole
 
 
 def logprobs(model, batch: Batch, temperature: float = 1.0, top_k: int | None = None,
@@ -161,9 +161,8 @@ def text_nats(model, ids: Tensor, length: int, rows: int = 32) -> float:
     """
     expect_tensor("ids", ids, "N", "integer")
     expect(len(ids) >= 2, "ids", f"{len(ids)} long", "give at least two tokens")
-    whole = isinstance(length, int) and length >= 2
-    expect(whole, "length", length, "give 2 or more: a token and what stands before it")
-    expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
+    expect_whole(2, length=length)
+    expect_whole(1, rows=rows)
     length = min(length, len(ids))
     stride = max(1, length // 2)
     starts = range(0, max(1, len(ids) - length + stride), stride)

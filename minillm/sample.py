@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .batch import Batch, batch_pairs
 from .engine.decoding import Decoder, fits
-from .expect import expect, expect_finite, expect_numbers, expect_tensor
+from .expect import expect, expect_finite, expect_numbers, expect_tensor, expect_whole
 from .logprob import warp
 from .transformer import Cache
 
@@ -148,9 +148,7 @@ def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *,
 
 def _expect_arguments(model, prompts, max_new_tokens: int, n: int, end: int | None, generator) -> None:
     expect(len(prompts) > 0, "prompts", "empty", "give at least one prompt")
-    count = isinstance(max_new_tokens, int) and max_new_tokens >= 1
-    expect(count, "max_new_tokens", max_new_tokens, "give 1 or more")
-    expect(isinstance(n, int) and n >= 1, "n", n, "give 1 or more answers a prompt")
+    expect_whole(1, max_new_tokens=max_new_tokens, n=n)
     for i, prompt in enumerate(prompts):
         expect(hasattr(prompt, "__len__"), f"prompts[{i}]", prompt, "give a list of ids")
         expect(len(prompt) > 0, f"prompts[{i}]", "empty",
@@ -159,7 +157,7 @@ def _expect_arguments(model, prompts, max_new_tokens: int, n: int, end: int | No
     here = generator is None or generator.device.type == device.type
     expect(here, "generator", f"on {generator.device if generator else None}",
            f"the model is on {device}: make torch.Generator({device.type!r})")
-    expect(end is None or isinstance(end, int) and 0 <= end < V, "end", end, f"ids run from 0 to {V - 1}")
+    expect_whole(0, V, end=0 if end is None else end)
     longest = max(map(len, prompts))
     remedy = f"the longest prompt has {longest} tokens and the context is {context}: ask for at most"
     fits = longest + max_new_tokens <= context

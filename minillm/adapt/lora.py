@@ -1,4 +1,4 @@
-"""θ + scale·BA: low-rank adapters beside frozen linear maps. Their files are read and written by hub.adapters.
+"""θ + scale·BA: low-rank adapters beside frozen linear maps. hub.adapters reads and writes their files.
 
 A map's weight W (F, D) stays as it is, and what is learned is B·A with A (r, D) and B (F, r), r small: F·D
 numbers become r·(F + D). B begins at 0, so training begins at the model itself. With the adapters off the

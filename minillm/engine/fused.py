@@ -24,12 +24,14 @@ def chosen_logprobs(model, hidden: Tensor, y: Tensor, plain: Callable[[Tensor, T
     cut.
     held: at most so many logits exist at once; in the backward pass they are computed again, chunk by chunk.
     """
-    def score(h: Tensor, y: Tensor) -> Tensor:
-        return (plain or chosen)(model.logits(h), y)
-
+    of = plain or chosen
     rows = max(1, held // model.config.vocab_size)
     if len(hidden) <= rows:
-        return score(hidden, y)
+        return of(model.logits(hidden), y)
+
+    def score(h: Tensor, y: Tensor) -> Tensor:
+        return of(model.logits(h), y)
+
     parts = zip(hidden.split(rows), y.split(rows))
     if not torch.is_grad_enabled():
         return torch.cat([score(h, y) for h, y in parts])

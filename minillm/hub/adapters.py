@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..expect import ABSENT, expect_folder, expect_field, expect
+from ..expect import expect
+from .fields import ABSENT, expect_field, expect_folder
 from .families import read_json, their_tensors
 from ..adapt.lora import adapters, attach
 

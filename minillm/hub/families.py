@@ -10,7 +10,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ..expect import ABSENT, expect_field, expect
+from ..expect import expect
+from .fields import ABSENT, expect_field
 from ..transformer import GPT2, LLAMA, MAPS, QWEN2, QWEN3, Config, Family
 
 TYPES = {"gpt2": ("GPT2LMHeadModel", True), "llama": ("LlamaForCausalLM", False), "qwen2": ("Qwen2ForCausalLM", False),

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..expect import expect_folder, expect_field, expect
+from ..expect import expect
+from .fields import expect_field, expect_folder
 from .families import read_config, read_json, their_config, their_tensors
 from ..tokenizer import Tokenizer
 from ..transformer import Config, Transformer
