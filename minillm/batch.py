@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .expect import expect, expect_some_response, expect_tensor, expect_whole
+from .expect import expect, expect_conversations, expect_some_response, expect_tensor, expect_whole
 
 # A conversation: (prompt, response), (prompt, response), ….
 Turns = Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -112,10 +112,9 @@ def batch_pairs(pairs: Turns) -> Batch:
     batch_pairs([([7, 8], [9, 0])]) has tokens [[7, 8, 9, 0]] and response_mask [[F, F, T, T]].
     ValueError for no pairs, an empty prompt (its first token would have no context) or an empty response.
     """
-    expect(len(pairs) > 0, "pairs", "empty", "give at least one (prompt, response)")
     conversations = [[pair] for pair in pairs]
-    tokens, response_mask, _ = _fill(conversations, _sizes(conversations, "pairs"),
-                                     [[i] for i in range(len(pairs))])
+    rows = [[i] for i in range(len(pairs))]
+    tokens, response_mask, _ = _fill(conversations, _sizes(conversations, "pairs"), rows)
     return Batch(tokens, response_mask)
 
 
@@ -171,17 +170,8 @@ def batch_windows(ids: Tensor, rows: int, length: int, generator: torch.Generato
 
 
 def _sizes(conversations: Sequence[Turns], argument: str) -> list[int]:
-    """How many tokens each has, after a look at what is wrong with them."""
-    expect(len(conversations) > 0, argument, "empty", "give at least one")
-    for i, turns in enumerate(conversations):
-        place = f"{argument}[{i}]"
-        expect(len(turns) > 0, place, "empty", "give at least one (prompt, response)")
-        for prompt, response in turns:
-            lists = hasattr(prompt, "__len__") and hasattr(response, "__len__")
-            expect(lists, place, (prompt, response), "give two lists of ids")
-            expect(len(prompt) > 0, place, "without a prompt",
-                   "begin it with a special token, such as END or USER")
-            expect(len(response) > 0, place, "without a response", "give at least the end token")
+    """How many tokens each has."""
+    expect_conversations(conversations, argument)
     return [sum(len(prompt) + len(response) for prompt, response in turns) for turns in conversations]
 
 

@@ -11,6 +11,7 @@ KINDS = {
     "integer": lambda t: t.dtype in (torch.int64, torch.int32),
     "bool": lambda t: t.dtype == torch.bool,
 }
+KINDS["finite"] = KINDS["float"]  # and none of its numbers is NaN or infinite
 
 
 def expect(ok: bool, argument: str, value, remedy: str) -> None:
@@ -29,17 +30,21 @@ def expect_tensor(argument: str, tensor, shape: str, kind: str, **sizes: int) ->
     expect(isinstance(tensor, torch.Tensor), argument, type(tensor).__name__,
            f"give a torch tensor of shape {wanted}")
     expect(tensor.ndim == len(letters), argument, f"of shape {tuple(tensor.shape)}", f"give shape {wanted}")
-    expect(KINDS[kind](tensor), argument, f"of dtype {tensor.dtype}", f"give a {kind} tensor")
+    wanted = "float" if kind == "finite" else kind
+    expect(KINDS[kind](tensor), argument, f"of dtype {tensor.dtype}", f"give a {wanted} tensor")
     expect(tensor.numel() > 0, argument, f"empty, of shape {tuple(tensor.shape)}",
            "give at least one row and one token")
     for letter, size in zip(letters, tensor.shape):
         if letter in sizes:
             expect(size == sizes[letter], argument, f"of shape {tuple(tensor.shape)}",
                    f"its {letter} must be {sizes[letter]}, as in the other arguments")
+    if kind == "finite":
+        expect_finite(argument, tensor.detach())
 
 
 def expect_finite(argument: str, tensor: torch.Tensor, inside: torch.Tensor | slice = slice(None)) -> None:
-    """Raise ValueError where a value is NaN or infinite, naming the first place. inside: a mask of where to look."""
+    """Raise ValueError where a value is NaN or infinite, naming the first place. inside: a mask of where to
+    look."""
     if not torch.isfinite(tensor[inside]).all():
         bad = torch.zeros_like(tensor, dtype=torch.bool)
         bad[inside] = ~torch.isfinite(tensor[inside])
@@ -80,8 +85,72 @@ def expect_whole(low: int, below: float = math.inf, **values: int) -> None:
         expect(whole and low <= value < below, name, value, remedy)
 
 
+def expect_positive(**values: float) -> None:
+    """Hold arguments to numbers above 0: expect_positive(beta=beta). Infinity may stand."""
+    for name, value in values.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        expect(number and value > 0, name, value, "give a positive number")
+
+
+def expect_ids(name: str, ids: torch.Tensor, vocab_size: int) -> None:
+    """Hold token ids to those of a vocabulary."""
+    low, high = int(ids.min()), int(ids.max())
+    expect(low >= 0 and high < vocab_size, name, f"from {low} to {high}",
+           f"ids run from 0 to {vocab_size - 1}")
+
+
+def expect_groups(rewards: torch.Tensor, group: torch.Tensor, least: int = 1) -> None:
+    """One finite reward an answer, (B,), and the number of its prompt, (B,), with so many answers to each
+    prompt."""
+    expect_tensor("rewards", rewards, "B", "finite")
+    expect_tensor("group", group, "B", "integer", B=len(rewards))
+    prompts, count = group.unique(return_counts=True)
+    few = prompts[count < least].tolist()[:3]
+    expect(not few, "group", f"{few}, with one answer each", f"draw at least {least} answers to each prompt")
+
+
+def expect_settings(logits: torch.Tensor, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """What `logprob.warp` takes."""
+    expect(temperature >= 0, "temperature", temperature, "give 0 (greedy) or more")
+    whole = top_k is None or isinstance(top_k, int) and top_k >= 1
+    expect(whole, "top_k", top_k, "give 1 or more, or None for all")
+    expect(top_p is None or 0 < top_p <= 1, "top_p", top_p, "give a share in (0, 1], or None for all")
+    known = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    floats = isinstance(logits, torch.Tensor) and logits.is_floating_point() and logits.numel() > 0
+    expect(floats, "logits", known, "give a float tensor (..., V)")
+
+
+def expect_prompts(prompts, max_new_tokens: int, context: int) -> None:
+    """Lists of ids, none of them empty, with room in the context for what is written behind the longest."""
+    expect(len(prompts) > 0, "prompts", "empty", "give at least one prompt")
+    expect_whole(1, max_new_tokens=max_new_tokens)
+    for i, prompt in enumerate(prompts):
+        expect(hasattr(prompt, "__len__"), f"prompts[{i}]", prompt, "give a list of ids")
+        expect(len(prompt) > 0, f"prompts[{i}]", "empty",
+               "begin it with a special token, such as END or USER")
+    longest = max(map(len, prompts))
+    remedy = f"the longest prompt has {longest} tokens and the context is {context}: ask for at most"
+    fits = longest + max_new_tokens <= context
+    expect(fits, "max_new_tokens", max_new_tokens, f"{remedy} {context - longest}")
+
+
+def expect_conversations(conversations, argument: str) -> None:
+    """Lists of (prompt, response), each of them a list of ids that is not empty."""
+    expect(len(conversations) > 0, argument, "empty", "give at least one")
+    for i, turns in enumerate(conversations):
+        place = f"{argument}[{i}]"
+        expect(len(turns) > 0, place, "empty", "give at least one (prompt, response)")
+        for prompt, response in turns:
+            lists = hasattr(prompt, "__len__") and hasattr(response, "__len__")
+            expect(lists, place, (prompt, response), "give two lists of ids")
+            expect(len(prompt) > 0, place, "without a prompt",
+                   "begin it with a special token, such as END or USER")
+            expect(len(response) > 0, place, "without a response", "give at least the end token")
+
+
 def expect_terms(coefficient, logprobs, response_mask, divide_by) -> None:
-    """What `identity.surrogate` multiplies and sums: shapes that go together, numbers, and an F without a gradient."""
+    """What `identity.surrogate` multiplies and sums: shapes that go together, numbers, and an F without a
+    gradient."""
     expect_tensor("response_mask", response_mask, "B T", "bool")
     expect_some_response(response_mask)
     sizes = dict(zip("BT", response_mask.shape))
@@ -93,7 +162,8 @@ def expect_terms(coefficient, logprobs, response_mask, divide_by) -> None:
         inside = response_mask if tensor.ndim > 1 else slice(None)
         expect_finite(name, tensor.detach(), inside)
     fits = coefficient.shape == logprobs.shape[:coefficient.ndim]
-    expect(fits, "coefficient", f"of shape {tuple(coefficient.shape)}", f"logprobs are {tuple(logprobs.shape)}")
+    expect(fits, "coefficient", f"of shape {tuple(coefficient.shape)}",
+           f"logprobs are {tuple(logprobs.shape)}")
     remedy = "detach it: the gradient is F · ∇ log p, not ∇ (F · log p)"
     expect(not coefficient.requires_grad, "coefficient", "part of the graph", remedy)
     one = divide_by is None or divide_by >= 1
@@ -106,7 +176,8 @@ def expect_listing(logp, with_gradient: bool = False) -> None:
     known = tuple(logp.shape) if isinstance(logp, torch.Tensor) else type(logp).__name__
     expect(floats, "logp", known, "give log p of every answer, (..., N)")
     total = logp.detach().exp().sum(-1).flatten()
-    # Float32 over a few thousand answers; a missing end token misses by far more. Of a NaN, too, this is False.
+    # Float32 over a few thousand answers; a missing end token misses by far more. Of a NaN, too, this is
+    # False.
     right = (total - 1).abs() <= 1e-4
     expect(bool(right.all()), "logp", f"a listing whose probabilities sum to {total[~right].tolist()[:3]}",
            "list every answer once, each with its end token")

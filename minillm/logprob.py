@@ -14,7 +14,10 @@ from torch import Tensor
 
 from .batch import Batch
 from .engine.fused import HELD, chosen_logprobs
-from .expect import expect, expect_aligned, expect_finite, expect_numbers, expect_tensor, expect_whole
+from .expect import (
+    expect, expect_aligned, expect_finite, expect_ids, expect_numbers, expect_settings, expect_tensor,
+    expect_whole
+)
 
 
 def logprobs(model, batch: Batch, temperature: float = 1.0, top_k: int | None = None,
@@ -29,8 +32,7 @@ def logprobs(model, batch: Batch, temperature: float = 1.0, top_k: int | None = 
     """
     y = (batch.tokens if batch.targets is None else batch.targets)[batch.response_mask]    # (N,)
     if batch.targets is not None:  # the tokens themselves are looked at by the model
-        low, high, V = int(y.min()), int(y.max()), model.config.vocab_size
-        expect(low >= 0 and high < V, "targets", f"from {low} to {high}", f"ids run from 0 to {V - 1}")
+        expect_ids("targets", y, model.config.vocab_size)
     hidden = states_before(model, batch)                                                   # (N, D)
     as_drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     plain = None if as_drawn == AS_IT_IS else partial(of_chosen, **as_drawn)
@@ -63,7 +65,7 @@ def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
     top_k keeps the k largest (and their equals); top_p keeps the fewest tokens that hold a probability of at
     least top_p (Holtzman et al. 2020).
     """
-    _expect_settings(logits, temperature, top_k, top_p)
+    expect_settings(logits, temperature, top_k, top_p)
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     logits = logits / temperature if temperature else logits
     # −inf forbids a token; a NaN would be drawn.
@@ -82,16 +84,6 @@ def warp(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
     return logits.log_softmax(-1)
 
 
-def _expect_settings(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    expect(temperature >= 0, "temperature", temperature, "give 0 (greedy) or more")
-    expect(top_k is None or (isinstance(top_k, int) and top_k >= 1), "top_k", top_k,
-           "give 1 or more, or None for all")
-    expect(top_p is None or 0 < top_p <= 1, "top_p", top_p, "give a share in (0, 1], or None for all")
-    floats = isinstance(logits, Tensor) and logits.is_floating_point() and logits.numel() > 0
-    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    expect(floats, "logits", given, "give a float tensor (..., V)")
-
-
 def logprobs_of_logits(logits: Tensor, tokens: Tensor, response_mask: Tensor | None = None) -> Tensor:
     """`logprobs` for whoever has the logits (B, T, V) already: (B, T), 0 where response_mask is False.
 
@@ -103,8 +95,7 @@ def logprobs_of_logits(logits: Tensor, tokens: Tensor, response_mask: Tensor | N
     expect_tensor("logits", logits, "B T V", "float")
     B, T, V = logits.shape
     expect_tensor("tokens", tokens, "B T", "integer", B=B, T=T)
-    low, high = int(tokens.min()), int(tokens.max())
-    expect(low >= 0 and high < V, "tokens", f"from {low} to {high}", f"ids run from 0 to {V - 1}")
+    expect_ids("tokens", tokens, V)
     given = SimpleNamespace(hidden=lambda _: logits, logits=lambda some: some,
                             config=SimpleNamespace(vocab_size=V))
     # In one piece: they are there anyway.

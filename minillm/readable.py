@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, einsum, nn
 
-from .expect import expect, expect_tensor
+from .expect import expect, expect_ids, expect_tensor
 from .rope import rotate
 
 
@@ -76,8 +76,7 @@ def expect_tokens(tokens: Tensor, config, start: int = 0) -> None:
     """Raise ValueError unless tokens (B, T) are ids of the vocabulary that fit the context behind `start`
     others."""
     expect_tensor("tokens", tokens, "B T", "integer")
-    end, V = start + tokens.shape[1], config.vocab_size
+    end = start + tokens.shape[1]
     expect(end <= config.context, "tokens", f"{end} long",
            f"the model's context is {config.context}: give fewer tokens")
-    low, high = int(tokens.min()), int(tokens.max())
-    expect(low >= 0 and high < V, "tokens", f"from {low} to {high}", f"ids run from 0 to {V - 1}")
+    expect_ids("tokens", tokens, config.vocab_size)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from .batch import Batch
-from .expect import expect, expect_aligned, expect_finite, expect_some_response, expect_tensor
+from .expect import (
+    expect, expect_aligned, expect_finite, expect_positive, expect_some_response, expect_tensor
+)
 from .logprob import answer_logprobs
 
 
@@ -25,8 +27,7 @@ def last_token(response_mask: Tensor) -> Tensor:
 
 def place_rewards(rewards: Tensor, response_mask: Tensor) -> Tensor:
     """An answer's reward, paid on its last token and nowhere else: (B,) -> (B, T)."""
-    expect_tensor("rewards", rewards, "B", "float", B=len(response_mask))
-    expect_finite("rewards", rewards)
+    expect_tensor("rewards", rewards, "B", "finite", B=len(response_mask))
     return rewards.detach()[:, None].where(last_token(response_mask), 0.0)
 
 
@@ -118,8 +119,7 @@ def whiten(advantages: Tensor, response_mask: Tensor) -> Tensor:
 def adapt_beta(beta: float, kl: float, target: float, rate: float = 0.1) -> float:
     """β for the next batch: larger where the KL is above its target (Ziegler et al. 2019, section 2.2; the
     error is cut to ±0.2)."""
-    expect(beta > 0, "beta", beta, "give a positive number: 0 can never grow")
-    expect(target > 0, "target", target, "give a positive KL, in nats an answer")
+    expect_positive(beta=beta, target=target)  # a beta of 0 can never grow
     expect(-1e9 < kl < 1e9, "kl", kl, "give the mean KL of a batch, in nats an answer")
     return beta * (1 + rate * max(-0.2, min(0.2, kl / target - 1)))
 
@@ -131,8 +131,7 @@ def margin(batch: Batch, logprobs: Tensor, average: bool = False) -> tuple[Tenso
 
     average: of means over tokens in place of sums, the rows divided by |y|; else by 1.
     """
-    batch.needs(reference="B float")
-    expect_finite("batch.reference", batch.reference)
+    batch.needs(reference="B finite")
     answers = answer_logprobs(logprobs, batch.response_mask)                        # (2B,)
     expect(len(answers) % 2 == 0, "logprobs", f"of {len(answers)} rows",
            "give the chosen answers, then the rejected")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .batch import Batch, batch_pairs
 from .engine.decoding import Decoder, fits
-from .expect import expect, expect_finite, expect_numbers, expect_tensor, expect_whole
+from .expect import expect, expect_finite, expect_numbers, expect_prompts, expect_tensor, expect_whole
 from .logprob import warp
 from .transformer import Cache
 
@@ -32,7 +32,13 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
     it (temperature, top-k and top-p applied; 0 elsewhere), ended (B·n,) True where the model wrote the end
     itself, group (B·n,) the prompt's number.
     """
-    _expect_arguments(model, prompts, max_new_tokens, n, end, generator)
+    expect_prompts(prompts, max_new_tokens, model.config.context)
+    expect_whole(1, n=n)
+    expect_whole(0, model.config.vocab_size, end=0 if end is None else end)
+    device = model.embed.weight.device.type
+    here = generator is None or generator.device.type == device
+    expect(here, "generator", "on another device",
+           f"the model is on {device}: make torch.Generator({device!r})")
     hidden, cache = read(model, prompts, max_new_tokens)                            # (B, D)
     if n > 1:
         rows = torch.arange(len(prompts), device=hidden.device).repeat_interleave(n)
@@ -144,24 +150,6 @@ def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *,
                 answers[some[k // n] * n + k % n] = tokenizer.read_response(response)
         responses += answers
     return responses
-
-
-def _expect_arguments(model, prompts, max_new_tokens: int, n: int, end: int | None, generator) -> None:
-    expect(len(prompts) > 0, "prompts", "empty", "give at least one prompt")
-    expect_whole(1, max_new_tokens=max_new_tokens, n=n)
-    for i, prompt in enumerate(prompts):
-        expect(hasattr(prompt, "__len__"), f"prompts[{i}]", prompt, "give a list of ids")
-        expect(len(prompt) > 0, f"prompts[{i}]", "empty",
-               "begin it with a special token, such as END or USER")
-    device, V, context = model.embed.weight.device, model.config.vocab_size, model.config.context
-    here = generator is None or generator.device.type == device.type
-    expect(here, "generator", f"on {generator.device if generator else None}",
-           f"the model is on {device}: make torch.Generator({device.type!r})")
-    expect_whole(0, V, end=0 if end is None else end)
-    longest = max(map(len, prompts))
-    remedy = f"the longest prompt has {longest} tokens and the context is {context}: ask for at most"
-    fits = longest + max_new_tokens <= context
-    expect(fits, "max_new_tokens", max_new_tokens, f"{remedy} {context - longest}")
 
 
 def _gathered(prompts, n: int, written: Tensor, drawn: Tensor, end: int | None) -> Batch:

@@ -25,7 +25,7 @@ from .engine.finite import NonFinite as NonFinite  # train raises it
 from .engine.finite import expect_finite_norm, finite
 from .engine.keeping import keeping
 from .engine.together import together
-from .expect import expect
+from .expect import expect, expect_positive, expect_whole
 from .identity import Scores, surrogate
 from .logprob import logprobs
 
@@ -82,7 +82,7 @@ def train(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = 
     Raises NonFinite, with the step, the batch and the likely cause; OSError, before the first step, for a
     folder that cannot be written, and for a full disk.
     """
-    expect(isinstance(pieces, int) and pieces >= 1, "pieces", pieces, "give 1 (the batch whole) or more")
+    expect_whole(1, pieces=pieces)
     trained = [p.dtype for p in model.parameters() if p.requires_grad]
     expect(not bf16 or set(trained) == {torch.float32}, "bf16", True,
            "it is for weights in float32: model.float()")
@@ -114,16 +114,14 @@ class Settings:
     save_every: int = 200       # steps between checkpoints, where a folder is given
 
     def __post_init__(self):
-        expect(isinstance(self.steps, int) and self.steps >= 1, "steps", self.steps, "give 1 or more")
-        expect(self.lr > 0, "lr", self.lr, "give a positive rate")
+        expect_whole(1, steps=self.steps, save_every=self.save_every)
+        expect_positive(lr=self.lr, clip=self.clip)
         expect(self.muon_lr >= 0, "muon_lr", self.muon_lr, "give a positive rate, or 0 for AdamW alone")
         expect(0 <= self.momentum < 1, "momentum", self.momentum, "give a share in [0, 1)")
         expect(self.weight_decay >= 0, "weight_decay", self.weight_decay, "give 0 or more")
         shares = self.warmup, self.decay
         expect(min(shares) >= 0 and sum(shares) <= 1, "warmup, decay", shares,
                "give shares of the run that sum to at most 1")
-        expect(self.clip > 0, "clip", self.clip, "give a positive norm")
-        expect(self.save_every >= 1, "save_every", self.save_every, "give 1 or more")
 
     def rate(self, step: int) -> float:
         """Share of the peak rate at a step: up, level, down to zero."""

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .expect import expect, expect_tensor
+from .expect import expect, expect_positive, expect_tensor, expect_whole
 from .engine.products import Linear, attention, linear
 from .readable import expect_tokens
 from .readable import readable_logits as readable_logits  # for those who look for it here
@@ -78,15 +78,11 @@ class Config:
     family: Family = LLAMA
 
     def __post_init__(self):
-        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "context"):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)  # True is 1 to Python
-            expect(whole and value > 0, name, value, "give a positive integer")
-        eps, width = self.norm_eps, self.head_width
-        number = isinstance(eps, (int, float)) and not isinstance(eps, bool)
-        expect(number and 0 < eps < math.inf, "norm_eps", eps, "give a positive number")
-        whole = isinstance(width, int) and not isinstance(width, bool)
-        expect(width is None or whole and width > 0, "head_width", width, "give a positive integer")
+        expect_whole(1, vocab_size=self.vocab_size, d_model=self.d_model, n_layers=self.n_layers,
+                     n_heads=self.n_heads, n_kv_heads=self.n_kv_heads, d_ff=self.d_ff, context=self.context,
+                     head_width=1 if self.head_width is None else self.head_width)
+        expect_positive(norm_eps=self.norm_eps)
+        expect(self.norm_eps < math.inf, "norm_eps", self.norm_eps, "give a small number")
         expect(isinstance(self.tied, bool), "tied", repr(self.tied), "give True or False")
         scaling = self.rope_scaling
         named = scaling is None or isinstance(scaling, dict)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
-from ..expect import expect
+from ..expect import expect_positive
 from ..logprob import logprobs
 
 
@@ -39,7 +39,7 @@ def _clipped(V: Tensor, old: Tensor | float, clip: float) -> Tensor:
 def coefficient(batch: Batch, values: Tensor, clip: float = torch.inf) -> Tensor:
     """F of a batch with goals and the values when it was drawn, (B, T), 0 off the response. values (B, T): V
     now."""
-    expect(clip > 0, "clip", clip, "give a positive number, or inf for none")
+    expect_positive(clip=clip)
     batch.needs(values="B T float", goals="B T float")
     return torch.where(batch.response_mask, F(values, batch.goals, batch.values, clip), 0.0)
 

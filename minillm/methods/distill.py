@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..expect import expect, expect_numbers
+from ..expect import expect_numbers, expect_positive
 from ..logprob import all_logprobs
 
 
@@ -37,7 +37,7 @@ def coefficient(batch: Batch, logprobs: Tensor | None = None, temperature: float
     all_logprobs at the same temperature, (B, T, V), 0 off the response."""
     if batch.teacher is None:
         return torch.ones(len(batch.tokens), device=batch.tokens.device)
-    expect(temperature > 0, "temperature", temperature, "give more than 0")
+    expect_positive(temperature=temperature)
     batch.needs(teacher="B T V float")
     expect_numbers("batch.teacher", batch.teacher)
     return F(batch.teacher, temperature).where(batch.response_mask[..., None], 0.0)
@@ -47,5 +47,5 @@ def coefficient(batch: Batch, logprobs: Tensor | None = None, temperature: float
 def ask_teacher(model, batch: Batch, temperature: float = 1.0) -> Tensor:
     """The teacher's log-probs of every next token at each place of the response, (B, T, V), without a
     gradient."""
-    expect(temperature > 0, "temperature", temperature, "give more than 0")
+    expect_positive(temperature=temperature)
     return all_logprobs(model, batch, temperature)

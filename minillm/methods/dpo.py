@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..batch import Batch, batch_pairs
-from ..expect import expect, expect_tensor
+from ..expect import expect, expect_positive, expect_tensor, expect_whole
 from ..logprob import answer_logprobs, logprobs
 from ..returns import margin
 
@@ -38,7 +38,7 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, smoothing: fl
     average: h from means over tokens in place of the paper's sums, as some libraries have it; F is then
     divided by |y|, since it multiplies ∇ of the sum.
     """
-    expect(beta > 0, "beta", beta, "give a positive number")
+    expect_positive(beta=beta)
     share = 0 <= smoothing < 0.5
     expect(share, "smoothing", smoothing, "give the share of labels that are wrong, from 0 to below 0.5")
     h, size = margin(batch, logprobs, average)                                      # (B,), (2B,)
@@ -51,7 +51,7 @@ def reference_logprobs(model, answers: Sequence[tuple[Sequence[int], Sequence[in
                        rows: int = 64) -> Tensor:
     """log p_ref(y|x) of each (prompt, response), (N,), `rows` at a time. Data and reference are fixed:
     compute it once."""
-    expect(isinstance(rows, int) and rows >= 1, "rows", rows, "give 1 or more")
+    expect_whole(1, rows=rows)
     parts = [batch_pairs(answers[i:i + rows]) for i in range(0, max(1, len(answers)), rows)]
     batches = [part.to(model.embed.weight.device) for part in parts]
     return torch.cat([answer_logprobs(logprobs(model, b), b.response_mask) for b in batches])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import returns
 from ..batch import Batch
-from ..expect import expect, expect_finite, expect_tensor
+from ..expect import expect, expect_groups, expect_positive
 from ..logprob import logprobs
 from ..sample import sample
 
@@ -57,9 +57,7 @@ def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2, clip_high: fl
     divide_by at the rows);
     None: nothing.
     """
-    highest = clip if clip_high is None else clip_high
-    expect(clip > 0 and highest > 0, "clip, clip_high", (clip, highest),
-           "give positive numbers, or inf for none")
+    expect_positive(clip=clip, clip_high=clip if clip_high is None else clip_high)
     expect(average in ("answer", "prompt", None), "average", repr(average), "give 'answer', 'prompt' or None")
     batch.needs(logprobs="B T float", advantages="B float")
     mask = batch.response_mask
@@ -80,14 +78,10 @@ def advantages(rewards: Tensor, group: Tensor, divide: bool = True, leave_one_ou
     eps: added to the std, so that all equal is not 0/0; 1e-4 as in the library trl, 1e-5 or 1e-6 elsewhere.
     It matters where rewards are small: at a std of 1e-3 A is 9 % smaller, at 1e-4 half.
     """
-    expect_tensor("rewards", rewards, "B", "float")
-    expect_finite("rewards", rewards)
-    expect_tensor("group", group, "B", "integer", B=len(rewards))
+    expect_groups(rewards, group, least=2)
     expect(0 < eps < torch.inf, "eps", eps, "give a small positive number: equal rewards have a std of 0")
     same = (group[:, None] == group).to(rewards.dtype)                              # (B, B)
     G = same.sum(1)                                                                 # (B,)
-    alone = group[G < 2].tolist()[:3]
-    expect(not alone, "group", f"{alone}, with one answer each", "draw at least two answers to each prompt")
     A = rewards.detach() - same @ rewards.detach() / G
     std = (same @ A**2 / (G - 1)).sqrt()  # A² of a group sums around its own mean
     return A * (G / (G - 1) if leave_one_out else 1) / (std + eps if divide else 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..expect import expect
+from ..expect import expect_positive
 from ..returns import margin
 
 
@@ -32,7 +32,7 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, average: bool
     average: means over tokens, as the library trl has it, which cites the paper's authors for it; F is then
     divided by |y|.
     """
-    expect(beta > 0, "beta", beta, "give a positive number")
+    expect_positive(beta=beta)
     h, size = margin(batch, logprobs, average)                                      # (B,), (2B,)
     push = F(h, beta)                                                               # (B,)
     return torch.cat([push, -push]) / size

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, batch_pairs
-from ..expect import expect, expect_finite, expect_tensor
+from ..expect import expect, expect_positive, expect_tensor
 from ..logprob import answer_logprobs
 
 
@@ -39,7 +39,7 @@ def loss(r: Tensor, z: Tensor | float, up: Tensor, beta: float = 0.1, liked: flo
 def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, up: float = 1.0,
                 down: float = 1.0) -> Tensor:
     """F of a batch with reference (2B,), log p_ref(y|x), and thumbs (B,): (2B,), 0 on the mismatched rows."""
-    expect(beta > 0, "beta", beta, "give a positive number")
+    expect_positive(beta=beta)
     expect(min(up, down) >= 0 and max(up, down) > 0, "up, down", (up, down), "give weights of 0 and more")
     r, z = ratio_and_point(batch, logprobs)
     push = F(r, z, batch.thumbs, beta, up, down)                                    # (B,)
@@ -49,8 +49,7 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, up: float = 1
 def ratio_and_point(batch: Batch, logprobs: Tensor) -> tuple[Tensor, Tensor]:
     """r (B,) of the answers, and z, one number: the mean log p/p_ref of the mismatched ones, not below 0,
     without a gradient."""
-    batch.needs(reference="B float")
-    expect_finite("batch.reference", batch.reference)
+    batch.needs(reference="B finite")
     answers = answer_logprobs(logprobs, batch.response_mask)                        # (2B,)
     remedy = "give the answers and then, in that order, the mismatched ones"
     expect(len(answers) % 2 == 0, "logprobs", f"of {len(answers)} rows", remedy)

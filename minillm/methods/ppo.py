@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import returns
 from ..batch import Batch
-from ..expect import expect
+from ..expect import expect_positive, expect_whole
 from ..logprob import logprobs
 from ..sample import sample
 
@@ -36,7 +36,7 @@ def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2) -> Tensor:
 
     Each token is a pair (x, y): batch.divide_by is response_mask.sum().
     """
-    expect(clip > 0, "clip", clip, "give a positive number, or inf for none")
+    expect_positive(clip=clip)
     batch.needs(logprobs="B T float", advantages="B T float")
     ratio = returns.log_ratio(logprobs, batch.logprobs, batch.response_mask).exp()
     return torch.where(batch.response_mask, F(ratio, batch.advantages, clip), 0.0)
@@ -72,8 +72,8 @@ def minibatches(batch: Batch, rows: int, passes: int,
     Each token is a pair (x, y), so divide_by counts the tokens of a minibatch's answers.
     """
     B = len(batch.tokens)
-    expect(isinstance(rows, int) and 1 <= rows <= B, "rows", rows, f"give 1 to {B}, the rows of the batch")
-    expect(isinstance(passes, int) and passes >= 1, "passes", passes, "give 1 or more")
+    expect_whole(1, B + 1, rows=rows)
+    expect_whole(1, passes=passes)
     for _ in range(passes):
         for index in torch.randperm(B, generator=generator).to(batch.tokens.device).split(rows):
             some = batch.rows(index)

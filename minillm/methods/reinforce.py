@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import returns
 from ..batch import Batch
-from ..expect import expect, expect_finite, expect_tensor
+from ..expect import expect, expect_groups
 
 
 def F(R: Tensor, b: Tensor | float = 0.0, beta: float = 0.0, log_ratio: Tensor | float = 0.0) -> Tensor:
@@ -38,8 +38,7 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.0) -> Tensor:
     With beta the batch has reference (B, T): log p_ref of each token.
     """
     by_token = batch.rewards is not None and batch.rewards.ndim == 2
-    batch.needs(rewards="B T float" if by_token else "B float")
-    expect_finite("batch.rewards", batch.rewards)
+    batch.needs(rewards="B T finite" if by_token else "B finite")
     expect(beta >= 0, "beta", beta, "give 0 or more")
     log_ratio = 0.0
     if beta:
@@ -55,11 +54,7 @@ def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
     It does not depend on this y, so the gradient keeps its mean (Kool, van Hoof, Welling 2019). Groups hold
     two answers or more.
     """
-    expect_tensor("rewards", rewards, "B", "float")
-    expect_finite("rewards", rewards)
-    expect_tensor("group", group, "B", "integer", B=len(rewards))
+    expect_groups(rewards, group, least=2)
     same = (group[:, None] == group).to(rewards.dtype)                              # (B, B)
     others = same.sum(1) - 1                                                        # (B,)
-    alone = group[others < 1].tolist()[:3]
-    expect(not alone, "group", f"{alone}, with one answer each", "draw at least two answers to each prompt")
     return (same @ rewards - rewards) / others

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from ..batch import Batch, batch_pairs
-from ..expect import expect, expect_finite, expect_tensor
+from ..expect import expect, expect_finite, expect_tensor, expect_whole
 from ..returns import last_token
 
 
@@ -112,9 +112,8 @@ def calibration(gaps: Tensor, bins: int = 5) -> Tensor:
 
     NaN where a bin is empty.
     """
-    expect_tensor("gaps", gaps, "N", "float")
-    expect_finite("gaps", gaps)
-    expect(isinstance(bins, int) and bins >= 1, "bins", bins, "give 1 or more")
+    expect_tensor("gaps", gaps, "N", "finite")
+    expect_whole(1, bins=bins)
     says = gaps.detach().abs().sigmoid()                                            # from 1/2 to 1
     sums = torch.stack([says, (gaps.detach().sign() + 1) / 2,
                         torch.ones_like(says)])  # (3, N); a tie is half right

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..expect import expect, expect_finite, expect_tensor
+from ..expect import expect, expect_groups
 from ..sample import sample
 
 
@@ -41,9 +41,7 @@ def coefficient(batch: Batch, logprobs: Tensor | None = None) -> Tensor:
 def best_of_n(rewards: Tensor, group: Tensor) -> Tensor:
     """Keep the best answer of each group (the first, if several are equal): rewards (B,), group (B,) -> keep
     (B,) bool."""
-    expect_tensor("rewards", rewards, "B", "float")
-    expect_finite("rewards", rewards)
-    expect_tensor("group", group, "B", "integer", B=len(rewards))
+    expect_groups(rewards, group)
     keep = torch.zeros_like(rewards, dtype=torch.bool)
     for g in group.unique():
         members = (group == g).nonzero()[:, 0]
