@@ -227,7 +227,7 @@ def list_cases(game: Callable[[Choose], Played]) -> list[tuple[Fraction, Played]
 
 @cache
 def chances(variant: str, door: int, n: int, opened: tuple[int, ...]) -> tuple[Fraction, Fraction]:
-    """(staying wins, switching wins), given what the player saw: cases in which it is not seen are left out."""
+    """(staying wins, switching wins), given what the player saw: other cases do not count."""
     game = _game(variant, door, n, len(opened))
     cases = [(chance, played) for chance, played in list_cases(game) if played.seen == opened]
     remedy = f"in {variant!r} that is never seen: give doors that may be opened, in order"
