@@ -16,7 +16,8 @@ from statistics import median
 
 @dataclass
 class Row:
-    """One comparison. ours and theirs are measurements taken in turn, in `unit`; goal bounds what `compare` makes of them."""
+    """One comparison. ours and theirs are measurements taken in turn, in `unit`;
+    goal bounds what `compare` makes of them."""
 
     part: str                       # training, generation, ...
     what: str
@@ -26,7 +27,8 @@ class Row:
     sides: tuple[str, str]          # what each side ran
     goal: float
     at_least: bool = True           # False: the value is to be at most the goal
-    compare: str = "ratio"          # ours / theirs; "difference": ours - theirs; "worst": ours alone, in its worst run
+    # Ours / theirs; "difference": ours - theirs; "worst": ours alone, in its worst run.
+    compare: str = "ratio"
     note: str = ""
 
     def _of(self, ours: float, theirs: float) -> float:
@@ -60,8 +62,11 @@ class Results:
     curves: list[dict] = field(default_factory=list)
 
 
-def in_turn(sides: dict[str, Callable[[], float]], repeats: int, tick: Callable[[], None]) -> dict[str, list[float]]:
-    """Each side once to warm up, then all sides in turn, `repeats` times: what each returned. Noise of minutes meets them alike.
+def in_turn(sides: dict[str, Callable[[], float]], repeats: int,
+            tick: Callable[[], None]) -> dict[str, list[float]]:
+    """Each side once to warm up, then all sides in turn, `repeats` times: what each returned.
+
+    Noise of minutes meets them alike.
 
     Every second round goes backwards, so that no side always follows the same other one.
     """
@@ -99,8 +104,13 @@ def describe_machine(threads: int) -> dict:
         except PackageNotFoundError:
             versions[package] = "not installed"
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "not known"
-    return {"cpu": name, "cores": os.cpu_count(), "threads": threads, "load before": load, "system": f"{platform.system()} {platform.machine()}",
-            "date": time.strftime("%Y-%m-%d"), **versions}
+    return {"cpu": name,
+            "cores": os.cpu_count(),
+            "threads": threads,
+            "load before": load,
+            "system": f"{platform.system()} {platform.machine()}",
+            "date": time.strftime("%Y-%m-%d"),
+            **versions}
 
 
 def number(value: float) -> str:
@@ -126,10 +136,13 @@ def table(results: Results) -> str:
     """The rows as a Markdown table, what each side ran below it, and the machine."""
     lines = ["| what | unit | minillm | beside it | compared | goal | met |", "|---|---|---|---|---|---|---|"]
     lines += map(line, results.rows)
-    lines += ["", "Medians (minimum to maximum). Compared: × is the ratio of the medians and \"more\" their difference, in brackets the least and "
-              "the largest of a pair taken in turn; anything else is the worst run of minillm.", ""]
+    lines += ["",
+              "Medians (minimum to maximum). Compared: × is the ratio of the medians and \"more\" their difference, in brackets the least and " "the largest of a pair taken in turn; anything else is the worst run of minillm.",
+              ""]
     for row in results.rows:
-        lines.append(f"- {row.what}: {len(row.ours)} pairs. minillm: {row.sides[0]}. Beside it: {row.sides[1]}." + (f" {row.note}" if row.note else ""))
+        lines.append(
+            f"- {row.what}: {len(row.ours)} pairs. minillm: {row.sides[0]}. Beside it: {row.sides[1]}." + (
+                f" {row.note}" if row.note else ""))
     lines += [f"- Not run: {text}" for text in results.missing]
     lines += ["", ", ".join(f"{key} {value}" for key, value in results.machine.items()) + "."]
     return "\n".join(lines) + "\n"
@@ -143,7 +156,8 @@ def write(results: Results, folder: Path) -> None:
     picture = ("\n![Milliseconds a new token against tokens in the context, a line a model.](cost_per_token.png)\n\nWhat a new token costs as the "
                "context grows, batch 1: medians, and bands over the middle half of the measurements.\n") if results.curves else ""
     for name, text in (("results.json", json.dumps(kept, indent=1, ensure_ascii=False) + "\n"),
-                       ("results.md", "# Speed beside peers\n\nWritten by `make bench`.\n\n" + table(results) + picture)):
+                       ("results.md",
+                        "# Speed beside peers\n\nWritten by `make bench`.\n\n" + table(results) + picture)):
         beside = folder / f"{name}.part"
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, folder / name)

@@ -1,4 +1,5 @@
-"""Chapter 2's widget, attention by layer and head: its numbers against the package's, and in JupyterLab, in a real headless browser.
+"""Chapter 2's widget, attention by layer and head:
+its numbers against the package's, and in JupyterLab, in a real headless browser.
 
 The browser opens a notebook of the widget alone: the whole chapter trains for a minute. Left out: pixels.
 """
@@ -39,7 +40,8 @@ def looks(text):
 
 
 def test_what_it_says_is_what_the_model_does(base, widget):
-    """Every head's strongest weight, from the readable path, and the likeliest next token from the fast one."""
+    """Every head's strongest weight, from the readable path,
+    and the likeliest next token from the fast one."""
     model, tokenizer = base
     ids, seen = [0, *tokenizer.encode(TEXT)], []
     readable_logits(model, torch.tensor([ids]), seen)
@@ -47,7 +49,9 @@ def test_what_it_says_is_what_the_model_does(base, widget):
         widget.layer.value, widget.head.value = layer, head
         weights, places = seen[layer]["pattern"][0, head].detach().max(-1)
         said = looks(widget.text())
-        assert [(b, w) for _, b, w in said] == [(widget.names[s], pytest.approx(float(w), abs=0.0051)) for s, w in zip(places, weights)]
+        assert [(b, w) for _, b, w in said] == [
+            (widget.names[s], pytest.approx(float(w), abs=0.0051))
+            for s, w in zip(places, weights)]
         assert f"Layer {layer}, head {head}." in widget.text() and len(said) == len(ids)
     best = int(model(torch.tensor([ids]))[0, -1].argmax())
     assert f"Likeliest next token: {tokenizer.decode([best])} (" in widget.text()
@@ -98,7 +102,9 @@ def readout(page) -> str:
 
 
 def press(page, label: str, option: str) -> None:
-    page.locator(".widget-toggle-buttons", has=page.get_by_text(label, exact=True)).get_by_role("button", name=option, exact=True).click()
+    page.locator(".widget-toggle-buttons",
+                 has=page.get_by_text(label,
+                                      exact=True)).get_by_role("button", name=option, exact=True).click()
 
 
 class TestInTheBrowser:
@@ -120,7 +126,8 @@ class TestInTheBrowser:
         box.fill("Bea: What is 57+39? Write the steps.\nBen: 7+")
         box.blur()
         page.locator("[role=status]", has_text="+ → 9").wait_for()
-        assert "+ → 9" in readout(page) and "+ → 8 1.00" not in readout(page)  # the second text's digit, and not the first's any more
+        # The second text's digit, and not the first's any more.
+        assert "+ → 9" in readout(page) and "+ → 8 1.00" not in readout(page)
 
     def test_the_picture_has_its_text(self, page):
         label = page.locator("svg[role=img]").first.get_attribute("aria-label")
