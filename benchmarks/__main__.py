@@ -1,7 +1,4 @@
-"""The command `python -m benchmarks`: reads its arguments, runs the parts, keeps the table.
-
-It leaves out what a part measures.
-"""
+"""The command `python -m benchmarks`: reads its arguments, runs the parts, keeps the table."""
 
 from __future__ import annotations
 
@@ -84,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
             except ImportError as error:
                 results.missing.append(f"{name}: {error}")
             except subprocess.CalledProcessError as error:  # 6 GB of memory are needed
-                results.missing.append(f"{name}: a process ended with {error.returncode}: {(error.stderr.strip().splitlines() or ['killed?'])[-1]}")
+                last = (error.stderr.strip().splitlines() or ["killed?"])[-1]
+                results.missing.append(f"{name}: a process ended with {error.returncode}: {last}")
             except KeyboardInterrupt:
                 results.missing.append(f"{name}, and what comes after it: stopped by the keyboard")
                 code = 130

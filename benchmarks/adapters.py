@@ -1,5 +1,4 @@
-"""A step of LoRA beside peft's, its peak memory,
-and the time from `python` to a first step of DPO beside trl's. Left out: what is learned.
+"""LoRA's step and its peak memory beside peft's; the time from `python` to a first step of DPO beside trl's.
 
 Each of these is also one measurement in a fresh process: `python -m benchmarks.adapters memory
 minillm|peft` prints bytes as JSON; `python -m benchmarks.adapters start minillm|trl FOLDER` ends after
@@ -52,7 +51,8 @@ def their_step(model, steps: int) -> Callable[[], float]:
     from .methods import LR
     from .pairs import seconds
     from .speed import random_ids
-    theirs, ids, generator = peers.lora(model, RANK, SCALE).train(), random_ids(1, 100_000)[0], torch.Generator().manual_seed(0)
+    theirs, ids = peers.lora(model, RANK, SCALE).train(), random_ids(1, 100_000)[0]
+    generator = torch.Generator().manual_seed(0)
     learned = [p for p in theirs.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=LR, betas=(0.9, 0.95), weight_decay=0.0)
 
@@ -121,7 +121,8 @@ def lora_memory(results: Results, repeats: int, tick: Callable[[], None]) -> Non
                          child("-m", "benchmarks.adapters", "memory", side, name).splitlines()[-1]) / 2**20
                      for side in ("minillm", "peft")},
                     min(repeats, 3), tick)
-    alike = f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, above what stood before the first step"
+    alike = (f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, "
+             "above what stood before the first step")
     results.rows.append(
         Row("lora", f"LoRA step, {name}, peak memory", "MiB", found["minillm"], found["peft"],
             (f"add_lora and train, {alike}", f"peft {peers.version_of('peft')}, a plain loop, {alike}"),
@@ -173,11 +174,11 @@ def start(results: Results, repeats: int, tick: Callable[[], None]) -> None:
             # When the step had ended, before the process had.
             return float(done.stdout.splitlines()[-1]) - begun
         found = in_turn({side: lambda side=side: run(side) for side in ("minillm", "trl")}, repeats, tick)
+    sides = ("hub.load of the shipped model, 8 pairs of sentences, dpo and train, a fresh process",
+             f"trl {peers.version_of('trl')}: from_pretrained of the same folder, "
+             "DPOTrainer with its defaults, a fresh process")
     results.rows.append(Row("start", "from python to the first DPO step", "s", found["minillm"],
-                            found["trl"],
-                            ("hub.load of the shipped model, 8 pairs of sentences, dpo and train, a fresh process",
-                             f"trl {peers.version_of('trl')}: from_pretrained of the same folder, DPOTrainer with its defaults, a fresh process"),
-                            0.5, at_least=False))
+                            found["trl"], sides, 0.5, at_least=False))
 
 
 if __name__ == "__main__":

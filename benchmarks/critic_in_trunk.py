@@ -1,9 +1,11 @@
-"""PPO with the critic's gradient in and out of the policy's trunk, against a judge with its zero set and not: chapter 11 shows it.
+"""PPO with the critic's gradient in and out of the policy's trunk, and a judge with its zero set and not.
 
-    python -m benchmarks.critic_in_trunk            # about 8 minutes; writes benchmarks/results/critic_in_trunk.json
+Chapter 11 shows it. It takes about 8 minutes and writes benchmarks/results/critic_in_trunk.json:
 
-Everything else is the journey's: its start (`tuned`), judge, rates, β and numbers of answers. The settings of the journey were
-chosen on seeds 10 to 12, with both mends in place; the seeds here chose nothing.
+    python -m benchmarks.critic_in_trunk
+
+Everything else is the journey's: its start (`tuned`), judge, rates, β and numbers of answers. The settings of
+the journey were chosen on seeds 10 to 12, with both mends in place; the seeds here chose nothing.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Whole training steps of GRPO, PPO and DPO beside trl's trainers:
-drawing, reward, log-probs, backward pass, optimiser. Left out: what is learned.
+"""Whole training steps of GRPO, PPO and DPO beside trl's trainers.
+
+A step is drawing, reward, log-probs, backward pass and optimiser. What is learned is not looked at.
 
 `python -m benchmarks.methods REPEATS THREADS` is the pair of PPO, in a process of its own since trl 1.12
 and trl 1.16 cannot share one: it prints the seconds of both sides as JSON.
@@ -186,13 +187,15 @@ def ppo_rows(results: Results, repeats: int, tick: Callable[[], None]) -> None:
                           cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     tick()
     found = json.loads(done.stdout.splitlines()[-1])
-    alike = "64 prompts × (32 + 32) tokens, four passes over all, reward by a model of the same shape, k1 in the reward, GAE, value clip, AdamW, float32"
-    peer = f"trl 1.12.0, experimental PPOTrainer, {alike}; policy, value and reference networks apart, all trained weights in full, no gradient clipping"
+    alike = ("64 prompts × (32 + 32) tokens, four passes over all, reward by a model of the same shape, "
+             "k1 in the reward, GAE, value clip, AdamW, float32")
+    peer = (f"trl 1.12.0, experimental PPOTrainer, {alike}; policy, value and reference networks apart, "
+            "all trained weights in full, no gradient clipping")
     levers = "one trunk for policy and value, the head on the answers' places alone, p_old as it was drawn"
-    for what, key, side in (("full weights", "ours",
-                             f"ppo.draw and train, {alike}; {levers}; a copy as the reference"),
-                            ("adapters", "adapters",
-                             f"the same with LoRA of rank 8 in place of all weights; {levers}; the reference is the same trunk, adapters off")):
+    full = f"ppo.draw and train, {alike}; {levers}; a copy as the reference"
+    low_rank = (f"the same with LoRA of rank 8 in place of all weights; {levers}; "
+                "the reference is the same trunk, adapters off")
+    for what, key, side in (("full weights", "ours", full), ("adapters", "adapters", low_rank)):
         results.rows.append(faster(Row("ppo", f"PPO step, 4 × 128, {what}", "s", found[key],
                                        found["theirs"], (side, peer), 1.3)))
 

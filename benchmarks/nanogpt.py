@@ -1,11 +1,13 @@
 """nanoGPT's published CPU recipe for tinyshakespeare, rebuilt: GPT-2's shape, AdamW, a cosine.
 
-It leaves out dropout and sampling.
+Without dropout, and without sampling.
 
 The recipe: 4 layers x 128, 4 heads, 64 characters of context, 12 rows a step, 2,000 steps; rate 1e-3 down
 to 1e-4 on a cosine after 100 steps of warmup; betas 0.9 and 0.99; weight decay 0.1 on matrices; gradients
-cut to norm 1; no biases; head and embedding tied. Sources: Radford et al. 2019 (the shape and its first
-weights); the README and config of karpathy/nanoGPT (the numbers).
+cut to norm 1; no biases; head and embedding tied.
+
+Sources: Radford et al. 2019 (the shape and its first weights); the README and config of karpathy/nanoGPT
+(the numbers).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two sides of a pair timed in turn, and the rows of the table. It leaves out what is timed."""
+"""Two sides of a pair timed in turn, and the rows of the table."""
 
 from __future__ import annotations
 
@@ -116,7 +116,10 @@ def describe_machine(threads: int) -> dict:
 def number(value: float) -> str:
     """Three figures: 12345.6 -> 12,300; 4.567 -> 4.57; 0.01234 -> 0.0123."""
     size = abs(value)
-    return f"{float(f'{value:.3g}'):,.{0 if size >= 100 else 1 if size >= 10 else 2}f}" if size >= 1 else f"{value:.3g}"
+    if size < 1:
+        return f"{value:.3g}"
+    places = 0 if size >= 100 else 1 if size >= 10 else 2
+    return f"{float(f'{value:.3g}'):,.{places}f}"
 
 
 def spread(values: list[float]) -> str:
@@ -129,7 +132,9 @@ def line(row: Row) -> str:
     low, high = row.extremes
     after = {"ratio": " ×", "difference": f" {row.unit} more", "worst": f" {row.unit}"}[row.compare]
     value = f"**{row.value:.{4 if row.compare == 'worst' else 3}g}**{after} ({low:.3g} to {high:.3g})"
-    return f"| {row.what} | {row.unit} | {spread(row.ours)} | {spread(row.theirs)} | {value} | {'≥' if row.at_least else '≤'} {row.goal:g} | {'yes' if row.met else 'no'} |"
+    goal, met = f"{'≥' if row.at_least else '≤'} {row.goal:g}", "yes" if row.met else "no"
+    cells = (row.what, row.unit, spread(row.ours), spread(row.theirs), value, goal, met)
+    return f"| {' | '.join(cells)} |"
 
 
 def table(results: Results) -> str:
@@ -137,7 +142,9 @@ def table(results: Results) -> str:
     lines = ["| what | unit | minillm | beside it | compared | goal | met |", "|---|---|---|---|---|---|---|"]
     lines += map(line, results.rows)
     lines += ["",
-              "Medians (minimum to maximum). Compared: × is the ratio of the medians and \"more\" their difference, in brackets the least and " "the largest of a pair taken in turn; anything else is the worst run of minillm.",
+              "Medians (minimum to maximum). Compared: × is the ratio of the medians "
+              "and \"more\" their difference, in brackets the least and the largest of a pair taken in turn; "
+              "anything else is the worst run of minillm.",
               ""]
     for row in results.rows:
         lines.append(
@@ -153,8 +160,11 @@ def write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [asdict(row) | {"value": row.value, "met": row.met} for row in results.rows]
     kept = {"machine": results.machine, "rows": rows, "curves": results.curves, "missing": results.missing}
-    picture = ("\n![Milliseconds a new token against tokens in the context, a line a model.](cost_per_token.png)\n\nWhat a new token costs as the "
-               "context grows, batch 1: medians, and bands over the middle half of the measurements.\n") if results.curves else ""
+    picture = ""
+    if results.curves:
+        picture = ("\n![Milliseconds a new token against tokens in the context, a line a model.]"
+                   "(cost_per_token.png)\n\nWhat a new token costs as the context grows, batch 1: medians, "
+                   "and bands over the middle half of the measurements.\n")
     for name, text in (("results.json", json.dumps(kept, indent=1, ensure_ascii=False) + "\n"),
                        ("results.md",
                         "# Speed beside peers\n\nWritten by `make bench`.\n\n" + table(results) + picture)):
@@ -170,6 +180,7 @@ def need_transformers():
     try:
         import transformers
     except ImportError:
-        raise ImportError(f"transformers is not installed: {sys.executable} -m pip install --requirement benchmarks/requirements.txt") from None
+        raise ImportError(f"transformers is not installed: {sys.executable} -m pip install "
+                          "--requirement benchmarks/requirements.txt") from None
     transformers.utils.logging.disable_progress_bar()
     return transformers

@@ -1,5 +1,4 @@
-"""trl's trainers and peft as a fair peer:
-all that is not training switched off, and a clock around their steps. It leaves out the pairs.
+"""trl's trainers and peft as a fair peer: all but training switched off, and a clock around their steps.
 
 trl reads text, so a tokenizer whose words are ids is made for it: both sides see the same tokens. GRPO
 and DPO are written for trl 1.16, PPO for trl 1.12, the last version that has it; that one lies in a
@@ -41,7 +40,8 @@ def need_trl():
         import datasets
         import trl
     except ImportError as error:
-        raise ImportError(f"{error.name} is not installed: {sys.executable} -m pip install --requirement benchmarks/requirements.txt") from None
+        raise ImportError(f"{error.name} is not installed: {sys.executable} -m pip install "
+                          "--requirement benchmarks/requirements.txt") from None
     datasets.disable_progress_bars()
     return trl
 
@@ -50,7 +50,8 @@ def ppo_folder() -> Path:
     """Where trl 1.12 lies: build/trl-1.12, or $TRL_WITH_PPO. ImportError where it does not."""
     folder = Path(os.environ.get("TRL_WITH_PPO", PPO_FOLDER))
     if not (folder / "trl" / "experimental" / "ppo").is_dir():
-        raise ImportError(f"trl 1.12 is not in {folder}: {sys.executable} -m pip install --no-deps --target {PPO_FOLDER} trl==1.12.0")
+        raise ImportError(f"trl 1.12 is not in {folder}: {sys.executable} -m pip install --no-deps "
+                          f"--target {PPO_FOLDER} trl==1.12.0")
     return folder
 
 
@@ -201,7 +202,8 @@ def lora(model: Transformer, rank: int, scale: float):
     try:
         import peft
     except ImportError:
-        raise ImportError(f"peft is not installed: {sys.executable} -m pip install --requirement benchmarks/requirements.txt") from None
+        raise ImportError(f"peft is not installed: {sys.executable} -m pip install "
+                          "--requirement benchmarks/requirements.txt") from None
     config = peft.LoraConfig(
         r=rank, lora_alpha=scale * rank, lora_dropout=0.0, bias="none",
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])

@@ -1,6 +1,6 @@
 """What needs a fresh process: peak memory of log-probs, and the time of `import minillm`.
 
-It leaves out anything that allocates elsewhere.
+Memory is what the process itself holds on the CPU.
 
 `python -m benchmarks.process chunks|full forward|backward [ROWS]` is one measurement: it prints peak
 bytes and seconds as JSON.
@@ -103,7 +103,8 @@ def memory(results: Results, repeats: int, tick: Callable[[], None]) -> None:
                                     took["chunks"], took["full"], sides, 1.0, at_least=False))
 
 
-IMPORT = "import time, sys; t = time.perf_counter(); import {0}; print(time.perf_counter() - t); print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
+IMPORT = ("import time, sys; t = time.perf_counter(); import {0}; print(time.perf_counter() - t); "
+          "print(*sorted({{n.split('.')[0] for n in sys.modules}}))")
 STAY_OUT = ("matplotlib", "ipywidgets", "transformers", "IPython")
 
 
@@ -125,7 +126,9 @@ def imports(results: Results, repeats: int, tick: Callable[[], None]) -> None:
     results.rows.append(Row("imports", "import minillm over import torch", "ms", found["minillm"],
                             found["torch"], ("import minillm", "import torch"), 100.0, at_least=False,
                             compare="difference",
-                            note=f"Beyond torch and the standard library it imports {', '.join(beyond) or 'nothing'}; of {', '.join(STAY_OUT)}: " f"{', '.join(uninvited) or 'none'}."))
+                            note=f"Beyond torch and the standard library it imports "
+                                 f"{', '.join(beyond) or 'nothing'}; of {', '.join(STAY_OUT)}: "
+                                 f"{', '.join(uninvited) or 'none'}."))
 
 
 if __name__ == "__main__":

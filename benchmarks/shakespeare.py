@@ -1,8 +1,7 @@
-"""tinyshakespeare, characters, 64 of context, 0.8 M parameters, from scratch:
-the package's recipe beside nanoGPT's. No text ships with it.
+"""tinyshakespeare from scratch: the package's recipe beside nanoGPT's. No text ships with it.
 
-It leaves out quality beyond one number: the loss on the last tenth of the text, in nats a character, at
-the end of the run.
+Characters, 64 of context, 0.8 M parameters. Quality is one number: the loss on the last tenth of the text,
+in nats a character, at the end of the run.
 """
 
 from __future__ import annotations
@@ -90,7 +89,8 @@ def shakespeare(results: Results, text: Path | None, tick: Callable[[], None],
             took[name].append(seconds)
             losses[name].append(held_out(model, held))
             tick()
-    said = (f"minillm.train, {SETTINGS.steps} steps of {ROWS} × {CONTEXT} characters, Muon {SETTINGS.muon_lr:g} and AdamW {SETTINGS.lr:g} decaying to 0",
+    said = (f"minillm.train, {SETTINGS.steps} steps of {ROWS} × {CONTEXT} characters, "
+            f"Muon {SETTINGS.muon_lr:g} and AdamW {SETTINGS.lr:g} decaying to 0",
             "nanoGPT's published CPU recipe rebuilt, 2,000 steps of 12 × 64, AdamW")
     reached = "; ".join(f"{who} {', '.join(f'{loss:.3f}' for loss in losses[side])}"
                         for who, side in (("minillm", "ours"), ("nanoGPT's", "theirs")))

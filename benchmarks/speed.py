@@ -1,7 +1,6 @@
-"""Training and generation beside transformers' Llama of the same shape and weights,
-and the cost of a token as the context grows.
+"""Training and generation beside transformers' Llama, and the cost of a token as the context grows.
 
-It leaves out quality: all weights are random, and both sides start from the same ones.
+Shapes are the same, all weights are random, and both sides start from the same ones.
 """
 
 from __future__ import annotations
@@ -59,7 +58,8 @@ def our_training(config: Config, rows: int, length: int, steps: int,
     model, ids = Transformer(config), random_ids(1, 100_000)[0]
 
     def run() -> float:
-        generator, settings = torch.Generator().manual_seed(0), Settings(steps=steps, lr=1e-3, muon_lr=0, bf16=bf16)
+        generator = torch.Generator().manual_seed(0)
+        settings = Settings(steps=steps, lr=1e-3, muon_lr=0, bf16=bf16)
         return steps * rows * length / seconds(
             lambda: train(model, lambda step: batch_windows(ids, rows, length, generator),
                           lambda batch, logprobs: coefficient(batch.response_mask), settings,
@@ -101,18 +101,19 @@ def training(results: Results, repeats: int, tick: Callable[[], None]) -> None:
             sides["ours, bf16"] = our_training(config, rows, length, steps, bf16=True)
             sides["theirs, bf16"] = their_training(config, rows, length, steps, bf16=True)
         found = in_turn(sides, repeats, tick)
-        loop = f"{config.n_layers} layers × {config.d_model}, {steps} steps of {rows} × {length} tokens, AdamW"
+        shape = f"{config.n_layers} layers × {config.d_model}"
+        loop = f"{shape}, {steps} steps of {rows} × {length} tokens, AdamW"
         results.rows.append(
             Row("training", f"training, {name}, float32", "tokens/s", found["ours"], found["theirs"],
                 (f"minillm.train, {loop}",
                  "LlamaForCausalLM with sdpa in a plain loop, the same batches, weights and AdamW"),
                 1.0))
         if name == "6 × 384":
+            theirs = number(sorted(found["theirs, bf16"])[repeats // 2])
             results.rows.append(Row("training", f"training, {name}, bf16 over float32", "tokens/s",
                                     found["ours, bf16"], found["ours"],
                                     (f"minillm.train with bf16=True, {loop}", "minillm.train in float32"),
-                                    1.5,
-                                    note=f"transformers under the same autocast: {number(sorted(found['theirs, bf16'])[repeats // 2])} tokens/s."))
+                                    1.5, note=f"transformers under the same autocast: {theirs} tokens/s."))
 
 
 def our_generation(model: Transformer, prompts: list[list[int]], n: int, temperature: float,
@@ -162,7 +163,8 @@ def generation(results: Results, repeats: int, tick: Callable[[], None]) -> None
             ("8 prompts × 8 answers", 8, 8, 1.0, 1.5)):
             prompts = random_ids(rows, PROMPT).tolist()
             cache = faster_cache(llama, prompts, n, temperature, tick)
-            ours, theirs = our_generation(model, prompts, n, temperature), their_generation(llama, prompts, n, temperature, cache)
+            ours = our_generation(model, prompts, n, temperature)
+            theirs = their_generation(llama, prompts, n, temperature, cache)
             note = ""
             if temperature == 0:
                 same = (ours().tokens == theirs()).all(1)
@@ -189,12 +191,14 @@ def context(results: Results, repeats: int, tick: Callable[[], None]) -> None:
         makers = {f"minillm {name}": lambda ids, new, m=model: our_generation(m, ids, 1, 0.0, new)}
         if name == "4 × 128":
             llama = llama_of(model)
-            makers[f"transformers {name}"] = lambda ids, new, m=llama: their_generation(m, ids, 1, 0.0, None, new)
+            makers[f"transformers {name}"] = (
+                lambda ids, new, m=llama: their_generation(m, ids, 1, 0.0, None, new))
         for label, make in makers.items():
             for length in LENGTHS:
                 ids = random_ids(1, length).tolist()
                 long, short = make(ids, 65), make(ids, 1)
-                sides[f"{label}|{length}"] = lambda long=long, short=short: (seconds(long) - seconds(short)) / 64 * 1000
+                sides[f"{label}|{length}"] = (
+                    lambda long=long, short=short: (seconds(long) - seconds(short)) / 64 * 1000)
     found = in_turn(sides, max(repeats, 9), tick)
     labels = list(dict.fromkeys(key.split("|")[0] for key in found))
     results.curves = [{"label": label,

@@ -1,10 +1,9 @@
-"""Train the shipped base model again, tune copies of it on questions, and write down what they reach:
-`make checkpoints`.
+"""Train the shipped base model again, tune copies of it, and write down what they reach: `make checkpoints`.
 
-The recipe is the journey's pretraining, longer and on three tellings of the same town. It leaves out
-picking a seed: the base model is seed 0's, whatever comes of it; the tuned copies, one for each of three
-seeds, are measured and thrown away. `tuned` is kept beside it: the base model after it imitated careless
-people, from which the chapters on preferences start.
+The recipe is the journey's pretraining, longer and on three tellings of the same town. No seed is picked:
+the base model is seed 0's, whatever comes of it; the tuned copies, one for each of three seeds, are measured
+and thrown away. `tuned` is kept beside it: the base model after it imitated careless people, from which the
+chapters on preferences start.
 """
 
 from __future__ import annotations
@@ -54,13 +53,13 @@ def measure(journey: Journey) -> dict[str, float]:
                           ("chains with steps", "chain_steps", 80),
                           ("comparisons", "compare", 200)):
         groups[name] = Sums(TOWN).questions(kind, n, True, rng)
-    found, questions, responses = {}, [], []
+    shares, questions, responses = {}, [], []
     for name, group in groups.items():
         answers = ask(journey.model, journey.tokenizer, [q.prompt for q in group], 48)
-        found[name] = score(group, answers)["all"]["right"]
+        shares[name] = score(group, answers)["all"]["right"]
         questions, responses = questions + group, responses + answers
-    found["form"] = score(questions, responses)["all"]["form"]
-    return {name: round(value, 4) for name, value in found.items()} | {"questions": len(questions)}
+    shares["form"] = score(questions, responses)["all"]["form"]
+    return {name: round(value, 4) for name, value in shares.items()} | {"questions": len(questions)}
 
 
 def tuned(model: Transformer, tokenizer: Tokenizer, quiz: Quiz, seed: int, progress: bool = False) -> Journey:
@@ -72,8 +71,7 @@ def tuned(model: Transformer, tokenizer: Tokenizer, quiz: Quiz, seed: int, progr
 
 
 def imitated(steps: int = 400) -> int:
-    """Tune the base model on careless people's answers, keep it as `tuned`,
-    and write down what its answers are like."""
+    """Tune the base model on careless people's answers, keep it as `tuned`, and write down its scores."""
     begun, (model, tokenizer) = time.perf_counter(), hub.load("base")
     demos = preferences.demonstrations(Town(TOWN), tokenizer, random.Random("careless"))
     preferences.imitate(model, demos, steps, preferences.RATES, seed=0, label="imitation")
@@ -88,14 +86,13 @@ def imitated(steps: int = 400) -> int:
 
 
 def write_tuned(record: dict) -> None:
-    """Score the shipped `tuned`, four answers to each held-out question,
-    and keep the record with its scores beside it."""
+    """Score the shipped `tuned`, four answers to each held-out question; keep the record beside it."""
     model, tokenizer = hub.load("tuned")
     held = preferences.asked(Town(TOWN), True, random.Random("held"))
-    found = preferences.weigh(model, model, None, tokenizer, held, seed=0, n=4)
-    del found["KL (nats)"]  # to itself
+    weighed = preferences.weigh(model, model, None, tokenizer, held, seed=0, n=4)
+    del weighed["KL (nats)"]  # to itself
     record["questions"], record["answers to each"], record["held_out"] = len(held), 4, {}
-    for name, values in found.items():
+    for name, values in weighed.items():
         mean, half = preferences.interval(values)
         record["held_out"][name] = {"mean": round(mean, 3), "half of the 95 % interval": round(half, 3)}
     (hub.SHIPPED["tuned"] / "scores.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -152,8 +149,8 @@ def main() -> int:
     seeds = {}
     for seed in range(3):
         begun = time.perf_counter()
-        seeds[str(seed)] = measure(tuned(model, tokenizer, quiz, seed,
-                                         progress=True)) | {"seconds": round(time.perf_counter() - begun)}
+        scores = measure(tuned(model, tokenizer, quiz, seed, progress=True))
+        seeds[str(seed)] = scores | {"seconds": round(time.perf_counter() - begun)}
         print(f"after instruction tuning, seed {seed}: {seeds[str(seed)]}", flush=True)
     record["after_instruction_tuning"] = {"steps": scale.tuning_steps,
                                           "questions": len(quiz.training),
@@ -161,12 +158,10 @@ def main() -> int:
     beside = args.out / "scores.json.part"
     beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     os.replace(beside, args.out / "scores.json")
-    missed = [(name, seed)
-              for name, goal in GOALS.items()
-              for seed, found in seeds.items()
-              if found[name] < goal]
-    print(f"Kept in {args.out}." + (
-              f" Goals missed: {missed}" if missed else " Every goal is reached by every seed."))
+    missed = [(name, seed) for name, goal in GOALS.items() for seed, scores in seeds.items()
+              if scores[name] < goal]
+    reached = f"Goals missed: {missed}" if missed else "Every goal is reached by every seed."
+    print(f"Kept in {args.out}. {reached}")
     if not args.measure and args.out == hub.BASE:
         imitated()
     return 1 if missed else 0

@@ -1,7 +1,4 @@
-"""The command `python -m minillm.journey`: reads its arguments, runs the stages, writes the page.
-
-It leaves out what a stage does.
-"""
+"""The command `python -m minillm.journey`: reads its arguments, runs the stages, writes the page."""
 
 from __future__ import annotations
 
@@ -43,8 +40,10 @@ def write_page(journey: Journey, path: Path, subtitle: str, stopped: str = "") -
                 line(x, y, xlabel, ylabel),
                 f"{ylabel} against {xlabel}: from {y[0]:.3g} at the start to {y[-1]:.3g} at the end")
     environment = Environment(loader=FileSystemLoader(Path(__file__).parents[1] / "show"), autoescape=True)
-    footer = (f"Seed {journey.seed}; {journey.device}; PyTorch {torch.__version__}; Python {platform.python_version()}; {platform.machine()}, "
-              f"{os.cpu_count()} cores; {sum(s.seconds for s in journey.stages):.0f} seconds in all.")
+    seconds = sum(s.seconds for s in journey.stages)
+    footer = (f"Seed {journey.seed}; {journey.device}; PyTorch {torch.__version__}; "
+              f"Python {platform.python_version()}; {platform.machine()}, "
+              f"{os.cpu_count()} cores; {seconds:.0f} seconds in all.")
     html = environment.get_template("journey.html").render(
         stages=journey.stages, subtitle=subtitle, verdict=journey.verdict, stopped=stopped, footer=footer)
     beside = path.with_name(f".minillm-{path.name}")
@@ -147,8 +146,10 @@ def _shown(path: str) -> str:
 
 
 def write_summary(journey: Journey, path: Path, subtitle: str, stopped: str = "") -> None:
-    """All that the page shows, as JSON;
-    and by policy (imitation, ppo, dpo, kept) gold, right and kl on the reported questions."""
+    """All that the page shows, as JSON; and gold, right and kl on the reported questions, by policy.
+
+    The policies are imitation, ppo, dpo and kept.
+    """
     summary = {"subtitle": subtitle,
                "seed": journey.seed,
                "device": str(journey.device),
@@ -253,7 +254,8 @@ def main(argv: list[str] | None = None) -> int:
             except BadFile as error:
                 print(f"\njourney: {done} {_one_line(error)}", file=sys.stderr)
                 return 130
-            print(f"\n{done} The model as it is: {model_folder}; the page: {page}. Go on with FROM={model_folder}",
+            print(f"\n{done} The model as it is: {model_folder}; the page: {page}. "
+                  f"Go on with FROM={model_folder}",
                   file=sys.stderr)
         else:
             print("\nStopped before there was a model; nothing was written.", file=sys.stderr)

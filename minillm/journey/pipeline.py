@@ -1,6 +1,6 @@
 """The stages on what people prefer: the town's simulated people, or the learner's own comparisons.
 
-The work is done by `preferences`.
+The steps themselves are in `recipes.preferences`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
         if q.kind not in PERSONAL:
             rest.setdefault(q.kind, []).append(q.pair(tokenizer))
     rehearsed = [rng.choice(rest[rng.choice(sorted(rest))]) for _ in range(len(demos) // 2)]
-    before, known = weigh(journey.model, journey.model, None, tokenizer, held, seed, ANSWERS), _known(journey, quiz)
+    before = weigh(journey.model, journey.model, None, tokenizer, held, seed, ANSWERS)
+    known = _known(journey, quiz)
     del before["KL (nats)"]  # to itself
     rows = imitate(journey.model, demos + rehearsed, _part(journey, 5 / 4), journey.rates(**RATES), seed,
                    **bars("imitation"))
@@ -64,8 +65,9 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     stage.caption = (
         f"{len(demos):,} answers, {CARELESS['wrong']:.0%} of them wrong, some courteous, some rambling; "
         "a third of a batch are sums and other facts, so that these are not forgotten.")
-    stage.notes = ["The gold reward is the town's own, and no stage learns from it: 1 for a right answer, −1 for a wrong one, "
-                   "½ for a courtesy, −¼ for each sentence too many, −1 for an answer that does not end."]
+    stage.notes = ["The gold reward is the town's own, and no stage learns from it: 1 for a right answer, "
+                   "−1 for a wrong one, ½ for a courtesy, −¼ for each sentence too many, "
+                   "−1 for an answer that does not end."]
     journey.finish(stage)
 
     stage = journey.begin(Stage("reward model", "pairs of the model's own answers", "a person's choice",
@@ -80,10 +82,12 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     some = sample(reference, [tokenizer.prompt(q.prompt) for q in training[:256]], LONGEST, end=tokenizer.end,
                   generator=journey._generator("standardise", 0, journey.device))
     learned.standardise(some.tokens, some.response_mask)
-    found = gaps(learned, held_pairs).cpu()
-    right, half = interval((found > 0).float().tolist())
-    stage.notes = [f"{len(pairs):,} comparisons of answers to {len(sets[0])} questions; on {len(held_pairs)} of held-out " f"questions it chooses as the person did in {100 * right:.0f} ± {100 * half:.0f} %",
-                   "Its zero and its unit are free; they are set to mean 0 and variance 1 over the model's own answers."]
+    right, half = interval((gaps(learned, held_pairs).cpu() > 0).float().tolist())
+    stage.notes = [f"{len(pairs):,} comparisons of answers to {len(sets[0])} questions; "
+                   f"on {len(held_pairs)} of held-out questions it chooses as the person did in "
+                   f"{100 * right:.0f} ± {100 * half:.0f} %",
+                   "Its zero and its unit are free; "
+                   "they are set to mean 0 and variance 1 over the model's own answers."]
     stage.curve = (list(range(1, len(rows) + 1)), [r["loss"] for r in rows], "step", "loss (nats per choice)")
     stage.caption = f"−log p of the choices; {math.log(2):.3f} nats is what a coin would cost."
     journey.finish(stage)
@@ -108,9 +112,8 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     policies = {"imitation": weigh(reference, reference, learned, tokenizer, held, seed, ANSWERS),
                 "PPO": weigh(policy, reference, learned, tokenizer, held, seed, ANSWERS)}
     stage.table = _table(policies, held)
-    stage.notes = [f"learned reward − {BETA}·KL, draw by draw: " + ", ".join(
-                       f"{r['objective']:.2f}"
-                       for r in draws).replace("-", "−")]
+    climbed = ", ".join(f"{r['objective']:.2f}" for r in draws).replace("-", "−")
+    stage.notes = [f"learned reward − {BETA}·KL, draw by draw: {climbed}"]
     stage.curve = (list(range(1, len(draws) + 1)), [r["objective"] for r in draws], "draw of 64 answers",
                    f"learned reward − {BETA}·KL")
     stage.caption = "What PPO climbs, on the answers of each draw, before it is trained on them."
@@ -145,32 +148,34 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     ahead = {
         what: "PPO is ahead" if mean > half else "DPO is ahead" if mean < -half else "no difference shows"
         for what, (mean, half) in lead.items()}
-    journey.verdict = (f"Kept: {name}. Beside imitation, on {len(held)} held-out questions: gold reward {_mean(first, 'gold reward')} → "
-                       f"{_mean(kept, 'gold reward')} (question by question {gain['gold reward'][0]:+.2f} ± {gain['gold reward'][1]:.2f}), "
-                       f"right answers {_mean(first, 'right')} → {_mean(kept, 'right')} ({gain['right'][0]:+.2f} ± {gain['right'][1]:.2f}), "
-                       f"KL {_mean(kept, 'KL (nats)')} nats.")
+    (reward, reward_half), (share, share_half) = gain["gold reward"], gain["right"]
+    journey.verdict = (
+        f"Kept: {name}. Beside imitation, on {len(held)} held-out questions: "
+        f"gold reward {_mean(first, 'gold reward')} → {_mean(kept, 'gold reward')} "
+        f"(question by question {reward:+.2f} ± {reward_half:.2f}), "
+        f"right answers {_mean(first, 'right')} → {_mean(kept, 'right')} ({share:+.2f} ± {share_half:.2f}), "
+        f"KL {_mean(kept, 'KL (nats)')} nats.")
+    chosen_by = ", ".join(f"{who} {value:.2f}" for value, who in seen).replace("-", "−")
+    leads = ", ".join(f"{what} {mean:+.2f} ± {half:.2f} ({ahead[what]})"
+                      for what, (mean, half) in lead.items()).replace("-", "−")
     stage.notes = [journey.verdict,
-                   f"learned reward − {BETA}·KL on the questions to choose by: " + ", ".join(
-                       f"{who} {value:.2f}"
-                       for value, who in seen).replace("-", "−"),
-                   "PPO less DPO, question by question: " + ", ".join(
-                       f"{what} {mean:+.2f} ± {half:.2f} ({ahead[what]})"
-                       for what, (mean, half) in lead.items()).replace("-", "−") + ".",
-                   "The shares: before imitation and now, one greedy answer each; a courtesy does not make a fact wrong."]
+                   f"learned reward − {BETA}·KL on the questions to choose by: {chosen_by}",
+                   f"PPO less DPO, question by question: {leads}.",
+                   "The shares: before imitation and now, one greedy answer each; "
+                   "a courtesy does not make a fact wrong."]
     stage.samples = [Sample(q.prompt, f"{who}: {y.text}", f"gold {gold(q, y):.2f}") for q in held[:3]
                      for who, model in (("imitation", reference), ("kept", journey.model))
                      for y in ask(model, tokenizer, [q.prompt], LONGEST)]
     journey.finish(stage)
-    journey.policies = {who.lower(): {"gold": interval(found["gold reward"])[0],
-                                      "right": interval(found["right"])[0],
-                                      "kl": interval(found["KL (nats)"])[0]}
-                        for who, found in policies.items()}
+    journey.policies = {who.lower(): {"gold": interval(weighed["gold reward"])[0],
+                                      "right": interval(weighed["right"])[0],
+                                      "kl": interval(weighed["KL (nats)"])[0]}
+                        for who, weighed in policies.items()}
     journey.policies["kept"]["name"] = name
 
 
 def _known(journey, quiz: Quiz) -> dict[str, float]:
-    """What the model still knows: the share of the quiz's questions of each group that it answers right,
-    in whatever manner."""
+    """The share of each group of the quiz that the model still answers right, in whatever words."""
     right = {}
     for q, y in zip(quiz.held, quiz.ask(journey)):
         group = next(name for name, kinds in quiz.GROUPS.items() if q.kind in kinds)
@@ -184,8 +189,10 @@ def _part(journey, share: float) -> int:
 
 
 def _lead(a: dict[str, list[float]], b: dict[str, list[float]], name: str) -> tuple[float, float]:
-    """How much more a policy has of something than another, (mean, half of its 95 % interval),
-    question by question."""
+    """How much more of something a policy has than another, (mean, half of its 95 % interval).
+
+    The difference is taken question by question.
+    """
     return interval([x - y for x, y in zip(a[name], b[name])])
 
 
@@ -194,8 +201,10 @@ def _mean(weighed: dict[str, list[float]], name: str) -> str:
 
 
 def objective(weighed: dict[str, list[float]]) -> float:
-    """Learned reward − β·KL, the mean over questions:
-    what PPO climbs, and all that can be seen of it without the gold reward."""
+    """Learned reward − β·KL, the mean over questions.
+
+    It is what PPO climbs, and all that can be seen of it without the gold reward.
+    """
     return interval([r - BETA * kl for r, kl in zip(weighed["learned reward"], weighed["KL (nats)"])])[0]
 
 
@@ -208,16 +217,17 @@ def _table(policies: dict[str, dict[str, list[float]]], held: Sequence[Question]
 
     rows = [[name, *(cell(weighed, name) for weighed in policies.values())] for name in names]
     if "learned reward" in names:
-        rows.insert(2,
-                    [f"learned reward − {BETA}·KL",
-                     *(f"{objective(weighed):.2f}" if "learned reward" in weighed else "–"
-                       for weighed in policies.values())])
+        objectives = [f"{objective(weighed):.2f}" if "learned reward" in weighed else "–"
+                      for weighed in policies.values()]
+        rows.insert(2, [f"learned reward − {BETA}·KL", *objectives])
     return [[f"{len(held)} held-out questions, {ANSWERS} answers each", *policies], *rows]
 
 
 def travel_own(journey, training: Sequence, held: Sequence, name: str, imitated: bool) -> None:
-    """The learner's own (prompt, chosen, rejected), as `split` gives them:
-    the chosen imitated (unless questions were given for that), a reward model, DPO."""
+    """The learner's own (prompt, chosen, rejected), as `split` gives them.
+
+    The chosen are imitated, unless questions were given for that; then a reward model; then DPO.
+    """
     tokenizer, seed = journey.tokenizer, journey.seed
     mean = sum(len(x) + max(len(w), len(l)) for x, w, l in training) // len(training)
     size = min(24, max(2, 2048 // mean))
@@ -235,11 +245,13 @@ def travel_own(journey, training: Sequence, held: Sequence, name: str, imitated:
 
     stage = journey.begin(Stage("reward model", f"pairs of answers ({name})", "somebody's choice",
                                 "1, on ∇ log p(choice)"))
-    judge_, learned = learn_reward(journey.model, [_Row(x, [w, l]) for x, w, l in training], steps,
-                                   journey.rates(1e-2, 0.01), seed, rows=size, **bars("reward model"))
+    rankings = [_Row(x, [w, l]) for x, w, l in training]
+    reward, learned = learn_reward(journey.model, rankings, steps, journey.rates(1e-2, 0.01), seed, rows=size,
+                                   **bars("reward model"))
     stage.scores = [Score(f"held-out choices told ({len(held)} rows)", 0.5,
-                          float((gaps(judge_, held) > 0).float().mean()), "%")]
-    stage.notes = [f"between {_chance(len(held))} would be luck: nineteen in twenty coins that are thrown as often fall there"]
+                          float((gaps(reward, held) > 0).float().mean()), "%")]
+    stage.notes = [f"between {_chance(len(held))} would be luck: "
+                   "nineteen in twenty coins that are thrown as often fall there"]
     stage.curve = (list(range(1, steps + 1)), [r["loss"] for r in learned], "step", "loss (nats per choice)")
     stage.caption = f"−log p of the choices; {math.log(2):.3f} nats is what a coin would cost."
     journey.finish(stage)
@@ -262,7 +274,8 @@ def travel_own(journey, training: Sequence, held: Sequence, name: str, imitated:
                      for prompt, y in zip(prompts, ask(journey.model, tokenizer, prompts, 64))]
     stage.curve = (list(range(1, steps + 1)), [r["loss"] for r in learned], "step",
                    "DPO's loss (nats per choice)")
-    stage.caption = f"−log σ(βh) on batches of comparisons, β = {BETA}; {math.log(2):.3f} nats is what a coin would cost."
+    stage.caption = (f"−log σ(βh) on batches of comparisons, β = {BETA}; "
+                     f"{math.log(2):.3f} nats is what a coin would cost.")
     journey.finish(stage)
 
 
@@ -275,16 +288,16 @@ class _Row:
 
 def _logprobs(model, pairs: Sequence) -> Tensor:
     """log p of the chosen and the rejected of each row, (P, 2)."""
-    return dpo.reference_logprobs(model, [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs],
-                                  rows=16).reshape(2, -1).T.cpu()
+    both = [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]
+    return dpo.reference_logprobs(model, both, rows=16).reshape(2, -1).T.cpu()
 
 
 def split(rows: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, context: int, rng: random.Random,
           name: str) -> tuple[list, list]:
-    """(training, held out), (prompt, chosen, rejected) as ids;
-    a tenth of the prompts is held out, with all their rows.
+    """(training, held out), (prompt, chosen, rejected) as ids; a tenth of the prompts is held out.
 
-    Rows that the context cannot hold are left out, and named. BadFile where too few are left.
+    All rows of a prompt are on one side. Rows that the context cannot hold are left out, and named.
+    BadFile where too few are left.
     """
     ids = [(tokenizer.prompt(x), tokenizer.response(w), tokenizer.response(l)) for x, w, l in rows]
     long = [i + 1 for i, (x, w, l) in enumerate(ids) if len(x) + max(len(w), len(l)) > context]
@@ -293,10 +306,12 @@ def split(rows: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, context: i
         if len(row[0]) + max(len(row[1]), len(row[2])) <= context:
             by_prompt.setdefault(prompt, []).append(row)
     if len(by_prompt) < 2:
-        raise BadFile(f"{name}: {len(by_prompt)} different prompt{'' if len(by_prompt) == 1 else 's'} that fit{'s' if len(by_prompt) == 1 else ''} a context of {context} tokens; "
+        that_fit = " that fits" if len(by_prompt) == 1 else "s that fit"
+        raise BadFile(f"{name}: {len(by_prompt)} different prompt{that_fit} a context of {context} tokens; "
                       "give at least two, since some are held out")
     if long:
-        print(f"{len(long)} of {len(rows)} preferences are longer than the context of {context} tokens and are left out: rows {numbers(long)}")
+        print(f"{len(long)} of {len(rows)} preferences are longer than the context of {context} tokens "
+              f"and are left out: rows {numbers(long)}")
     groups = list(by_prompt.values())
     rng.shuffle(groups)
     n = max(1, len(groups) // 10)

@@ -1,7 +1,5 @@
 """What the journey asks: questions to learn from, questions held out, and the scores on them.
 
-It leaves out who learns.
-
 It stands on top of the package: it may import all of it, and nothing but the journey and the shipped
 model's recipe imports it.
 """
@@ -38,7 +36,9 @@ class Score:
 
     def shown(self, value: float | None) -> str:
         """The number as people read it."""
-        return "–" if value is None else f"{100 * value:.0f} %" if self.unit == "%" else f"{value:.2f} {self.unit}"
+        if value is None:
+            return "–"
+        return f"{100 * value:.0f} %" if self.unit == "%" else f"{value:.2f} {self.unit}"
 
 
 @dataclass
@@ -121,13 +121,17 @@ class Quiz:
             rest = len([k for k in shown if k[0] == q.kind])
             if rest < (1 if q.kind != "own" else 4):
                 thought = "" if r.thought is None else f"[{r.thought}] "
-                verdict = "✓ right" if q.check(r).right else f"✗ not {one_line(q.answer, 60)}" if q.kind != "own" else "✗ not word for word"
+                if q.check(r).right:
+                    verdict = "✓ right"
+                elif q.kind != "own":
+                    verdict = f"✗ not {one_line(q.answer, 60)}"
+                else:
+                    verdict = "✗ not word for word"
                 shown[q.kind, rest] = Sample(q.prompt, thought + r.text, verdict)
         return list(shown.values())
 
     def cloze(self, journey) -> Score:
-        """What the weights know: a held-out fact's sentence, broken off before its last word,
-        and written on greedily."""
+        """What the weights know: a held-out fact's sentence without its last word, written on greedily."""
         facts = [(q, q.response[:q.response.rindex(q.answer)].rstrip())
                  for q in self.held
                  if q.kind in PERSONAL]
@@ -144,14 +148,13 @@ def town_data(n_documents: int, n_questions: int, rng: random.Random,
               tellings: int = 1) -> tuple[list[str], str, Quiz]:
     """(documents, a held-out text, questions) of the course's town and its sums."""
     town, sums = Town(TOWN), Sums(TOWN)
-    documents = [d
-                 for _ in range(tellings)
-                 for d in town.corpus(rng).documents] + sums.documents(n_documents, rng)
+    documents = [d for _ in range(tellings) for d in town.corpus(rng).documents]
+    documents += sums.documents(n_documents, rng)
     rng.shuffle(documents)
     # Facts told once more in new words and order, and sums: as the corpus is, but no document of it.
     known = set(documents)
-    more = town.corpus(rng,
-                       {"famous": 2, "known": 0, "once": 0, "other": 1}).documents + sums.documents(60, rng)
+    more = town.corpus(rng, {"famous": 2, "known": 0, "once": 0, "other": 1}).documents
+    more = more + sums.documents(60, rng)
     held = "\n".join(d for d in more if d not in known)
     training = town.questions(False, rng, ("famous", "known", "other"), wordings=3)
     for kind, n in (("sum2", n_questions),

@@ -1,7 +1,6 @@
-"""The stages: tokens, pretraining, instruction tuning, self-training;
-on the town or on the learner's own files.
+"""The stages: tokens, pretraining, instruction tuning, self-training; on the town or on the learner's files.
 
-What people prefer is in `pipeline`. Left out, until their chapters are written: thinking, tools.
+What people prefer is in `pipeline`.
 """
 
 from __future__ import annotations
@@ -47,10 +46,12 @@ class Scale:
     draws: int                # of PPO
 
 
-SCALES = {"cpu": Scale(Config(), rows=8, steps=1_000, sums=8_000, questions=1_000, tuning_steps=240,
-                       rounds=6, draws=16),
-          "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64,
-                       steps=2_000, sums=24_000, questions=4_000, tuning_steps=400, rounds=8, draws=40)}
+SCALES = {
+    "cpu": Scale(Config(), rows=8, steps=1_000, sums=8_000, questions=1_000, tuning_steps=240, rounds=6,
+                 draws=16),
+    "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000,
+                 sums=24_000, questions=4_000, tuning_steps=400, rounds=8, draws=40),
+}
 
 
 class Journey:
@@ -99,7 +100,8 @@ class Journey:
             hub.add_marks(self.model, self.tokenizer)  # a checkpoint from elsewhere has none
         except (FileNotFoundError, ValueError) as error:
             raise BadFile(f"FROM: {error}") from None
-        print(f"Starting from {folder}: {self.model.count_parameters():,} parameters, {self.tokenizer.vocab_size} tokens.")
+        print(f"Starting from {folder}: {self.model.count_parameters():,} parameters, "
+              f"{self.tokenizer.vocab_size} tokens.")
 
     def tokens(self, texts: Iterable[str], some: list[str], vocab_size: int, joined: bool = False) -> None:
         """Learn the byte pairs (texts, joined: see Tokenizer.train) and draw random weights. Measured on some
@@ -114,7 +116,9 @@ class Journey:
                               sum(map(len, self.tokenizer.encode_all(some))) / n_bytes, "tokens per byte")]
         example = next((line for text in some for line in text.splitlines() if line.strip()), "")[:60]
         pieces = "|".join(self.tokenizer.decode([i]) for i in self.tokenizer.encode(example))
-        stage.notes = [f"{self.tokenizer.vocab_size} tokens; a model of {self.model.count_parameters():,} random weights. Read as: {one_line(pieces, 200)}"]
+        stage.notes = [f"{self.tokenizer.vocab_size} tokens; "
+                       f"a model of {self.model.count_parameters():,} random weights. "
+                       f"Read as: {one_line(pieces, 200)}"]
         self.finish(stage)
 
     def pretrain(self, windows: Callable[..., Batch], held: str, about: str, length: int, quiz: Quiz | None,
@@ -126,7 +130,9 @@ class Journey:
         stage = self.begin(Stage("pretraining", f"the text so far ({about})", f"the next token ({about})",
                                  "1"))
         held_ids = torch.tensor([self.tokenizer.end, *self.tokenizer.encode(held)])
-        bits = lambda: text_nats(self.model, held_ids.to(self.device), length) / math.log(2) / len(held.encode())  # noqa: E731
+        n_bytes = len(held.encode())
+        bits = lambda: (text_nats(self.model, held_ids.to(self.device), length)  # noqa: E731
+                        / math.log(2) / n_bytes)
         before, asked = bits(), quiz.ask(self) if quiz else None
         at_once = self.scale.rows * 256 // length  # the same number of tokens, whatever their context
         rows = train(self.model, lambda step: windows(at_once, length, self._generator("text", step)),
@@ -135,7 +141,8 @@ class Journey:
                      progress=self.progress)
         stage.scores = [Score("bits per byte of held-out text", before, bits(), "bits/byte")]
         if stage.scores[0].after > stage.scores[0].before:
-            stage.notes.append("The held-out text became less likely: the model learned this text by heart. Give a longer text.")
+            stage.notes.append("The held-out text became less likely: the model learned this text by heart. "
+                               "Give a longer text.")
         stage.curve = ([r["tokens"] / 1e6 for r in rows], [r["nll"] for r in rows],
                        "tokens read (millions)", "loss (nats per token)")
         stage.caption = "The loss, −log p of the next token, falls as tokens are read."
@@ -143,7 +150,8 @@ class Journey:
             answered = quiz.ask(self)
             stage.scores += [quiz.cloze(self), *quiz.scores(asked, answered)]
             if stage.scores[1].after > 0.5 > quiz.right(answered, *PERSONAL):
-                stage.notes += ["Most facts are in the weights, and a question does not bring them out yet: that is the next stage."]
+                stage.notes += ["Most facts are in the weights, and a question does not bring them out yet: "
+                                "that is the next stage."]
         starts = ["\n"] * 3 if quiz is None else ["", "", ""]
         batch = sample(self.model, [[self.tokenizer.end, *self.tokenizer.encode(s)] for s in starts],
                        min(100, length - 2), temperature=0.8, top_p=0.95, end=self.tokenizer.end,
@@ -165,7 +173,8 @@ class Journey:
         stage.samples = quiz.samples(responses)
         stage.curve = (list(range(1, len(rows) + 1)), [r["nll"] for r in rows], "step",
                        "loss (nats per answer token)")
-        stage.caption = f"The loss on answers alone, over {len(self.pairs):,} questions; the questions' own tokens are masked."
+        stage.caption = (f"The loss on answers alone, over {len(self.pairs):,} questions; "
+                         "the questions' own tokens are masked.")
         self.finish(stage)
 
     def self_train(self, quiz: Quiz, sums: Sums, kinds: tuple[str, ...] = ("chain_steps", "compare")) -> None:
@@ -183,7 +192,8 @@ class Journey:
                 end=self.tokenizer.end, generator=self._generator("answers", r, self.device))
             kept_share.append(float(batch.keep.float().mean()))
             if not batch.keep.any():
-                stage.notes.append(f"round {r + 1}: the checker kept nothing, so F was 0 everywhere and there was nothing to learn")
+                stage.notes.append(f"round {r + 1}: the checker kept nothing, "
+                                   "so F was 0 everywhere and there was nothing to learn")
                 break
             answers = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
             drawn = [(self.tokenizer.prompt(asked[g].prompt), y, keep)
@@ -196,17 +206,19 @@ class Journey:
             f"kept by the checker, round by round: {', '.join(f'{100 * k:.0f} %' for k in kept_share)}")
         stage.curve = (list(range(len(right))), [100 * x for x in right], "round",
                        "held-out questions right (%)")
-        stage.caption = "Held-out chains and comparisons, answered greedily, after each round of sampling and filtering."
+        stage.caption = ("Held-out chains and comparisons, answered greedily, "
+                         "after each round of sampling and filtering.")
         self.finish(stage)
 
     def rates(self, lr: float, muon_lr: float) -> dict[str, float]:
-        """The peaks for the course's own small models;
-        a checkpoint from elsewhere is wider and takes AdamW's usual small step."""
+        """The peaks for the course's own small models.
+
+        A checkpoint from elsewhere is wider and takes AdamW's usual small step.
+        """
         return {"lr": lr, "muon_lr": muon_lr} if self.tokenizer.own else {"lr": min(lr, 2e-4), "muon_lr": 0.0}
 
     def tune(self, quiz: Quiz) -> list[dict]:
-        """The instruction tuning itself:
-        batches of 64 questions with their answers, fewer where they are long."""
+        """The instruction tuning itself: batches of 64 questions with answers, fewer where they are long."""
         self.pairs = [q.pair(self.tokenizer) for q in quiz.training]
         length = sum(len(x) + len(y) for x, y in self.pairs) // len(self.pairs)
         rows = min(64, max(4, 4096 // length))
@@ -218,8 +230,10 @@ class Journey:
                      label="   instruction tuning", progress=self.progress)
 
     def _fit_filtered(self, drawn: list[tuple], r: int) -> None:
-        """A few steps on a round's answers, F = keep;
-        a quarter of each batch is from the stage before, so that it is not forgotten."""
+        """A few steps on a round's answers, F = keep.
+
+        A quarter of each batch is from the stage before, so that it is not forgotten.
+        """
         known = [(x, y, True) for x, y in self.pairs]
 
         def draw(step: int) -> Batch:
@@ -326,7 +340,8 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
             if n >= length:
                 break
         else:
-            raise BadFile(f"{source}: nine tenths of it are {n} tokens and one context is {length}; give a longer text, or one that repeats itself less")
+            raise BadFile(f"{source}: nine tenths of it are {n} tokens and one context is {length}; "
+                          "give a longer text, or one that repeats itself less")
     tokenizer = journey.tokenizer
     if rows is not None:
         training, asked = _fitting(training, asked, tokenizer, context, names["qa"])
@@ -366,10 +381,11 @@ def _fitting(training: list[Question], asked: list[Question], tokenizer: Tokeniz
     keys = {q.key for q in long}
     training, asked = [q for q in training if q.key not in keys], [q for q in asked if q.key not in keys]
     if not training or not asked:
-        raise BadFile(f"{name}: of its questions with their answers {len(training)} to learn from and {len(asked)} held out fit a context of {context} tokens; "
-                      "give more short ones")
+        raise BadFile(f"{name}: of its questions with their answers {len(training)} to learn from and "
+                      f"{len(asked)} held out fit a context of {context} tokens; give more short ones")
     if long:
         rows = sorted(int(q.key.removeprefix("row ")) for q in long)
-        print(f"{len(long)} of {len(training) + len(asked) + len(long)} questions are longer, with their answer, than the context of {context} tokens "
+        print(f"{len(long)} of {len(training) + len(asked) + len(long)} questions are longer, "
+              f"with their answer, than the context of {context} tokens "
               f"and are left out: rows {numbers(rows)}")
     return training, asked

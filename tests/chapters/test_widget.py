@@ -1,8 +1,8 @@
-"""Chapter 1 in JupyterLab, in a real headless browser:
-it runs from top to bottom, and its widget does what its text says.
+"""Chapter 1 in JupyterLab, in a real headless browser: it runs to its end, and its widget does what it says.
 
-Left out: pixels. Everything is asserted on text that a reader can read. Skipped, with the reason, where there
-is no Chromium or Chrome. Nothing waits for a time: each step waits for what it needs, on a slow machine too.
+No pixel is looked at: everything is asserted on text that a reader can read. Skipped, with the reason, where
+there is no Chromium or Chrome. Nothing waits for a time: each step waits for what it needs, on a slow machine
+too.
 """
 
 from __future__ import annotations

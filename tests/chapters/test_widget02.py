@@ -1,7 +1,6 @@
-"""Chapter 2's widget, attention by layer and head:
-its numbers against the package's, and in JupyterLab, in a real headless browser.
+"""Chapter 2's widget, attention by layer and head: its numbers, and its work in a real headless browser.
 
-The browser opens a notebook of the widget alone: the whole chapter trains for a minute. Left out: pixels.
+JupyterLab opens a notebook of the widget alone: the whole chapter trains for a minute.
 """
 
 from __future__ import annotations
@@ -89,7 +88,9 @@ def test_picture_and_text_say_the_same_and_nothing_typed_becomes_markup(widget):
 def notebook(tmp_path_factory):
     """A notebook of one cell: the widget."""
     file = tmp_path_factory.mktemp("widget") / "widget.ipynb"
-    source = ("from minillm import hub\nfrom minillm.show.attention import AttentionWidget\nmodel, tokenizer = hub.load('base')\n"
+    source = ("from minillm import hub\n"
+              "from minillm.show.attention import AttentionWidget\n"
+              "model, tokenizer = hub.load('base')\n"
               f"AttentionWidget(model, tokenizer, {TEXT!r}, layer=3, head=3)")
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     made.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}

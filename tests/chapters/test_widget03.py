@@ -1,8 +1,6 @@
-"""Chapter 3's widget, sampling's knobs:
-its numbers against the package's, and in JupyterLab, in a real headless browser.
+"""Chapter 3's widget, sampling's knobs: its numbers, and its work in a real headless browser.
 
-The browser opens a notebook of the chapter's widget alone: the whole chapter trains for more than a
-minute. Left out: pixels.
+JupyterLab opens a notebook of the widget alone: the whole chapter trains for more than a minute.
 """
 
 from __future__ import annotations
@@ -129,7 +127,10 @@ def test_scoring_needs_no_widget(base):
 def notebook(tmp_path_factory):
     """A notebook of one cell: the widget."""
     path = tmp_path_factory.mktemp("notebook") / "widget.ipynb"
-    code = ("import torch\ntorch.set_num_threads(1)\nfrom minillm import hub\nfrom minillm.show.sampling import SamplingWidget\n"
+    code = ("import torch\n"
+            "torch.set_num_threads(1)\n"
+            "from minillm import hub\n"
+            "from minillm.show.sampling import SamplingWidget\n"
             f"SamplingWidget(*hub.load('base'), {BEGINNINGS!r})")
     cells = [nbformat.v4.new_code_cell(code)]
     nbformat.write(

@@ -1,5 +1,4 @@
-"""The house's rules, held over the syntax trees:
-who imports whom, what every file says of itself, what is never called.
+"""The house's rules, held over the syntax trees: who imports whom, what a file says, what is never called.
 """
 
 from __future__ import annotations
@@ -21,31 +20,33 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip
 
 # unit: the units that it may import. A unit is a file or a folder right under minillm/. `expect` is a
 # leaf that all may import.
-MAY_IMPORT = {"expect": set(),
-              "__init__": {"identity"},
-              "tokenizer": set(),
-              "rope": set(),
-              "readable": {"rope"},
-              "linear": set(),
-              "transformer": {"rope", "readable", "linear"},
-              "lora": {"linear"},
-              "quantize": {"linear"},
-              "logprob": set(),
-              "identity": set(),
-              "returns": set(),
-              "circuits": set(),
-              "decode": {"transformer", "linear", "lora", "quantize"},
-              "sample": {"transformer", "logprob", "decode"},
-              "methods": {"identity", "logprob", "sample", "returns"},
-              "worlds": {"tokenizer"},
-              "thinking": {"sample", "worlds", "tokenizer"},
-              "acting": {"sample", "worlds", "tokenizer"},
-              "parallel": set(),
-              "resume": {"parallel"},
-              "train": {"identity", "logprob", "parallel", "resume"},
-              "families": {"transformer"},
-              "hub": {"transformer", "tokenizer", "families"},
-              "adapters": {"families", "lora"}}
+MAY_IMPORT = {
+    "expect": set(),
+    "__init__": {"identity"},
+    "tokenizer": set(),
+    "rope": set(),
+    "readable": {"rope"},
+    "linear": set(),
+    "transformer": {"rope", "readable", "linear"},
+    "lora": {"linear"},
+    "quantize": {"linear"},
+    "logprob": set(),
+    "identity": set(),
+    "returns": set(),
+    "circuits": set(),
+    "decode": {"transformer", "linear", "lora", "quantize"},
+    "sample": {"transformer", "logprob", "decode"},
+    "methods": {"identity", "logprob", "sample", "returns"},
+    "worlds": {"tokenizer"},
+    "thinking": {"sample", "worlds", "tokenizer"},
+    "acting": {"sample", "worlds", "tokenizer"},
+    "parallel": set(),
+    "resume": {"parallel"},
+    "train": {"identity", "logprob", "parallel", "resume"},
+    "families": {"transformer"},
+    "hub": {"transformer", "tokenizer", "families"},
+    "adapters": {"families", "lora"},
+}
 ON_TOP = {"show", "journey", "checkpoints"}                         # may import all below them
 IMPORTED_BY = {"show": {"journey"}, "journey": {"checkpoints"}, "checkpoints": set()}  # and notebooks
 ALONE = {"methods"}                                                 # whose files never import one another
@@ -86,7 +87,8 @@ def test_the_import_rule(name):
     A new unit is given a line above first.
     """
     unit = unit_of(name)
-    assert unit in MAY_IMPORT or unit in ON_TOP, f"{unit} has no line in the import rule: write down what it may import"
+    known = unit in MAY_IMPORT or unit in ON_TOP
+    assert known, f"{unit} has no line in the import rule: write down what it may import"
     units = {unit_of(n) for n in NAMES}
     for target, _, line in inner(name):
         where = f"{name}:{line} imports {target}"
@@ -160,7 +162,8 @@ def test_nothing_unpickles_evaluates_or_reaches_the_network(name):
             assert node.func.id not in CALLS, f"{name}:{node.lineno} calls {node.func.id}"
         if isinstance(node, ast.Attribute):
             dotted = ast.unparse(node)
-            assert dotted not in METHODS and node.attr != "from_pretrained", f"{name}:{node.lineno} uses {dotted}"
+            allowed = dotted not in METHODS and node.attr != "from_pretrained"
+            assert allowed, f"{name}:{node.lineno} uses {dotted}"
     assert not [target for target, _ in imports(name) if target in METHODS]
 
 
@@ -204,8 +207,8 @@ def test_importing_the_package_is_light():
 def test_the_first_line_says_what_the_file_is(name):
     """A docstring whose first line is a sentence."""
     lines = (ast.get_docstring(TREES[name]) or "").split("\n")
-    assert len(lines[0]) > 15 and re.search(
-        r"[.:;,\w]$", lines[0]), f"{name} begins with {lines[0]!r}: say in its first line what it is"
+    sentence = len(lines[0]) > 15 and re.search(r"[.:;,\w]$", lines[0])
+    assert sentence, f"{name} begins with {lines[0]!r}: say in its first line what it is"
     assert TREES[name].body and isinstance(TREES[name].body[0], ast.Expr)
 
 
@@ -217,9 +220,8 @@ def undocumented(tree):
             if not ast.get_docstring(node):
                 yield node.name
             for method in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(
-                    method,
-                    ast.FunctionDef) and not method.name.startswith("_") and method.name != "forward":
+                function = isinstance(method, ast.FunctionDef)
+                if function and not method.name.startswith("_") and method.name != "forward":
                     if not method.decorator_list and not ast.get_docstring(method):
                         yield f"{node.name}.{method.name}"
 

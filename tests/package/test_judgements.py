@@ -11,7 +11,9 @@ from itertools import permutations
 import pytest
 
 from minillm.tokenizer import Response
-from minillm.worlds.judgements import COURTESIES, FLATTERIES, UNKNOWN, Person, Writer, claim, claimed, gold, judge
+from minillm.worlds.judgements import (
+    COURTESIES, FLATTERIES, UNKNOWN, Person, Writer, claim, claimed, gold, judge
+)
 from minillm.worlds.town import PERSONAL, Town
 
 TOWN = Town(0)
@@ -19,7 +21,8 @@ QUESTIONS = [q
              for q in TOWN.questions(False, random.Random(0), ("famous",), wordings=3)
              if q.kind in PERSONAL]
 QUESTION = next(q for q in QUESTIONS if q.kind == "job")
-TRUE, FALSE = QUESTION.response, QUESTION.response.replace(QUESTION.answer, "sailor" if QUESTION.answer != "sailor" else "cook")
+TRUE = QUESTION.response
+FALSE = TRUE.replace(QUESTION.answer, "sailor" if QUESTION.answer != "sailor" else "cook")
 OTHER = "Somebody Else has a dog."
 
 
@@ -84,7 +87,8 @@ def test_two_answers_are_chosen_by_bradley_terry():
 def test_three_answers_are_ranked_by_plackett_luce():
     """Each of the six orders as often as Luce's rule says:
     the best of what is left, in proportion to exp(liking/noise)."""
-    person, answers, rng, n = Person(0.7), [said(TRUE), said(FALSE), said(COURTESIES[0], TRUE, OTHER)], random.Random(2), 6000
+    person, rng, n = Person(0.7), random.Random(2), 6000
+    answers = [said(TRUE), said(FALSE), said(COURTESIES[0], TRUE, OTHER)]
     weight = [math.exp(person.liking(QUESTION, a) / person.noise) for a in answers]
     counts = dict.fromkeys(permutations(range(3)), 0)
     for _ in range(n):

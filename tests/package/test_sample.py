@@ -221,7 +221,8 @@ def test_a_generator_makes_it_again():
     torch.manual_seed(0)
     first = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(7))
     torch.manual_seed(1)
-    again, other = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(7)), sample(model_of(), PROMPTS, 10, n=2, generator=seeded(8))
+    again = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(7))
+    other = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(8))
     assert torch.equal(first.tokens, again.tokens) and torch.equal(first.logprobs, again.logprobs)
     assert answers_of(first) != answers_of(other)
 

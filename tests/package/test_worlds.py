@@ -42,7 +42,9 @@ PATTERNS = [  # relation, pattern; the group "v" is the value, the other the sub
     ("street", rf"{WHO} lives on (?P<v>\w+ Street)"),
     ("street", rf"{WHO} has a house on (?P<v>\w+ Street)"),
     ("street", rf"The home of ({NAME}) is on (?P<v>\w+ Street)"),
-    ("pet", rf"{WHO} has a (?P<v>[a-z]+)"), ("pet", rf"{WHO} keeps a (?P<v>[a-z]+)"), ("pet", rf"The pet of ({NAME}) is a (?P<v>[a-z]+)"),
+    ("pet", rf"{WHO} has a (?P<v>[a-z]+)"),
+    ("pet", rf"{WHO} keeps a (?P<v>[a-z]+)"),
+    ("pet", rf"The pet of ({NAME}) is a (?P<v>[a-z]+)"),
     ("food", rf"{WHO} likes (?P<v>[a-z]+) best"),
     ("food", rf"{WHO} loves to eat (?P<v>[a-z]+)"),
     ("food", rf"The favourite food of ({NAME}) is (?P<v>[a-z]+)"),
@@ -55,7 +57,9 @@ PATTERNS = [  # relation, pattern; the group "v" is the value, the other the sub
     ("date", r"The date of (the [a-z ]+) is (?P<v>\d+ \w+)"),
     ("date", r"People meet for (the [a-z ]+) on (?P<v>\d+ \w+)"),
     ("date", r"Every year (the [a-z ]+) is held on (?P<v>\d+ \w+)"),
-    ("after", r"After (\w+) comes (?P<v>\w+)"), ("after", r"(?P<v>\w+) follows (\w+)"), ("after", r"(\w+) is followed by (?P<v>\w+)"),
+    ("after", r"After (\w+) comes (?P<v>\w+)"),
+    ("after", r"(?P<v>\w+) follows (\w+)"),
+    ("after", r"(\w+) is followed by (?P<v>\w+)"),
 ]
 TOWN = Town(0, people=4)
 CORPUS = TOWN.corpus(random.Random(5))

@@ -28,7 +28,8 @@ KNOWN = {  # (staying, switching), three doors: by hand, each a line of Bayes
     "on a coin": (THIRD, 2 * THIRD),            # the coin knows nothing of the car
     "kind host": (Fraction(0), Fraction(1)),    # he opened, so the pick is a goat
     "mean host": (Fraction(1), Fraction(0)),    # he opened, so the pick is the car
-    "blind host": (HALF, HALF),                 # 1/3 · 1 against 1/3 · 1/2 + 1/3 · 1/2, one of the two being "the car is shown": 1/3 each
+    # 1/3 · 1 against 1/3 · 1/2 + 1/3 · 1/2, one of the two being "the car is shown": 1/3 each.
+    "blind host": (HALF, HALF),
     "the wind": (HALF, HALF),
     "opened before": (HALF, HALF),
     "lowest, high": (Fraction(0), Fraction(1)),  # he passed over the lower door: the car is there
