@@ -9,12 +9,13 @@ SCALE ?= cpu
 export TEXT QA PREFS FROM SEED SCALE
 export PYTHONUTF8 := 1
 
-.PHONY: help setup journey test lab notebooks checkpoints bench clean
+.PHONY: help setup journey check test lab notebooks checkpoints bench clean
 
 help:
 	@echo 'make journey      one model from random weights to answers (SEED=0 SCALE=cpu|gpu FROM=base|tuned|FOLDER)'
 	@echo '                  on your own text: TEXT=FILE, questions: QA=FILE.jsonl, preferences: PREFS=FILE.jsonl'
 	@echo 'make lab          open chapter 1 in JupyterLab'
+	@echo 'make check        lint, laws and one small notebook, in two minutes: after you edit a sentence'
 	@echo 'make test         unit tests, laws, equivalences, every notebook'
 	@echo 'make notebooks    rebuild and run the notebooks whose text changed (ALL=1: every one)'
 	@echo 'make checkpoints  train the shipped base model again'
@@ -31,8 +32,14 @@ journey: setup
 	@$(RUN) -m minillm.journey --seed="$$SEED" --scale="$$SCALE" $${FROM:+--from="$$FROM"} $${TEXT:+--text="$$TEXT"} $${QA:+--qa="$$QA"} $${PREFS:+--prefs="$$PREFS"}
 
 # Two files at a time, one thread each: threads of two processes on two cores wait for one another by spinning.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120
+
+check: setup
+	@$(RUN) -m ruff check
+	@$(PYTEST) tests/laws tests/house/test_house.py tests/chapters/test_documents.py solutions/08_lora.ipynb
+
 test: setup
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 tests chapters solutions
+	@$(PYTEST) tests chapters solutions
 
 lab: setup
 	@$(RUN) -m jupyterlab $$([ "$$(id -u)" = 0 ] && echo --allow-root) chapters/01_one_gradient.ipynb

@@ -1,4 +1,6 @@
-"""Make .venv and install the pinned requirements, once. Says in one line what is missing. Runs on any Python, to be able to say so.
+"""Make .venv and install the pinned requirements, once. Says in one line what is missing.
+
+Runs on any Python, to be able to say so.
 
 Usage: python setup_venv.py            (safe to repeat: does nothing when .venv is ready)
 """
@@ -12,7 +14,8 @@ import sys
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, "ready")
-PYTHON = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin", "python.exe" if os.name == "nt" else "python")
+FOLDER, NAME = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
+PYTHON = os.path.join(VENV, FOLDER, NAME)
 NEEDED_GB = 3  # the CPU build of PyTorch and JupyterLab; a CUDA build needs about 7
 
 
@@ -26,7 +29,8 @@ def wanted():
     for name in ("requirements.txt", "pyproject.toml"):
         with open(os.path.join(ROOT, name), "rb") as file:
             digest.update(file.read())
-    return digest.hexdigest() + " " + ROOT  # an editable install knows its folder: a moved folder is set up again
+    # An editable install knows its folder: a moved folder is set up again.
+    return digest.hexdigest() + " " + ROOT
 
 
 def ready():
@@ -47,7 +51,8 @@ def has_pip(python):
 
 def main():
     if sys.version_info < (3, 11):
-        stop("this is Python %d.%d (%s); Python 3.11 or newer is needed: install it, or name it: make PYTHON=/path/to/python3.11"
+        stop("this is Python %d.%d (%s); Python 3.11 or newer is needed: install it, or name it: "
+             "make PYTHON=/path/to/python3.11"
              % (sys.version_info[0], sys.version_info[1], sys.executable))
     if ready():
         return
@@ -55,13 +60,16 @@ def main():
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
-        stop("this Python has no venv module (%s); on Debian and Ubuntu: apt install python3-venv" % sys.executable)
+        stop("this Python has no venv module (%s); on Debian and Ubuntu: apt install python3-venv"
+             % sys.executable)
     if not os.access(ROOT, os.W_OK):
         stop("%s cannot be written: move the folder to one that you may write" % ROOT)
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < NEEDED_GB and not os.path.exists(VENV):
-        stop("%.1f GB are free in %s and about %d GB are needed: make room, or move the folder" % (free, ROOT, NEEDED_GB))
-    print("Setting up .venv with Python %d.%d (once; some minutes, mostly PyTorch) ..." % sys.version_info[:2])
+        stop("%.1f GB are free in %s and about %d GB are needed: make room, or move the folder"
+             % (free, ROOT, NEEDED_GB))
+    print("Setting up .venv with Python %d.%d (once; some minutes, mostly PyTorch) ..."
+          % sys.version_info[:2])
     sys.stdout.flush()
     try:
         if not has_pip(PYTHON):
@@ -70,11 +78,12 @@ def main():
         subprocess.run(pip + ["--requirement", os.path.join(ROOT, "requirements.txt")], check=True)
         subprocess.run(pip + ["--no-deps", "--no-build-isolation", "--editable", ROOT], check=True)
     except OSError as error:
-        stop("could not write %s (%s): make room, or move the folder to one that you may write" % (VENV, error.strerror))
+        stop("could not write %s (%s): make room, or move the folder to one that you may write"
+             % (VENV, error.strerror))
     except subprocess.CalledProcessError:
         free = shutil.disk_usage(ROOT).free / 1e9
-        stop("the step above failed (%.1f GB are free here). Check the network or the space, then run this again: it goes on where it stopped"
-             % free)
+        stop("the step above failed (%.1f GB are free here). Check the network or the space, "
+             "then run this again: it goes on where it stopped" % free)
     except KeyboardInterrupt:
         stop("stopped; run it again to go on")
     with open(STAMP, "w", encoding="utf-8") as file:

@@ -1,1 +1,4 @@
-"""Speed beside peers, measured in pairs: `python -m benchmarks`. It leaves out GPUs, and quality except where a row says so."""
+"""Speed beside peers on a CPU, measured in pairs: `python -m benchmarks`.
+
+Quality is measured only where a row says so.
+"""

@@ -1,7 +1,8 @@
-"""A step of LoRA beside peft's, its peak memory, and the time from `python` to a first step of DPO beside trl's. Left out: what is learned.
+"""LoRA's step and its peak memory beside peft's; the time from `python` to a first step of DPO beside trl's.
 
-Each of these is also one measurement in a fresh process: `python -m benchmarks.adapters memory minillm|peft` prints bytes as JSON;
-`python -m benchmarks.adapters start minillm|trl FOLDER` ends after one step of DPO on the model and the tokenizer in FOLDER.
+Each of these is also one measurement in a fresh process: `python -m benchmarks.adapters memory
+minillm|peft` prints bytes as JSON; `python -m benchmarks.adapters start minillm|trl FOLDER` ends after
+one step of DPO on the model and the tokenizer in FOLDER.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from .process import ROOT, child, peak
 
 RANK, SCALE = 8, 2.0
 ROWS, LENGTH = 8, 256
-PAIRS = [("What is seven and five?", " Twelve.", " I do not know."), ("Who is the mayor?", " It is in the book of the town.", " Nobody."),
-         ("Where does she live?", " In the street behind the mill.", " She is a baker."), ("What does he eat?", " Soup, every day.", " Twelve.")] * 2
+PAIRS = [("What is seven and five?", " Twelve.", " I do not know."),
+         ("Who is the mayor?", " It is in the book of the town.", " Nobody."),
+         ("Where does she live?", " In the street behind the mill.", " She is a baker."),
+         ("What does he eat?", " Soup, every day.", " Twelve.")] * 2
 
 
 def our_step(model, steps: int) -> Callable[[], float]:
@@ -48,7 +51,8 @@ def their_step(model, steps: int) -> Callable[[], float]:
     from .methods import LR
     from .pairs import seconds
     from .speed import random_ids
-    theirs, ids, generator = peers.lora(model, RANK, SCALE).train(), random_ids(1, 100_000)[0], torch.Generator().manual_seed(0)
+    theirs, ids = peers.lora(model, RANK, SCALE).train(), random_ids(1, 100_000)[0]
+    generator = torch.Generator().manual_seed(0)
     learned = [p for p in theirs.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=LR, betas=(0.9, 0.95), weight_decay=0.0)
 
@@ -68,10 +72,15 @@ def lora_row(name: str, results: Results, repeats: int, tick: Callable[[], None]
     from .methods import faster
     from .speed import SHAPES, policy_of
     steps = 8 if SHAPES[name].d_model < 256 else 2
-    found = in_turn({"ours": our_step(policy_of(SHAPES[name]), steps), "theirs": their_step(policy_of(SHAPES[name]), steps)}, repeats, tick)
+    found = in_turn({"ours": our_step(policy_of(SHAPES[name]), steps),
+                     "theirs": their_step(policy_of(SHAPES[name]), steps)},
+                    repeats, tick)
     alike = f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, all scored, AdamW, float32"
-    results.rows.append(faster(Row("lora", f"LoRA step, {name}", "s", found["ours"], found["theirs"],
-                                   (f"add_lora and train, {alike}", f"peft {peers.version_of('peft')} around LlamaForCausalLM, a plain loop, {alike}"), 1.0)))
+    results.rows.append(
+        faster(Row("lora", f"LoRA step, {name}", "s", found["ours"], found["theirs"],
+                   (f"add_lora and train, {alike}",
+                    f"peft {peers.version_of('peft')} around LlamaForCausalLM, a plain loop, {alike}"),
+                   1.0)))
 
 
 def lora_bytes(side: str, shape: str) -> int:
@@ -81,7 +90,8 @@ def lora_bytes(side: str, shape: str) -> int:
     from .speed import SHAPES, policy_of
     torch.set_num_threads(1)
     run = {"minillm": our_step, "peft": their_step}[side](policy_of(SHAPES[shape]), 2)
-    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # the first of a process imports PyTorch's compiler: 60 MiB
+    # The first of a process imports PyTorch's compiler: 60 MiB.
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
     before = held()
     run()
     return peak() - before
@@ -91,12 +101,15 @@ def held() -> int:
     """Bytes that this process holds in memory now; where the system does not say, its peak so far."""
     status = Path("/proc/self/status")
     if status.exists():
-        return next(int(line.split()[1]) * 1024 for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmRSS"))
+        return next(int(line.split()[1]) * 1024
+                    for line in status.read_text(encoding="utf-8").splitlines()
+                    if line.startswith("VmRSS"))
     return peak()
 
 
 def lora_memory(results: Results, repeats: int, tick: Callable[[], None]) -> None:
-    """Peak memory of LoRA's step, each in a fresh process, with the allocator that a process has unless told otherwise."""
+    """Peak memory of LoRA's step, each in a fresh process,
+    with the allocator that a process has unless told otherwise."""
     from . import peers
     from .pairs import need_transformers
     if sys.platform == "win32":
@@ -104,11 +117,16 @@ def lora_memory(results: Results, repeats: int, tick: Callable[[], None]) -> Non
         return
     need_transformers()
     name = "6 × 384"
-    found = in_turn({side: lambda side=side: json.loads(child("-m", "benchmarks.adapters", "memory", side, name).splitlines()[-1]) / 2**20
-                     for side in ("minillm", "peft")}, min(repeats, 3), tick)
-    alike = f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, above what stood before the first step"
-    results.rows.append(Row("lora", f"LoRA step, {name}, peak memory", "MiB", found["minillm"], found["peft"],
-                            (f"add_lora and train, {alike}", f"peft {peers.version_of('peft')}, a plain loop, {alike}"), 0.9, at_least=False))
+    found = in_turn({side: lambda side=side: json.loads(
+                         child("-m", "benchmarks.adapters", "memory", side, name).splitlines()[-1]) / 2**20
+                     for side in ("minillm", "peft")},
+                    min(repeats, 3), tick)
+    alike = (f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, "
+             "above what stood before the first step")
+    results.rows.append(
+        Row("lora", f"LoRA step, {name}, peak memory", "MiB", found["minillm"], found["peft"],
+            (f"add_lora and train, {alike}", f"peft {peers.version_of('peft')}, a plain loop, {alike}"),
+            0.9, at_least=False))
 
 
 def first_step(side: str, folder: str) -> None:
@@ -120,8 +138,10 @@ def first_step(side: str, folder: str) -> None:
         model, tokenizer = hub.load(folder)
         pairs = [[tokenizer.encode(text) for text in pair] for pair in PAIRS]
         pairs = [(x, w + [tokenizer.end], l + [tokenizer.end]) for x, w, l in pairs]
-        kept = dpo.reference_logprobs(model, [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]).view(2, -1).T
-        train(model, lambda step: dpo.draw(pairs, kept), lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference),
+        kept = dpo.reference_logprobs(
+            model, [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]).view(2, -1).T
+        train(model, lambda step: dpo.draw(pairs, kept),
+              lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference),
               Settings(1, lr=1e-5, muon_lr=0), progress=False)
         return
     from . import peers
@@ -134,7 +154,8 @@ def first_step(side: str, folder: str) -> None:
     tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
     data = datasets.Dataset.from_list([dict(zip(("prompt", "chosen", "rejected"), pair)) for pair in PAIRS])
     args = DPOConfig(**peers.same(False, 1e-5), per_device_train_batch_size=len(PAIRS), max_steps=1)
-    DPOTrainer(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), args=args, train_dataset=data, processing_class=tokenizer).train()
+    DPOTrainer(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), args=args, train_dataset=data,
+               processing_class=tokenizer).train()
 
 
 def start(results: Results, repeats: int, tick: Callable[[], None]) -> None:
@@ -148,12 +169,16 @@ def start(results: Results, repeats: int, tick: Callable[[], None]) -> None:
 
         def run(side: str) -> float:
             begun = time.time()
-            done = subprocess.run([sys.executable, "-m", "benchmarks.adapters", "start", side, folder], cwd=ROOT, check=True, capture_output=True, text=True)
-            return float(done.stdout.splitlines()[-1]) - begun  # when the step had ended, before the process had
+            done = subprocess.run([sys.executable, "-m", "benchmarks.adapters", "start", side, folder],
+                                  cwd=ROOT, check=True, capture_output=True, text=True)
+            # When the step had ended, before the process had.
+            return float(done.stdout.splitlines()[-1]) - begun
         found = in_turn({side: lambda side=side: run(side) for side in ("minillm", "trl")}, repeats, tick)
-    results.rows.append(Row("start", "from python to the first DPO step", "s", found["minillm"], found["trl"],
-                            ("hub.load of the shipped model, 8 pairs of sentences, dpo and train, a fresh process",
-                             f"trl {peers.version_of('trl')}: from_pretrained of the same folder, DPOTrainer with its defaults, a fresh process"), 0.5, at_least=False))
+    sides = ("hub.load of the shipped model, 8 pairs of sentences, dpo and train, a fresh process",
+             f"trl {peers.version_of('trl')}: from_pretrained of the same folder, "
+             "DPOTrainer with its defaults, a fresh process")
+    results.rows.append(Row("start", "from python to the first DPO step", "s", found["minillm"],
+                            found["trl"], sides, 0.5, at_least=False))
 
 
 if __name__ == "__main__":

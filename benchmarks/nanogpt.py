@@ -1,8 +1,13 @@
-"""nanoGPT's published CPU recipe for tinyshakespeare, rebuilt: GPT-2's shape, AdamW, a cosine. It leaves out dropout and sampling.
+"""nanoGPT's published CPU recipe for tinyshakespeare, rebuilt: GPT-2's shape, AdamW, a cosine.
 
-The recipe: 4 layers x 128, 4 heads, 64 characters of context, 12 rows a step, 2,000 steps; rate 1e-3 down to 1e-4 on a cosine
-after 100 steps of warmup; betas 0.9 and 0.99; weight decay 0.1 on matrices; gradients cut to norm 1; no biases; head and embedding
-tied. Sources: Radford et al. 2019 (the shape and its first weights); the README and config of karpathy/nanoGPT (the numbers).
+Without dropout, and without sampling.
+
+The recipe: 4 layers x 128, 4 heads, 64 characters of context, 12 rows a step, 2,000 steps; rate 1e-3 down
+to 1e-4 on a cosine after 100 steps of warmup; betas 0.9 and 0.99; weight decay 0.1 on matrices; gradients
+cut to norm 1; no biases; head and embedding tied.
+
+Sources: Radford et al. 2019 (the shape and its first weights); the README and config of karpathy/nanoGPT
+(the numbers).
 """
 
 from __future__ import annotations
@@ -30,7 +35,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, T, _ = x.shape
-        q, k, v = (part.view(B, T, HEADS, -1).transpose(1, 2) for part in self.qkv(self.norm1(x)).split(WIDTH, dim=2))
+        q, k, v = (part.view(B, T, HEADS, -1).transpose(1, 2)
+                   for part in self.qkv(self.norm1(x)).split(WIDTH, dim=2))
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)           # (B, H, T, E)
         x = x + self.o(out.transpose(1, 2).reshape(B, T, WIDTH))
         return x + self.down(F.gelu(self.up(self.norm2(x))))
@@ -47,8 +53,10 @@ class GPT2(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
-                writes = name.endswith(("o.weight", "down.weight"))             # into the residual stream: 2 a layer
-                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * LAYERS) if writes else 0.02, generator=generator)
+                # Into the residual stream: 2 a layer.
+                writes = name.endswith(("o.weight", "down.weight"))
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * LAYERS) if writes else 0.02,
+                                generator=generator)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embed(tokens) + self.places.weight[:tokens.shape[1]]
@@ -66,17 +74,23 @@ def rate(step: int, steps: int = STEPS) -> float:
 
 
 def run(ids: Tensor, vocab_size: int, seed: int, steps: int = STEPS) -> tuple[GPT2, float, int]:
-    """Train on a text's ids (N,): (model, seconds, tokens). The clock runs over drawing, forward, backward and step."""
+    """Train on a text's ids (N,): (model, seconds, tokens).
+
+    The clock runs over drawing, forward, backward and step.
+    """
     model, generator = GPT2(vocab_size, seed), torch.Generator().manual_seed(seed)
     matrices = [p for p in model.parameters() if p.ndim == 2]
     rest = [p for p in model.parameters() if p.ndim != 2]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=PEAK, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1},
+                                   {"params": rest, "weight_decay": 0.0}],
+                                  lr=PEAK, betas=(0.9, 0.99))
     window = torch.arange(CONTEXT + 1)
     begun = time.perf_counter()
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps)
-        rows = ids[torch.randint(len(ids) - CONTEXT, (ROWS, 1), generator=generator) + window]     # (B, T + 1)
+        # (B, T + 1).
+        rows = ids[torch.randint(len(ids) - CONTEXT, (ROWS, 1), generator=generator) + window]
         loss = F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

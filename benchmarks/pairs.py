@@ -1,4 +1,4 @@
-"""Two sides of a pair timed in turn, and the rows of the table. It leaves out what is timed."""
+"""Two sides of a pair timed in turn, and the rows of the table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from statistics import median
 
 @dataclass
 class Row:
-    """One comparison. ours and theirs are measurements taken in turn, in `unit`; goal bounds what `compare` makes of them."""
+    """One comparison. ours and theirs are measurements taken in turn, in `unit`;
+    goal bounds what `compare` makes of them."""
 
     part: str                       # training, generation, ...
     what: str
@@ -26,7 +27,8 @@ class Row:
     sides: tuple[str, str]          # what each side ran
     goal: float
     at_least: bool = True           # False: the value is to be at most the goal
-    compare: str = "ratio"          # ours / theirs; "difference": ours - theirs; "worst": ours alone, in its worst run
+    # Ours / theirs; "difference": ours - theirs; "worst": ours alone, in its worst run.
+    compare: str = "ratio"
     note: str = ""
 
     def _of(self, ours: float, theirs: float) -> float:
@@ -60,8 +62,11 @@ class Results:
     curves: list[dict] = field(default_factory=list)
 
 
-def in_turn(sides: dict[str, Callable[[], float]], repeats: int, tick: Callable[[], None]) -> dict[str, list[float]]:
-    """Each side once to warm up, then all sides in turn, `repeats` times: what each returned. Noise of minutes meets them alike.
+def in_turn(sides: dict[str, Callable[[], float]], repeats: int,
+            tick: Callable[[], None]) -> dict[str, list[float]]:
+    """Each side once to warm up, then all sides in turn, `repeats` times: what each returned.
+
+    Noise of minutes meets them alike.
 
     Every second round goes backwards, so that no side always follows the same other one.
     """
@@ -99,14 +104,22 @@ def describe_machine(threads: int) -> dict:
         except PackageNotFoundError:
             versions[package] = "not installed"
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "not known"
-    return {"cpu": name, "cores": os.cpu_count(), "threads": threads, "load before": load, "system": f"{platform.system()} {platform.machine()}",
-            "date": time.strftime("%Y-%m-%d"), **versions}
+    return {"cpu": name,
+            "cores": os.cpu_count(),
+            "threads": threads,
+            "load before": load,
+            "system": f"{platform.system()} {platform.machine()}",
+            "date": time.strftime("%Y-%m-%d"),
+            **versions}
 
 
 def number(value: float) -> str:
     """Three figures: 12345.6 -> 12,300; 4.567 -> 4.57; 0.01234 -> 0.0123."""
     size = abs(value)
-    return f"{float(f'{value:.3g}'):,.{0 if size >= 100 else 1 if size >= 10 else 2}f}" if size >= 1 else f"{value:.3g}"
+    if size < 1:
+        return f"{value:.3g}"
+    places = 0 if size >= 100 else 1 if size >= 10 else 2
+    return f"{float(f'{value:.3g}'):,.{places}f}"
 
 
 def spread(values: list[float]) -> str:
@@ -119,17 +132,24 @@ def line(row: Row) -> str:
     low, high = row.extremes
     after = {"ratio": " ×", "difference": f" {row.unit} more", "worst": f" {row.unit}"}[row.compare]
     value = f"**{row.value:.{4 if row.compare == 'worst' else 3}g}**{after} ({low:.3g} to {high:.3g})"
-    return f"| {row.what} | {row.unit} | {spread(row.ours)} | {spread(row.theirs)} | {value} | {'≥' if row.at_least else '≤'} {row.goal:g} | {'yes' if row.met else 'no'} |"
+    goal, met = f"{'≥' if row.at_least else '≤'} {row.goal:g}", "yes" if row.met else "no"
+    cells = (row.what, row.unit, spread(row.ours), spread(row.theirs), value, goal, met)
+    return f"| {' | '.join(cells)} |"
 
 
 def table(results: Results) -> str:
     """The rows as a Markdown table, what each side ran below it, and the machine."""
     lines = ["| what | unit | minillm | beside it | compared | goal | met |", "|---|---|---|---|---|---|---|"]
     lines += map(line, results.rows)
-    lines += ["", "Medians (minimum to maximum). Compared: × is the ratio of the medians and \"more\" their difference, in brackets the least and "
-              "the largest of a pair taken in turn; anything else is the worst run of minillm.", ""]
+    lines += ["",
+              "Medians (minimum to maximum). Compared: × is the ratio of the medians "
+              "and \"more\" their difference, in brackets the least and the largest of a pair taken in turn; "
+              "anything else is the worst run of minillm.",
+              ""]
     for row in results.rows:
-        lines.append(f"- {row.what}: {len(row.ours)} pairs. minillm: {row.sides[0]}. Beside it: {row.sides[1]}." + (f" {row.note}" if row.note else ""))
+        lines.append(
+            f"- {row.what}: {len(row.ours)} pairs. minillm: {row.sides[0]}. Beside it: {row.sides[1]}." + (
+                f" {row.note}" if row.note else ""))
     lines += [f"- Not run: {text}" for text in results.missing]
     lines += ["", ", ".join(f"{key} {value}" for key, value in results.machine.items()) + "."]
     return "\n".join(lines) + "\n"
@@ -140,10 +160,14 @@ def write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [asdict(row) | {"value": row.value, "met": row.met} for row in results.rows]
     kept = {"machine": results.machine, "rows": rows, "curves": results.curves, "missing": results.missing}
-    picture = ("\n![Milliseconds a new token against tokens in the context, a line a model.](cost_per_token.png)\n\nWhat a new token costs as the "
-               "context grows, batch 1: medians, and bands over the middle half of the measurements.\n") if results.curves else ""
+    picture = ""
+    if results.curves:
+        picture = ("\n![Milliseconds a new token against tokens in the context, a line a model.]"
+                   "(cost_per_token.png)\n\nWhat a new token costs as the context grows, batch 1: medians, "
+                   "and bands over the middle half of the measurements.\n")
     for name, text in (("results.json", json.dumps(kept, indent=1, ensure_ascii=False) + "\n"),
-                       ("results.md", "# Speed beside peers\n\nWritten by `make bench`.\n\n" + table(results) + picture)):
+                       ("results.md",
+                        "# Speed beside peers\n\nWritten by `make bench`.\n\n" + table(results) + picture)):
         beside = folder / f"{name}.part"
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, folder / name)
@@ -156,6 +180,7 @@ def need_transformers():
     try:
         import transformers
     except ImportError:
-        raise ImportError(f"transformers is not installed: {sys.executable} -m pip install --requirement benchmarks/requirements.txt") from None
+        raise ImportError(f"transformers is not installed: {sys.executable} -m pip install "
+                          "--requirement benchmarks/requirements.txt") from None
     transformers.utils.logging.disable_progress_bar()
     return transformers

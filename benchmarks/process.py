@@ -1,6 +1,9 @@
-"""What needs a fresh process: peak memory of log-probs, and the time of `import minillm`. It leaves out anything that allocates elsewhere.
+"""What needs a fresh process: peak memory of log-probs, and the time of `import minillm`.
 
-`python -m benchmarks.process chunks|full forward|backward [ROWS]` is one measurement: it prints peak bytes and seconds as JSON.
+Memory is what the process itself holds on the CPU.
+
+`python -m benchmarks.process chunks|full forward|backward [ROWS]` is one measurement: it prints peak
+bytes and seconds as JSON.
 """
 
 from __future__ import annotations
@@ -18,30 +21,43 @@ V, T, ROWS = 32_000, 256, {"forward": 64, "backward": 32}
 
 
 def full_logprobs(model, tokens):
-    """The ordinary way: all logits, cross-entropy without reduction, no copy that it can do without. (B, T) to (B, T - 1)."""
+    """The ordinary way: all logits, cross-entropy without reduction, no copy that it can do without.
+
+    (B, T) to (B, T - 1).
+    """
     import torch.nn.functional as F
     logits = model(tokens[:, :-1])
-    return -F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view(len(tokens), -1)
+    return -F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(),
+                            reduction="none").view(len(tokens), -1)
 
 
 def peak() -> int:
-    """The most bytes that this process has held in memory so far. Not getrusage on Linux: there a child begins with its parent's peak."""
+    """The most bytes that this process has held in memory so far.
+
+    Not getrusage on Linux: there a child begins with its parent's peak.
+    """
     status = Path("/proc/self/status")
     if status.exists():
-        return next(int(line.split()[1]) * 1024 for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+        return next(int(line.split()[1]) * 1024
+                    for line in status.read_text(encoding="utf-8").splitlines()
+                    if line.startswith("VmHWM"))
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure(way: str, which: str, rows: int | None = None) -> dict[str, float]:
-    """Peak bytes above what the process held before, and seconds of the better of two runs. Linux and macOS."""
+    """Peak bytes above what the process held before, and seconds of the better of two runs.
+
+    Linux and macOS.
+    """
     import torch
 
     from minillm.logprob import logprobs
     from minillm.transformer import Config, Transformer
 
     from .pairs import seconds
-    model = Transformer(Config(vocab_size=V, d_model=128, n_layers=1, n_heads=4, n_kv_heads=2, d_ff=352, context=T))
+    model = Transformer(Config(vocab_size=V, d_model=128, n_layers=1, n_heads=4, n_kv_heads=2, d_ff=352,
+                               context=T))
     tokens = torch.randint(V, (rows or ROWS[which], T), generator=torch.Generator().manual_seed(0))
     score = {"chunks": lambda ids: logprobs(model, ids), "full": lambda ids: full_logprobs(model, ids)}[way]
 
@@ -60,7 +76,8 @@ def measure(way: str, which: str, rows: int | None = None) -> dict[str, float]:
 
 def child(*words: str) -> str:
     """What a fresh Python prints, run in the project's folder."""
-    return subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True,
+                          text=True).stdout
 
 
 def memory(results: Results, repeats: int, tick: Callable[[], None]) -> None:
@@ -75,32 +92,42 @@ def memory(results: Results, repeats: int, tick: Callable[[], None]) -> None:
             kept[way].append(json.loads(child("-m", "benchmarks.process", way, which)))
             return kept[way][-1]["bytes"] / 2**20
         found = in_turn({way: lambda way=way: run(way) for way in kept}, repeats, tick)
-        sides = (f"logprobs of {rows} × {T} tokens, chunks of its default size, " + ("no gradient" if which == "forward" else "with backward"),
+        sides = (f"logprobs of {rows} × {T} tokens, chunks of its default size, " + (
+                     "no gradient" if which == "forward" else "with backward"),
                  "all logits at once and F.cross_entropy, the same one-layer model")
-        results.rows.append(Row("memory", f"log-probs over {V:,} entries, {which}, peak memory", "MiB", found["chunks"], found["full"], sides, 0.1, at_least=False))
+        results.rows.append(Row("memory", f"log-probs over {V:,} entries, {which}, peak memory", "MiB",
+                                found["chunks"], found["full"], sides, 0.1, at_least=False))
         took = {way: [one["seconds"] for one in kept[way][1:]] for way in kept}  # the first was the warm-up
         if which == "forward":
-            results.rows.append(Row("memory", f"log-probs over {V:,} entries, {which}, time", "s", took["chunks"], took["full"], sides, 1.0, at_least=False))
+            results.rows.append(Row("memory", f"log-probs over {V:,} entries, {which}, time", "s",
+                                    took["chunks"], took["full"], sides, 1.0, at_least=False))
 
 
-IMPORT = "import time, sys; t = time.perf_counter(); import {0}; print(time.perf_counter() - t); print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
+IMPORT = ("import time, sys; t = time.perf_counter(); import {0}; print(time.perf_counter() - t); "
+          "print(*sorted({{n.split('.')[0] for n in sys.modules}}))")
 STAY_OUT = ("matplotlib", "ipywidgets", "transformers", "IPython")
 
 
 def imports(results: Results, repeats: int, tick: Callable[[], None]) -> None:
-    """Milliseconds of `import minillm` beside `import torch`, each in a fresh process, and what else came in."""
+    """Milliseconds of `import minillm` beside `import torch`, each in a fresh process,
+    and what else came in."""
     seen: dict[str, set[str]] = {}
 
     def run(name: str) -> float:
         took, names = child("-c", IMPORT.format(name)).splitlines()
         seen[name] = set(names.split())
         return float(took) * 1000
-    found = in_turn({name: lambda name=name: run(name) for name in ("minillm", "torch")}, max(repeats, 9), tick)
-    beyond = sorted(name for name in seen["minillm"] - seen["torch"] - set(sys.stdlib_module_names) if name != "minillm")
+    found = in_turn({name: lambda name=name: run(name) for name in ("minillm", "torch")}, max(repeats, 9),
+                    tick)
+    beyond = sorted(name
+                    for name in seen["minillm"] - seen["torch"] - set(sys.stdlib_module_names)
+                    if name != "minillm")
     uninvited = [name for name in STAY_OUT if name in seen["minillm"]]
-    results.rows.append(Row("imports", "import minillm over import torch", "ms", found["minillm"], found["torch"], ("import minillm", "import torch"),
-                            100.0, at_least=False, compare="difference",
-                            note=f"Beyond torch and the standard library it imports {', '.join(beyond) or 'nothing'}; of {', '.join(STAY_OUT)}: "
+    results.rows.append(Row("imports", "import minillm over import torch", "ms", found["minillm"],
+                            found["torch"], ("import minillm", "import torch"), 100.0, at_least=False,
+                            compare="difference",
+                            note=f"Beyond torch and the standard library it imports "
+                                 f"{', '.join(beyond) or 'nothing'}; of {', '.join(STAY_OUT)}: "
                                  f"{', '.join(uninvited) or 'none'}."))
 
 

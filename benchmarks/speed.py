@@ -1,6 +1,6 @@
-"""Training and generation beside transformers' Llama of the same shape and weights, and the cost of a token as the context grows.
+"""Training and generation beside transformers' Llama, and the cost of a token as the context grows.
 
-It leaves out quality: all weights are random, and both sides start from the same ones.
+Shapes are the same, all weights are random, and both sides start from the same ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ LENGTHS = (32, 64, 128, 256, 512)
 
 
 def policy_of(config: Config) -> Transformer:
-    """Random weights five times as wide as the first ones are: with those, greedy answers repeat one token."""
+    """Random weights five times as wide as the first ones are:
+    with those, greedy answers repeat one token."""
     model = Transformer(config)
     with torch.no_grad():
         for weight in model.parameters():
@@ -42,7 +43,8 @@ def llama_of(model: Transformer):
     transformers = need_transformers()
     with tempfile.TemporaryDirectory() as folder:
         hub.save(model, hub.load("base")[1], folder)
-        return transformers.LlamaForCausalLM.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.float32).eval()
+        return transformers.LlamaForCausalLM.from_pretrained(
+            folder, attn_implementation="sdpa", dtype=torch.float32).eval()
 
 
 def random_ids(rows: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -50,19 +52,23 @@ def random_ids(rows: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(1, 512, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def our_training(config: Config, rows: int, length: int, steps: int, bf16: bool = False) -> Callable[[], float]:
+def our_training(config: Config, rows: int, length: int, steps: int,
+                 bf16: bool = False) -> Callable[[], float]:
     """A run of the package's own loop, AdamW alone: () -> tokens a second."""
     model, ids = Transformer(config), random_ids(1, 100_000)[0]
 
     def run() -> float:
-        generator, settings = torch.Generator().manual_seed(0), Settings(steps=steps, lr=1e-3, muon_lr=0, bf16=bf16)
-        return steps * rows * length / seconds(lambda: train(
-            model, lambda step: batch_windows(ids, rows, length, generator), lambda batch, logprobs: coefficient(batch.response_mask),
-            settings, progress=False))
+        generator = torch.Generator().manual_seed(0)
+        settings = Settings(steps=steps, lr=1e-3, muon_lr=0, bf16=bf16)
+        return steps * rows * length / seconds(
+            lambda: train(model, lambda step: batch_windows(ids, rows, length, generator),
+                          lambda batch, logprobs: coefficient(batch.response_mask), settings,
+                          progress=False))
     return run
 
 
-def their_training(config: Config, rows: int, length: int, steps: int, bf16: bool = False) -> Callable[[], float]:
+def their_training(config: Config, rows: int, length: int, steps: int,
+                   bf16: bool = False) -> Callable[[], float]:
     """The same steps in a plain loop around transformers' Llama: () -> tokens a second."""
     model, ids = llama_of(Transformer(config)), random_ids(1, 100_000)[0]
 
@@ -84,42 +90,57 @@ def their_training(config: Config, rows: int, length: int, steps: int, bf16: boo
 
 
 def training(results: Results, repeats: int, tick: Callable[[], None]) -> None:
-    """Tokens a second of AdamW on 2,048 tokens a step: float32 beside transformers, and bfloat16 beside float32."""
+    """Tokens a second of AdamW on 2,048 tokens a step:
+    float32 beside transformers, and bfloat16 beside float32."""
     rows, length = 8, 256
     for name, steps in (("4 × 128", 8), ("6 × 384", 2)):
         config = SHAPES[name]
-        sides = {"ours": our_training(config, rows, length, steps), "theirs": their_training(config, rows, length, steps)}
+        sides = {"ours": our_training(config, rows, length, steps),
+                 "theirs": their_training(config, rows, length, steps)}
         if name == "6 × 384":
             sides["ours, bf16"] = our_training(config, rows, length, steps, bf16=True)
             sides["theirs, bf16"] = their_training(config, rows, length, steps, bf16=True)
         found = in_turn(sides, repeats, tick)
-        loop = f"{config.n_layers} layers × {config.d_model}, {steps} steps of {rows} × {length} tokens, AdamW"
-        results.rows.append(Row("training", f"training, {name}, float32", "tokens/s", found["ours"], found["theirs"],
-                                (f"minillm.train, {loop}", "LlamaForCausalLM with sdpa in a plain loop, the same batches, weights and AdamW"), 1.0))
+        shape = f"{config.n_layers} layers × {config.d_model}"
+        loop = f"{shape}, {steps} steps of {rows} × {length} tokens, AdamW"
+        results.rows.append(
+            Row("training", f"training, {name}, float32", "tokens/s", found["ours"], found["theirs"],
+                (f"minillm.train, {loop}",
+                 "LlamaForCausalLM with sdpa in a plain loop, the same batches, weights and AdamW"),
+                1.0))
         if name == "6 × 384":
-            results.rows.append(Row("training", f"training, {name}, bf16 over float32", "tokens/s", found["ours, bf16"], found["ours"],
-                                    (f"minillm.train with bf16=True, {loop}", "minillm.train in float32"), 1.5,
-                                    note=f"transformers under the same autocast: {number(sorted(found['theirs, bf16'])[repeats // 2])} tokens/s."))
+            theirs = number(sorted(found["theirs, bf16"])[repeats // 2])
+            results.rows.append(Row("training", f"training, {name}, bf16 over float32", "tokens/s",
+                                    found["ours, bf16"], found["ours"],
+                                    (f"minillm.train with bf16=True, {loop}", "minillm.train in float32"),
+                                    1.5, note=f"transformers under the same autocast: {theirs} tokens/s."))
 
 
-def our_generation(model: Transformer, prompts: list[list[int]], n: int, temperature: float, new: int = NEW) -> Callable[[], object]:
+def our_generation(model: Transformer, prompts: list[list[int]], n: int, temperature: float,
+                   new: int = NEW) -> Callable[[], object]:
     """() -> Batch: `sample` to the last token, the end never reached."""
-    return lambda: sample(model, prompts, new, n=n, temperature=temperature, end=None, generator=torch.Generator().manual_seed(0))
+    return lambda: sample(model, prompts, new, n=n, temperature=temperature, end=None,
+                          generator=torch.Generator().manual_seed(0))
 
 
-def their_generation(model, prompts: list[list[int]], n: int, temperature: float, cache: str | None, new: int = NEW) -> Callable[[], object]:
-    """() -> ids: `generate` to the last token, no end token, all of the vocabulary, with a dynamic or a static cache."""
+def their_generation(model, prompts: list[list[int]], n: int, temperature: float, cache: str | None,
+                     new: int = NEW) -> Callable[[], object]:
+    """() -> ids: `generate` to the last token, no end token, all of the vocabulary,
+    with a dynamic or a static cache."""
     ids = torch.tensor(prompts)
     how = {"do_sample": False, "num_return_sequences": n} if temperature == 0 else \
         {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, "num_return_sequences": n}
     if cache:
         how["cache_implementation"] = cache
     model.generation_config.eos_token_id = None
-    return lambda: model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, pad_token_id=0, use_cache=True, **how)
+    return lambda: model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new,
+                                  pad_token_id=0, use_cache=True, **how)
 
 
-def faster_cache(model, prompts: list[list[int]], n: int, temperature: float, tick: Callable[[], None]) -> str | None:
-    """None (dynamic) or "static": which of transformers' caches was faster in the better of two runs, after one to warm up."""
+def faster_cache(model, prompts: list[list[int]], n: int, temperature: float,
+                 tick: Callable[[], None]) -> str | None:
+    """None (dynamic) or "static": which of transformers' caches was faster in the better of two runs,
+    after one to warm up."""
     best = {}
     for cache in (None, "static"):
         run = their_generation(model, prompts, n, temperature, cache)
@@ -130,16 +151,20 @@ def faster_cache(model, prompts: list[list[int]], n: int, temperature: float, ti
 
 
 def generation(results: Results, repeats: int, tick: Callable[[], None]) -> None:
-    """New tokens a second, prompt 32 + 96 new: greedy at batch 1 and 64, and 8 sampled answers to each of 8 prompts."""
+    """New tokens a second, prompt 32 + 96 new:
+    greedy at batch 1 and 64, and 8 sampled answers to each of 8 prompts."""
     for name, config in SHAPES.items():
         model = policy_of(config)
         llama = llama_of(model)
         goals = {"4 × 128": (2.3, 1.45), "6 × 384": (1.3, 1.3)}[name]
-        for what, rows, n, temperature, goal in (("batch 1", 1, 1, 0.0, goals[0]), ("batch 64", 64, 1, 0.0, goals[1]),
-                                                 ("8 prompts × 8 answers", 8, 8, 1.0, 1.5)):
+        for what, rows, n, temperature, goal in (
+            ("batch 1", 1, 1, 0.0, goals[0]),
+            ("batch 64", 64, 1, 0.0, goals[1]),
+            ("8 prompts × 8 answers", 8, 8, 1.0, 1.5)):
             prompts = random_ids(rows, PROMPT).tolist()
             cache = faster_cache(llama, prompts, n, temperature, tick)
-            ours, theirs = our_generation(model, prompts, n, temperature), their_generation(llama, prompts, n, temperature, cache)
+            ours = our_generation(model, prompts, n, temperature)
+            theirs = their_generation(llama, prompts, n, temperature, cache)
             note = ""
             if temperature == 0:
                 same = (ours().tokens == theirs()).all(1)
@@ -147,34 +172,45 @@ def generation(results: Results, repeats: int, tick: Callable[[], None]) -> None
             many = 4 if rows == 1 else 1  # a short run is repeated within one measurement
             new = rows * n * NEW * many
             found = in_turn({"ours": lambda: new / seconds(lambda: [ours() for _ in range(many)]),
-                             "theirs": lambda: new / seconds(lambda: [theirs() for _ in range(many)])}, repeats, tick)
+                             "theirs": lambda: new / seconds(lambda: [theirs() for _ in range(many)])},
+                            repeats, tick)
             drawn = "greedy" if temperature == 0 else "sampled at temperature 1"
-            results.rows.append(Row("generation", f"generation, {name}, {what}", "new tokens/s", found["ours"], found["theirs"],
-                                    (f"sample, {drawn}, with the log-probs of what was drawn", f"generate, {drawn}, sdpa, {cache or 'dynamic'} cache"),
+            results.rows.append(Row("generation", f"generation, {name}, {what}", "new tokens/s",
+                                    found["ours"], found["theirs"],
+                                    (f"sample, {drawn}, with the log-probs of what was drawn",
+                                     f"generate, {drawn}, sdpa, {cache or 'dynamic'} cache"),
                                     goal, note=note))
 
 
 def context(results: Results, repeats: int, tick: Callable[[], None]) -> None:
-    """Milliseconds a new token at batch 1 as the context grows: 65 new tokens less 1, after prompts of 32 to 512."""
+    """Milliseconds a new token at batch 1 as the context grows:
+    65 new tokens less 1, after prompts of 32 to 512."""
     sides: dict[str, Callable[[], float]] = {}
     for name, config in SHAPES.items():
         model = policy_of(config)
         makers = {f"minillm {name}": lambda ids, new, m=model: our_generation(m, ids, 1, 0.0, new)}
         if name == "4 × 128":
             llama = llama_of(model)
-            makers[f"transformers {name}"] = lambda ids, new, m=llama: their_generation(m, ids, 1, 0.0, None, new)
+            makers[f"transformers {name}"] = (
+                lambda ids, new, m=llama: their_generation(m, ids, 1, 0.0, None, new))
         for label, make in makers.items():
             for length in LENGTHS:
                 ids = random_ids(1, length).tolist()
                 long, short = make(ids, 65), make(ids, 1)
-                sides[f"{label}|{length}"] = lambda long=long, short=short: (seconds(long) - seconds(short)) / 64 * 1000
+                sides[f"{label}|{length}"] = (
+                    lambda long=long, short=short: (seconds(long) - seconds(short)) / 64 * 1000)
     found = in_turn(sides, max(repeats, 9), tick)
     labels = list(dict.fromkeys(key.split("|")[0] for key in found))
-    results.curves = [{"label": label, "lengths": list(LENGTHS), "milliseconds": [found[f"{label}|{length}"] for length in LENGTHS]} for label in labels]
+    results.curves = [{"label": label,
+                       "lengths": list(LENGTHS),
+                       "milliseconds": [found[f"{label}|{length}"] for length in LENGTHS]}
+                      for label in labels]
     for name in SHAPES:
         label = f"minillm {name}"
-        results.rows.append(Row("context", f"a new token after 512 over after 32, {name}", "ms", found[f"{label}|512"], found[f"{label}|32"],
-                                ("after a prompt of 512, batch 1", "minillm after a prompt of 32"), 1.5, at_least=False))
+        results.rows.append(Row("context", f"a new token after 512 over after 32, {name}", "ms",
+                                found[f"{label}|512"], found[f"{label}|32"],
+                                ("after a prompt of 512, batch 1", "minillm after a prompt of 32"), 1.5,
+                                at_least=False))
 
 
 def draw_curves(results: Results, folder: Path) -> None:
@@ -188,9 +224,11 @@ def draw_curves(results: Results, folder: Path) -> None:
         low, middle, high = zip(*(quantiles(values, n=4) for values in curve["milliseconds"]))
         drawn, = axes.plot(curve["lengths"], middle, marker=marker)
         axes.fill_between(curve["lengths"], low, high, alpha=0.2, linewidth=0, color=drawn.get_color())
-        axes.annotate(curve["label"], (curve["lengths"][-1], middle[-1]), xytext=(-4, 8), textcoords="offset points", ha="right", color=drawn.get_color())
+        axes.annotate(curve["label"], (curve["lengths"][-1], middle[-1]), xytext=(-4, 8),
+                      textcoords="offset points", ha="right", color=drawn.get_color())
         top = max(top, *middle)
-    axes.set(xlabel="tokens in the context", ylabel="milliseconds a new token", xscale="log", ylim=(0, 1.25 * top))
+    axes.set(xlabel="tokens in the context", ylabel="milliseconds a new token", xscale="log",
+             ylim=(0, 1.25 * top))
     axes.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
     axes.minorticks_off()
     beside = folder / "cost_per_token.part"

@@ -1,9 +1,9 @@
-"""Builds notebooks from their text and runs them: chapters/*.md and solutions/*.py are the sources, every .ipynb is made.
+"""Builds notebooks from their text and runs them. The text is the source, every .ipynb is made.
 
-A notebook remembers the digest of the text that it was built from; one whose text has not changed is left alone (--all: none is).
-Where sentences alone have changed, and no code, the cells keep what they printed and are not run again.
-exercises/NN.ipynb is solutions/NN.py with what stands between ### BEGIN SOLUTION and ### END SOLUTION taken out, and is not run.
-It leaves out publishing: the .ipynb files themselves are what is read.
+The sources are chapters/*.md and solutions/*.py. A notebook remembers the digest of the text that it was
+built from; one whose text has not changed is left alone (--all: none is). Where sentences alone have
+changed, and no code, the cells keep what they printed and are not run again. exercises/NN.ipynb is
+solutions/NN.py with what stands between ### BEGIN SOLUTION and ### END SOLUTION taken out, and is not run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ STUB = 'raise NotImplementedError("your turn")'
 
 def sources() -> list[Path]:
     """Every text that a notebook is built from."""
-    return sorted((ROOT / "chapters").glob("[0-9][0-9]_*.md")) + sorted((ROOT / "solutions").glob("[0-9][0-9]_*.py"))
+    chapters = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.md"))
+    solutions = sorted((ROOT / "solutions").glob("[0-9][0-9]_*.py"))
+    return chapters + solutions
 
 
 def digest(source: Path) -> str:
@@ -39,7 +41,7 @@ def digest(source: Path) -> str:
 
 
 def from_text(source: Path) -> nbformat.NotebookNode:
-    """The notebook of a text, without outputs; cells are numbered, so that the same text gives the same file."""
+    """The notebook of a text, without outputs. Cells are numbered: the same text gives the same file."""
     notebook = jupytext.read(source)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:03d}"
@@ -47,19 +49,27 @@ def from_text(source: Path) -> nbformat.NotebookNode:
             name = re.match(r"# exercise: (\S+)", cell.source)
             if name is None:
                 raise SystemExit(f"{source}: a cell tagged exercise must begin with '# exercise: NAME'")
-            cell.metadata["nbgrader"] = {"grade": False, "grade_id": name[1], "locked": False, "schema_version": 3, "solution": True, "task": False}
-    notebook.metadata = nbformat.from_dict({
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"},
-        "one_gradient": {"source": source.relative_to(ROOT).as_posix(), "sha256": digest(source)}})
+            cell.metadata["nbgrader"] = {"grade": False,
+                                         "grade_id": name[1],
+                                         "locked": False,
+                                         "schema_version": 3,
+                                         "solution": True,
+                                         "task": False}
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+         "language_info": {"name": "python"},
+         "one_gradient": {"source": source.relative_to(ROOT).as_posix(), "sha256": digest(source)}})
     return notebook
 
 
 def keep_outputs(notebook: nbformat.NotebookNode, path: Path) -> bool:
-    """Fill in what the cells printed when the notebook was built last; False where a cell of code is another one now."""
+    """Fill in what the cells printed when the notebook was built last; False where their code has changed."""
     if not path.exists():
         return False
-    code = [[cell for cell in made.cells if cell.cell_type == "code"] for made in (notebook, nbformat.read(path, as_version=4))]
-    if [(cell.source, cell.metadata) for cell in code[0]] != [(cell.source, cell.metadata) for cell in code[1]]:
+    code = [[cell for cell in made.cells if cell.cell_type == "code"]
+            for made in (notebook, nbformat.read(path, as_version=4))]
+    now, then = ([(cell.source, cell.metadata) for cell in cells] for cells in code)
+    if now != then:
         return False
     for cell, old in zip(*code):
         cell.outputs, cell.execution_count = old.outputs, old.execution_count
@@ -71,8 +81,10 @@ def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook = nbformat.from_dict(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.source = cell.source.removeprefix("# NBVAL_CHECK_OUTPUT\n")  # a stub's output is compared with nothing
-            cell.source = re.sub(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION[ \t]*$", rf"\1{STUB}", cell.source, flags=re.S | re.M)
+            # A stub's output is compared with nothing.
+            cell.source = cell.source.removeprefix("# NBVAL_CHECK_OUTPUT\n")
+            cell.source = re.sub(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION[ \t]*$",
+                                 rf"\1{STUB}", cell.source, flags=re.S | re.M)
             cell.outputs, cell.execution_count = [], None
     return notebook
 
@@ -80,8 +92,8 @@ def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def run(notebook: nbformat.NotebookNode, folder: Path, label: str) -> list[tuple[float, int]]:
     """Execute all cells in place, in `folder`; returns (seconds, cell number) of each."""
     times = []
-    client = NotebookClient(notebook, timeout=4 * CELL_SECONDS, kernel_name="python3", store_widget_state=False,
-                            resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(notebook, timeout=4 * CELL_SECONDS, kernel_name="python3",
+                            store_widget_state=False, resources={"metadata": {"path": str(folder)}})
     with client.setup_kernel():
         for number, cell in enumerate(tqdm(notebook.cells, desc=label, leave=False)):
             begun = time.perf_counter()
@@ -145,17 +157,22 @@ def main(argv: list[str] | None = None) -> int:
         try:
             times = run(notebook, source.parent, path.name)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            print(f"{source.relative_to(ROOT)}: a cell failed; the old notebook is kept\n{error}", file=sys.stderr)
+            print(f"{source.relative_to(ROOT)}: a cell failed; the old notebook is kept\n{error}",
+                  file=sys.stderr)
             return 1
         slowest, number = max(times)
         if slowest > CELL_SECONDS:
-            print(f"{source.relative_to(ROOT)}: cell {number} took {slowest:.0f} s, the limit is {CELL_SECONDS}; the old notebook is kept", file=sys.stderr)
+            print(f"{source.relative_to(ROOT)}: cell {number} took {slowest:.0f} s, "
+                  f"the limit is {CELL_SECONDS}; the old notebook is kept",
+                  file=sys.stderr)
             return 1
         write(notebook, path)
         save_picture(notebook, path.with_suffix(".png"))
         if exercise:
             write(learners, exercise)
-        print(f"{path.relative_to(ROOT)}: built and run in {sum(t for t, _ in times):.0f} s; slowest cell {number}, {slowest:.1f} s")
+        seconds = sum(t for t, _ in times)
+        print(f"{path.relative_to(ROOT)}: built and run in {seconds:.0f} s; "
+              f"slowest cell {number}, {slowest:.1f} s")
     return 0
 
 

@@ -1,9 +1,8 @@
 """Text to token ids and back: byte-level byte-pair encoding, and the marks that say who speaks.
 
 `learn_merges` is how `Tokenizer.train` learns; `apply_merges` is what `encode` computes, to be read: the
-`tokenizers` library runs it, for speed. Files are Hugging Face's tokenizer.json. Left out: normalisation of
-any kind (every UTF-8 text comes back byte for byte), and chat templates as text (a special token is an id,
-never a string in a text).
+`tokenizers` library runs it, for speed. Files are Hugging Face's tokenizer.json. Nothing is
+normalised: every UTF-8 text comes back byte for byte. A special token is an id, never a string in a text.
 
 Source: Sennrich, Haddow, Birch 2016 (byte pairs); Radford et al. 2019 (bytes as the alphabet).
 """
@@ -28,7 +27,8 @@ from .expect import expect
 
 SPECIALS = ("<|end|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>",
             "<|call|>", "<|/call|>", "<|reply|>", "<|/reply|>")
-END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END = range(len(SPECIALS))  # in tokenizers of this package
+# In tokenizers of this package.
+END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END = range(len(SPECIALS))
 SMALLEST = len(SPECIALS) + 256  # the marks and every byte
 
 # GPT-2's expression (Radford et al. 2019), with an end to every run. A piece is a word, a run of signs or of
@@ -55,7 +55,7 @@ PROBE = "".join(map(chr, range(33, 127))) + " a bc ж 日 🙂"
 
 
 class Response(NamedTuple):
-    """What a model wrote, read back: the text, the scratchpad (None if it wrote none), and whether it ended itself."""
+    """What a model wrote, read back. thought: its scratchpad, None if it wrote none; ended: by itself."""
 
     text: str
     thought: str | None
@@ -63,10 +63,13 @@ class Response(NamedTuple):
 
 
 class Tokenizer:
-    """Byte-level BPE. `encode` never yields a special token, whatever the text says; `prompt` and `response` place them."""
+    """Byte-level BPE. `encode` never yields a special token: `prompt` and `response` place them."""
 
     def __init__(self, backend: Backend, end: int | None = None, vocab_size: int | None = None):
-        """A tokenizer of the `tokenizers` library. Of one from elsewhere: end, the id that closes a text; vocab_size, how many ids its model has."""
+        """A tokenizer of the `tokenizers` library.
+
+        Of one from elsewhere: end, the id that closes a text; vocab_size, how many ids its model has.
+        """
         backend.encode_special_tokens = True  # "<|end|>" in a text is seven plain characters
         self.backend = backend
         self.vocab_size = max(backend.get_vocab_size(), vocab_size or 0)
@@ -76,11 +79,17 @@ class Tokenizer:
     def _name_marks(self, end: int | None) -> None:
         ids = [self.backend.token_to_id(special) for special in SPECIALS]  # None: it has no such mark
         ids[END] = end if end is not None else ids[END]
-        self.end, self.user, self.assistant, self.think, self.think_end, self.call, self.call_end, self.reply, self.reply_end = ids
+        self.end, self.user, self.assistant = ids[:3]
+        self.think, self.think_end, self.call, self.call_end, self.reply, self.reply_end = ids[3:]
 
     def add_marks(self) -> list[int]:
-        """Add the marks that a tokenizer from elsewhere lacks, behind its ids. Returns the new ids; `hub.add_marks` makes room for them in a model."""
-        lacking = [special for i, special in enumerate(SPECIALS) if self.backend.token_to_id(special) is None and not (i == END and self.end is not None)]
+        """Add the marks that a tokenizer from elsewhere lacks, behind its ids.
+
+        Returns the new ids; `hub.add_marks` makes room for them in a model.
+        """
+        lacking = [special for special in SPECIALS if self.backend.token_to_id(special) is None]
+        if self.end is not None:
+            lacking = [special for special in lacking if special != SPECIALS[END]]
         self.backend.add_special_tokens(lacking)
         self._name_marks(self.end)
         return [self.backend.token_to_id(special) for special in lacking]
@@ -118,7 +127,8 @@ class Tokenizer:
         return cls(backend)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, end: int | None = None, vocab_size: int | None = None) -> Tokenizer:
+    def load(cls, path: str | os.PathLike, end: int | None = None,
+             vocab_size: int | None = None) -> Tokenizer:
         """Read a tokenizer.json, ours or another's (see Tokenizer), but not its truncation, padding, dropout.
 
         FileNotFoundError if it is not there. ValueError if it is none, if two tokens share an id or an id is
@@ -158,7 +168,10 @@ class Tokenizer:
         self.backend.save(os.fspath(path))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; digits one by one. encode("7+38") has four ids. ValueError if the text holds a lone surrogate."""
+        """Ids of a text; digits one by one. encode("7+38") has four ids.
+
+        ValueError if the text holds a lone surrogate.
+        """
         return list(self.encode_iterable((text,)))
 
     def encode_iterable(self, chunks: Iterable[str]) -> Iterator[int]:
@@ -182,7 +195,7 @@ class Tokenizer:
         return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int], specials: bool = False) -> str:
-        """The text of ids; bytes that are not UTF-8 become U+FFFD. `specials` shows the marks, for people to read."""
+        """The text of ids; bytes that are not UTF-8 become U+FFFD. specials: show the marks, for people."""
         try:
             ids = [operator.index(i) for i in ids]
         except TypeError as error:
@@ -193,18 +206,26 @@ class Tokenizer:
         return self.backend.decode(ids, skip_special_tokens=not specials)
 
     def prompt(self, question: str) -> list[int]:
-        """x of one turn: [USER] question [ASSISTANT]. ValueError from a tokenizer that has no such marks (see `add_marks`)."""
-        expect(None not in (self.user, self.assistant), "tokenizer", "without the marks of who speaks", "call hub.add_marks(model, tokenizer) first")
+        """x of one turn: [USER] question [ASSISTANT].
+
+        ValueError from a tokenizer that has no such marks (see `add_marks`).
+        """
+        expect(None not in (self.user, self.assistant), "tokenizer", "without the marks of who speaks",
+               "call hub.add_marks(model, tokenizer) first")
         return [self.user, *self.encode(question), self.assistant]
 
     def response(self, text: str, thought: str | None = None) -> list[int]:
         """y of one turn: [THINK] thought [/THINK] text [END]. The end token belongs to y."""
-        expect(None not in (self.end, self.think, self.think_end), "tokenizer", "without marks for a thought and the end", "call hub.add_marks(model, tokenizer) first")
+        expect(None not in (self.end, self.think, self.think_end), "tokenizer",
+               "without marks for a thought and the end", "call hub.add_marks(model, tokenizer) first")
         scratchpad = [] if thought is None else [self.think, *self.encode(thought), self.think_end]
         return [*scratchpad, *self.encode(text), self.end]
 
     def turns(self, conversation: Iterable[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
-        """(prompt, response) of each turn of [(question, answer), …], for `logprob.batch_turns`; joined, they are the text so far."""
+        """(prompt, response) of each turn of [(question, answer), …]; joined, they are the text so far.
+
+        `logprob.batch_turns` takes them.
+        """
         return [(self.prompt(question), self.response(answer)) for question, answer in conversation]
 
     def read_response(self, ids: Iterable[int]) -> Response:
@@ -215,10 +236,14 @@ class Tokenizer:
         if not ids or self.think is None or ids[0] != self.think:
             return Response(self.decode(ids, specials=True), None, ended)
         close = ids.index(self.think_end) if self.think_end in ids else len(ids)
-        return Response(self.decode(ids[close + 1:], specials=True), self.decode(ids[1:close], specials=True), ended)
+        text, thought = self.decode(ids[close + 1:], specials=True), self.decode(ids[1:close], specials=True)
+        return Response(text, thought, ended)
 
     def chunks(self, text: str) -> list[str]:
-        """The pieces that merges never cross (words with their space, single digits, punctuation), bytes as printable letters."""
+        """The pieces that merges never cross: words with their space, single digits, punctuation.
+
+        Bytes are printable letters.
+        """
         return [chunk for chunk, _ in self.backend.pre_tokenizer.pre_tokenize_str(text)]
 
 
@@ -231,7 +256,8 @@ def learn_merges(chunks: Iterable[str], count: int) -> list[tuple[str, str]]:
     expect(isinstance(count, int) and count >= 0, "count", count, "give 0 or more")
     counts = Counter(chunks)
     strange = sorted(set().union(*counts) - set(_letters()))
-    expect(not strange, "chunks", f"with {strange[:3]}", "give bytes as printable letters, as Tokenizer.chunks does")
+    expect(not strange, "chunks", f"with {strange[:3]}",
+           "give bytes as printable letters, as Tokenizer.chunks does")
     return list(islice(_merges(counts), count))
 
 

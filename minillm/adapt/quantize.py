@@ -1,9 +1,10 @@
-"""θ in few bits: frozen weights kept as NF4 (4.13 bits each) or int8, and brought back for each product. It leaves out training them.
+"""θ in few bits: frozen weights kept as NF4 (4.13 bits each) or int8, and brought back for each product.
 
-A stored map is no parameter: gradients pass through it to its input, and low-rank adapters train over it (QLoRA). Nothing of the
-weight in floats is kept between forward and backward: it is made twice.
-Sources: Dettmers et al. 2023 (QLoRA: NF4, double quantisation; the levels are the table of its appendix E); Dettmers et al. 2022
-(LLM.int8(): one scale for each row).
+A stored map is no parameter: gradients pass through it to its input, and low-rank adapters train over it
+(QLoRA). Nothing of the weight in floats is kept between forward and backward: it is made twice.
+
+Sources: Dettmers et al. 2023 (QLoRA: NF4, double quantisation; the levels are the table of its appendix E);
+Dettmers et al. 2022 (LLM.int8(): one scale for each row).
 """
 
 from __future__ import annotations
@@ -19,28 +20,37 @@ from ..engine.products import Linear, linear
 
 BLOCK = 64       # weights that share a scale
 OUTER = 256      # scales that share a scale
-# Quantiles of a normal distribution, 8 below 0 and 9 above it of which 0 is both, divided by the largest: -1, 0 and 1 are exact.
-LEVELS = (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-          -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-          0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)
+# Quantiles of a normal distribution, 8 below 0 and 9 above it of which 0 is both, divided by the largest:
+# -1, 0 and 1 are exact.
+LEVELS = (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+          -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+          0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+          0.7229568362236023, 1.0)
 FP8_LARGEST = 448.0  # of float8 with 4 bits of exponent and 3 of fraction
 
 
 @functools.cache
 def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """(midpoints between levels (15,), the two levels of each byte as one number of 64 bits (256,), what each byte is in float8 (256,))."""
+    """What unpacking needs on a device.
+
+    Midpoints between levels (15,); the two levels of each byte, as one number of 64 bits (256,); what each
+    byte is in float8 (256,).
+    """
     levels, byte = torch.tensor(LEVELS), torch.arange(256, dtype=torch.uint8)
+    midpoints = (levels[1:] + levels[:-1]) / 2
     pairs = torch.stack([levels[byte.int() >> 4], levels[byte.int() & 15]], 1).view(torch.int64)[:, 0]
-    return tuple(t.to(device) for t in ((levels[1:] + levels[:-1]) / 2, pairs, byte.view(torch.float8_e4m3fn).float()))
+    fp8 = byte.view(torch.float8_e4m3fn).float()
+    return tuple(table.to(device) for table in (midpoints, pairs, fp8))
 
 
 def to_nf4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A matrix in NF4: (codes, scales, outer), all bytes (uint8).
 
-    The N numbers of `weight`, row by row, in blocks of 64: each is divided by the largest |number| of its block and rounded to the
-    nearest level, the lower of two that are as near. codes (⌈N/64⌉·32,): two to a byte, the first in the upper half. scales
-    (⌈N/64⌉,): the blocks' largest, less their mean, in float8, 256 of them to an outer scale. outer: these outer scales and the
-    mean, float32 as bytes, so that a model's .to(dtype) does not round them.
+    The N numbers of `weight`, row by row, in blocks of 64: each is divided by the largest |number| of its
+    block and rounded to the nearest level, the lower of two that are as near. codes (⌈N/64⌉·32,): two to
+    a byte, the first in the upper half. scales (⌈N/64⌉,): the blocks' largest, less their mean, in
+    float8, 256 of them to an outer scale. outer: these outer scales and the mean, float32 as bytes, so
+    that a model's .to(dtype) does not round them.
     """
     expect_tensor("weight", weight, "F D", "float")
     expect_finite("weight", weight)
@@ -50,29 +60,37 @@ def to_nf4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     largest = blocks.abs().amax(1)                                                      # (N/64,)
     codes = torch.bucketize(blocks / largest.where(largest > 0, 1.0)[:, None], midpoints).byte()
     mean = largest.mean()
-    off = F.pad(largest - mean, (0, -len(largest) % OUTER)).view(-1, OUTER)             # (N/64/256, 256): around 0
+    off = F.pad(largest - mean, (0, -len(largest) % OUTER)).view(-1, OUTER)             # (N/64/256, 256)
     outer = off.abs().amax(1) / FP8_LARGEST
     scales = (off / outer.where(outer > 0, 1.0)[:, None]).to(torch.float8_e4m3fn).view(torch.uint8)
-    return (codes[:, ::2] << 4 | codes[:, 1::2]).flatten(), scales.flatten()[:len(largest)].clone(), torch.cat([outer, mean[None]]).view(torch.uint8)
+    packed = (codes[:, ::2] << 4 | codes[:, 1::2]).flatten()                            # (⌈N/64⌉·32,)
+    outer = torch.cat([outer, mean[None]]).view(torch.uint8)
+    return packed, scales.flatten()[:len(largest)].clone(), outer
 
 
 def from_nf4(codes: Tensor, scales: Tensor, outer: Tensor, shape: tuple[int, ...]) -> Tensor:
     """What `to_nf4` kept, as a float32 tensor of this shape: level · (mean + outer scale · scale)."""
     blocks, N = len(scales), torch.Size(shape).numel()
-    expect(len(codes) == BLOCK // 2 * blocks and BLOCK * (blocks - 1) < N <= BLOCK * blocks, "shape", tuple(shape), f"there are {blocks} blocks of {BLOCK} numbers")
+    fits = len(codes) == BLOCK // 2 * blocks and BLOCK * (blocks - 1) < N <= BLOCK * blocks
+    expect(fits, "shape", tuple(shape), f"there are {blocks} blocks of {BLOCK} numbers")
     _, pairs, fp8 = _tables(codes.device)
     outer, mean = outer.view(torch.float32).split([len(outer) // 4 - 1, 1])
     scale = outer.repeat_interleave(OUTER)[:blocks] * fp8[scales.int()] + mean          # (N/64,)
-    return pairs[codes.int()].view(torch.float32).view(blocks, BLOCK).mul_(scale[:, None]).flatten()[:N].view(shape)
+    levels = pairs[codes.int()].view(torch.float32).view(blocks, BLOCK)                 # (N/64, 64)
+    return levels.mul_(scale[:, None]).flatten()[:N].view(shape)
 
 
 class Stored(nn.Module):
-    """A frozen linear map whose weight (F, D) is kept in few bits; NF4 and Int8 say how. The bias, if there is one, stays as it was."""
+    """A frozen linear map whose weight (F, D) is kept in few bits; NF4 and Int8 say how.
+
+    The bias, if there is one, stays as it was.
+    """
 
     def __init__(self, map: nn.Linear):
         super().__init__()
         self.in_features, self.out_features, self.bias = map.in_features, map.out_features, map.bias
-        self.register_buffer("like", map.weight.detach().new_empty(0), persistent=False)  # goes with .to(dtype): the type of `weight`
+        # Goes with .to(dtype): the type of `weight`.
+        self.register_buffer("like", map.weight.detach().new_empty(0), persistent=False)
 
     @property
     def weight(self) -> Tensor:  # (F, D), in the model's type
@@ -97,7 +115,10 @@ class NF4(Stored):
 
 
 class Int8(Stored):
-    """A byte a number, and a float32 for each row: codes from −127 to 127, times the row's largest |number| / 127."""
+    """A byte a number, and a float32 for each row.
+
+    The codes run from −127 to 127, and are times the row's largest |number| / 127.
+    """
 
     def __init__(self, map: nn.Linear):
         super().__init__(map)
@@ -105,7 +126,8 @@ class Int8(Stored):
         expect_finite("weight", weight)
         scale = weight.abs().amax(1, keepdim=True) / 127                                # (F, 1)
         self.register_buffer("codes", (weight / scale.where(scale > 0, 1.0)).round().to(torch.int8))
-        self.register_buffer("scales", scale.view(torch.uint8))                         # (F, 4) bytes, so that .to(dtype) does not round them
+        # (F, 4) bytes, so that .to(dtype) does not round them.
+        self.register_buffer("scales", scale.view(torch.uint8))
 
     def unpacked(self) -> Tensor:
         """The weight in float32, (F, D)."""
@@ -128,30 +150,38 @@ class _Product(torch.autograd.Function):
 KINDS = {"nf4": NF4, "int8": Int8}
 
 
-def quantize(model: nn.Module, kind: str = "nf4", maps: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down")) -> nn.Module:
-    """Keep the linear maps of model.blocks with these names in few bits, "nf4" or "int8", in place. Returns the model.
+def quantize(model: nn.Module, kind: str = "nf4",
+             maps: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down")) -> nn.Module:
+    """Keep the linear maps of model.blocks with these names in few bits, in place. Returns the model.
 
-    maps: last names ("q") or whole ones ("blocks.0.attention.q"); a map that has an adapter keeps it. Embeddings, norms and biases
-    stay as they are, and are not frozen: `add_lora` does that. The rounding is not undone by `dequantize`.
+    kind: "nf4" or "int8".
+    maps: last names ("q") or whole ones ("blocks.0.attention.q"); a map that has an adapter keeps it.
+    Embeddings, norms and biases stay as they are, and are not frozen: `add_lora` does that. The rounding
+    is not undone by `dequantize`.
     """
     expect(kind in KINDS, "kind", repr(kind), f"give {' or '.join(map(repr, KINDS))}")
     expect(not isinstance(maps, str) and len(maps) > 0, "maps", repr(maps), 'give names, as in ("q", "v")')
     there = {name.removesuffix(".base"): (name, part) for name, part in model.named_modules()
              if name.startswith("blocks.") and isinstance(part, (nn.Linear, Stored))}
-    found = {}
+    chosen = {}
+    known = ", ".join(dict.fromkeys(name.split(".")[-1] for name in there)) or "no linear map"
     for wanted in maps:
         hits = [name for name in there if name == wanted or name.endswith(f".{wanted}")]
-        expect(hits, "maps", repr(wanted), f"the model's blocks have {', '.join(dict.fromkeys(n.split('.')[-1] for n in there)) or 'no linear map'}")
-        found |= {name: there[name] for name in hits}
-    stored = [name for name, (_, part) in found.items() if isinstance(part, Stored)]
-    expect(not stored, "model", f"with {stored[0] if stored else ''} in few bits already", "quantise a map once")
-    for place, part in found.values():
+        expect(hits, "maps", repr(wanted), f"the model's blocks have {known}")
+        chosen |= {name: there[name] for name in hits}
+    stored = [name for name, (_, part) in chosen.items() if isinstance(part, Stored)]
+    expect(not stored, "model", f"with {stored[0] if stored else ''} in few bits already",
+           "quantise a map once")
+    for place, part in chosen.values():
         _put(model, place, KINDS[kind](part).train(part.training))
     return model
 
 
 def dequantize(model: nn.Module) -> nn.Module:
-    """Make every stored map a plain one again, in place: the same numbers, rounded as they are. Returns the model."""
+    """Make every stored map a plain one again, in place: the same numbers, rounded as they are.
+
+    Returns the model.
+    """
     stored = [(name, part) for name, part in model.named_modules() if isinstance(part, Stored)]
     expect(stored, "model", "without a map in few bits", "give one that `quantize` has changed")
     for place, part in stored:

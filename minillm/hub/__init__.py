@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere: whole models (folders), adapters' files, and the families of models that are known."""
+"""Checkpoints from elsewhere: whole models (folders), adapters' files, the families that are known."""
 
 from .folders import BASE, SHIPPED, add_marks, expect_own, load, load_model, save
 

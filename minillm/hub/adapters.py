@@ -1,6 +1,7 @@
-"""Adapters in and out of folders in PEFT's form: adapter_config.json and adapter_model.safetensors, without the base model.
+"""Adapters, without their base, in and out of folders in PEFT's form.
 
-Left out: adapters of embeddings and heads, DoRA and other relatives, which are refused by name. Nothing is unpickled.
+The files are adapter_config.json and adapter_model.safetensors.
+Adapters of embeddings and heads, DoRA and other relatives are refused by name. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from ..adapt.lora import adapters, attach
 
 PREFIX = "base_model.model."
 _LEAST, _MOST = 1e-6, 1e6  # of a rank and of alpha: more is a slip
-CHANGES = ("use_dora", "modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters", "lora_bias",
-           "alora_invocation_tokens", "use_qalora", "use_bdlora", "kasa_config", "velora_config", "arrow_config", "monteclora_config")
+CHANGES = (
+    "use_dora", "modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters",
+    "lora_bias", "alora_invocation_tokens", "use_qalora", "use_bdlora", "kasa_config", "velora_config",
+    "arrow_config", "monteclora_config")
 
 
 def save_adapters(model, folder: str | os.PathLike) -> None:
     """Write the adapters of a model, and nothing of its base, so that load_adapters and PEFT read them.
 
-    GPT-2 keeps q, k and v in one map: theirs are joined to one adapter of as many ranks as they have together.
+    GPT-2 keeps q, k and v in one map: theirs are joined to one adapter, whose rank is the sum of theirs.
     Raises ValueError, before a file is touched, for a model without adapters and for what is not finite.
     """
     folder = expect_folder(folder)
@@ -41,15 +44,18 @@ def save_adapters(model, folder: str | os.PathLike) -> None:
     tensors: dict[str, Tensor] = {}
     rank, alpha = {}, {}
     for theirs, maps in _their_maps(model).items():
-        found = [parts.get(name) for name in maps]
-        if not any(found):
+        halves = [parts.get(name) for name in maps]
+        if not any(halves):
             continue
-        scale = {part.scale for part in found if part}
-        expect(len(scale) == 1, theirs, f"made of maps with scales {sorted(scale)}", "give maps that are kept as one the same scale")
+        scale = {part.scale for part in halves if part}
+        expect(len(scale) == 1, theirs, f"made of maps with scales {sorted(scale)}",
+               "give maps that are kept as one the same scale")
         wide = [model.get_submodule(name) for name in maps]
-        A = torch.cat([part.A.detach() for part in found if part])
-        B = torch.block_diag(*(part.B.detach() if part else torch.zeros(w.out_features, 0).to(A) for part, w in zip(found, wide)))
-        tensors |= {f"{PREFIX}{theirs}.lora_A.weight": A.cpu().contiguous(), f"{PREFIX}{theirs}.lora_B.weight": B.cpu().contiguous()}
+        A = torch.cat([part.A.detach() for part in halves if part])
+        B = torch.block_diag(*(part.B.detach() if part else torch.zeros(w.out_features, 0).to(A)
+                               for part, w in zip(halves, wide)))
+        tensors[f"{PREFIX}{theirs}.lora_A.weight"] = A.cpu().contiguous()
+        tensors[f"{PREFIX}{theirs}.lora_B.weight"] = B.cpu().contiguous()
         rank[theirs], alpha[theirs] = len(A), scale.pop() * len(A)
     usual, strength = (Counter(values.values()).most_common(1)[0][0] for values in (rank, alpha))
     short = sorted({name.rpartition(".")[2] for name in rank})
@@ -59,14 +65,29 @@ def save_adapters(model, folder: str | os.PathLike) -> None:
         expect(finite, f"model: {name}", "not made of finite numbers", "save them from before they were lost")
     strange = {name: a for name, a in alpha.items() if not _LEAST <= a <= _MOST}
     expect(not strange, "model", f"of scale times rank {strange}", f"give from {_LEAST:g} to {_MOST:g}")
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": None, "r": usual, "lora_alpha": strength,
-              "lora_dropout": next(iter(parts.values())).dropout, "target_modules": short if len(all_of) == len(rank) else sorted(rank),
-              "rank_pattern": {name: r for name, r in rank.items() if r != usual}, "bias": "none", "use_rslora": False, "use_dora": False,
-              "alpha_pattern": {name: a for name, a in alpha.items() if a != strength}, "inference_mode": True,
-              "fan_in_fan_out": any(name.startswith("transformer.") for name in rank), "modules_to_save": None}
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": None,
+        "r": usual,
+        "lora_alpha": strength,
+        "lora_dropout": next(iter(parts.values())).dropout,
+        "target_modules": short if len(all_of) == len(rank) else sorted(rank),
+        "rank_pattern": {name: r for name, r in rank.items() if r != usual},
+        "bias": "none",
+        "use_rslora": False,
+        "use_dora": False,
+        "alpha_pattern": {name: a for name, a in alpha.items() if a != strength},
+        "inference_mode": True,
+        "fan_in_fan_out": any(name.startswith("transformer.") for name in rank),
+        "modules_to_save": None,
+    }
+    text = json.dumps(config, indent=2) + "\n"
+    about = {"format": "pt", "base": json.dumps(_probe(model))}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, write in (("adapter_model.safetensors", lambda path: save_file(tensors, path, {"format": "pt", "base": json.dumps(_probe(model))})),
-                        ("adapter_config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8"))):
+    for name, write in (
+            ("adapter_model.safetensors", lambda path: save_file(tensors, path, about)),
+            ("adapter_config.json", lambda path: path.write_text(text, encoding="utf-8"))):
         beside = folder / f"{name}.part"
         write(beside)
         beside.chmod(0o644)
@@ -85,8 +106,12 @@ def load_adapters(model, folder: str | os.PathLike):
     for file in (path.with_name("adapter_config.json"), path):
         if not file.is_file():
             pickled = path.with_name("adapter_model.bin").is_file() and file == path
-            raise FileNotFoundError(f"{file} is not there" + (": adapter_model.bin is a pickle, which can run code when it is opened; convert it "
-                                                              "to safetensors" if pickled else ": name a folder that save_adapters, or PEFT, wrote"))
+            if pickled:
+                remedy = (": adapter_model.bin is a pickle, which can run code when it is opened; "
+                          "convert it to safetensors")
+            else:
+                remedy = ": name a folder that save_adapters, or PEFT, wrote"
+            raise FileNotFoundError(f"{file} is not there{remedy}")
     config, there, tensors = _read_config(path.with_name("adapter_config.json")), _their_maps(model), {}
     promised = _promised(config, list(there), path.with_name("adapter_config.json"))
     try:
@@ -111,11 +136,11 @@ def _expect_headers(file, path: Path, config: dict, model, there: dict, promised
         expect(match, str(path), f"with {name}", "this package reads lora_A and lora_B of linear maps")
         halves[match[1]] = halves.get(match[1], "") + match[2]
     expect(halves, str(path), "empty", "give adapters")
-    for theirs, found in halves.items():
+    for theirs, letters in halves.items():
         expect(theirs in there, str(path), f"with an adapter of {theirs}",
                f"this model has maps such as {next(iter(there))}: load the base that it was made for")
         half = f"with one half of the adapter of {theirs}"
-        expect(len(found) == 2, str(path), half, "give lora_A and lora_B")
+        expect(len(letters) == 2, str(path), half, "give lora_A and lora_B")
         shapes = [tuple(file.get_slice(f"{PREFIX}{theirs}.lora_{half}.weight").get_shape()) for half in "AB"]
         maps = [model.get_submodule(name) for name in there[theirs]]
         wide, high = maps[0].in_features, sum(m.out_features for m in maps)
@@ -174,7 +199,8 @@ def _read_config(path: Path) -> dict:
     for key, limits in (("rank_pattern", rank), ("alpha_pattern", alpha)):
         pattern = field(key, dict, {})
         odd = [name for name in pattern if not re.fullmatch(r"\^?[\w.]+", name)]
-        expect(not odd, f"{path}: {key}", f"with {odd}", "give whole names of maps, or their ends: patterns are not read")
+        remedy = "give whole names of maps, or their ends: patterns are not read"
+        expect(not odd, f"{path}: {key}", f"with {odd}", remedy)
         inside = partial(expect_field, pattern, place=f"{path}: {key}", **limits)
         config[key] = {name.removeprefix("^"): inside(name) for name in pattern}
     config["r"], config["lora_alpha"] = field("r", **rank), field("lora_alpha", **alpha)
@@ -193,8 +219,8 @@ def _promised(config: dict, there: list[str], path: Path) -> list[str]:
     def several(key: str, kind: type, default=ABSENT, **limits) -> list:
         """A list, or the one thing that stands in its place."""
         one = not isinstance(config.get(key), list)
-        found = field(key, kind if one else [kind], default, **limits)
-        return [found] if one and found is not default else found
+        given = field(key, kind if one else [kind], default, **limits)
+        return [given] if one and given is not default else given
 
     every = config.get("target_modules") == "all-linear"
     targets = [name.rpartition(".")[2] for name in there] if every else field("target_modules", [str])
@@ -221,13 +247,15 @@ def _promised(config: dict, there: list[str], path: Path) -> list[str]:
 
 def _of(pattern: dict, name: str, otherwise: float) -> float:
     """The value that a pattern gives a map: by its whole name, or by how its name ends."""
-    return next((value for key, value in pattern.items() if name == key or name.endswith(f".{key}")), otherwise)
+    fitting = (value for key, value in pattern.items() if name == key or name.endswith(f".{key}"))
+    return next(fitting, otherwise)
 
 
 def _their_maps(model) -> dict[str, tuple[str, ...]]:
     """Their linear maps inside the blocks, each with the maps of ours that it joins."""
     maps = {theirs.removesuffix(".weight"): tuple(name.removesuffix(".weight") for name in ours)
-            for theirs, (ours, _) in their_tensors(model.config).items() if theirs.endswith(".weight") and ours[0].startswith("blocks.")}
+            for theirs, (ours, _) in their_tensors(model.config).items()
+            if theirs.endswith(".weight") and ours[0].startswith("blocks.")}
     return {theirs: ours for theirs, ours in maps.items() if "norm" not in ours[0].rpartition(".")[2]}
 
 
@@ -244,6 +272,8 @@ def _expect_base(written: str, model, path: Path) -> None:
         expect_field({"base": numbers}, "base", [float])
         theirs = torch.tensor(numbers, dtype=torch.float32)
     except (ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged (its base is {written[:40]!r}: {error}): fetch it again") from None
+        reason = f"its base is {written[:40]!r}: {error}"
+        raise ValueError(f"{path} is damaged ({reason}): fetch it again") from None
     same = theirs.shape == own.shape and float((theirs - own).abs().max()) <= 0.02 * float(own.abs().max())
-    expect(same, str(path), "made for another base", "load the model whose adapters these are: its weights are not this one's")
+    remedy = "load the model whose adapters these are: its weights are not this one's"
+    expect(same, str(path), "made for another base", remedy)

@@ -1,6 +1,6 @@
 """How GPT-2, Llama, Qwen2, Qwen3 and SmolLM spell a Config and its tensors in Hugging Face's form.
 
-It leaves out files (hub.py reads and writes them) and what this package has no code for, which is refused by name.
+What this package has no code for is refused by name. The files are read and written in folders.py.
 """
 
 from __future__ import annotations
@@ -14,17 +14,55 @@ from ..expect import expect
 from .fields import ABSENT, expect_field
 from ..transformer import GPT2, LLAMA, MAPS, QWEN2, QWEN3, Config, Family
 
-TYPES = {"gpt2": ("GPT2LMHeadModel", True), "llama": ("LlamaForCausalLM", False), "qwen2": ("Qwen2ForCausalLM", False),
-         "qwen3": ("Qwen3ForCausalLM", False), "smollm3": ("SmolLM3ForCausalLM", True)}  # model_type: architecture, tied unless it says so
-SIZES = {"vocab_size": "vocab_size", "hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
-         "num_key_value_heads": "n_kv_heads", "intermediate_size": "d_ff", "max_position_embeddings": "context", "rms_norm_eps": "norm_eps"}
-GPT2_SIZES = {"vocab_size": "vocab_size", "n_embd": "d_model", "n_layer": "n_layers", "n_head": "n_heads", "n_inner": "d_ff",
-              "n_positions": "context", "layer_norm_epsilon": "norm_eps"}  # theirs: ours
-NAMES = {"norm1": "input_layernorm", "norm2": "post_attention_layernorm", "attention.q": "self_attn.q_proj",
-         "attention.k": "self_attn.k_proj", "attention.v": "self_attn.v_proj", "attention.o": "self_attn.o_proj",
-         "attention.q_norm": "self_attn.q_norm", "attention.k_norm": "self_attn.k_norm",
-         "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}  # ours: theirs, inside a block
-GPT2_NAMES = {"norm1": "ln_1", "norm2": "ln_2", "attention.o": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
+# model_type: architecture, tied unless it says so
+TYPES = {
+    "gpt2": ("GPT2LMHeadModel", True),
+    "llama": ("LlamaForCausalLM", False),
+    "qwen2": ("Qwen2ForCausalLM", False),
+    "qwen3": ("Qwen3ForCausalLM", False),
+    "smollm3": ("SmolLM3ForCausalLM", True),
+}
+# theirs: ours
+SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "num_key_value_heads": "n_kv_heads",
+    "intermediate_size": "d_ff",
+    "max_position_embeddings": "context",
+    "rms_norm_eps": "norm_eps",
+}
+GPT2_SIZES = {
+    "vocab_size": "vocab_size",
+    "n_embd": "d_model",
+    "n_layer": "n_layers",
+    "n_head": "n_heads",
+    "n_inner": "d_ff",
+    "n_positions": "context",
+    "layer_norm_epsilon": "norm_eps",
+}
+# ours: theirs, inside a block
+NAMES = {
+    "norm1": "input_layernorm",
+    "norm2": "post_attention_layernorm",
+    "attention.q": "self_attn.q_proj",
+    "attention.k": "self_attn.k_proj",
+    "attention.v": "self_attn.v_proj",
+    "attention.o": "self_attn.o_proj",
+    "attention.q_norm": "self_attn.q_norm",
+    "attention.k_norm": "self_attn.k_norm",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+GPT2_NAMES = {
+    "norm1": "ln_1",
+    "norm2": "ln_2",
+    "attention.o": "attn.c_proj",
+    "up": "mlp.c_fc",
+    "down": "mlp.c_proj",
+}
 LONGEST = 2**22  # places: a table of rotations longer than that is a slip, not a model
 LARGEST = 2**31 - 1  # of any other size; what the files hold is compared before anything is made
 DEEPEST = 10_000  # layers
@@ -112,7 +150,7 @@ def _rope(written: dict, path: Path, usual: float) -> tuple[float, dict]:
 
     A file may hold both spellings, as ours do, where they say the same.
     """
-    found, thetas = {}, {}
+    scaling_of, thetas = {}, {}
     for key in ("rope_parameters", "rope_scaling"):
         place = f"{path}: {key}"
         rope = expect_field(written, key, dict, {}, place=str(path))
@@ -121,19 +159,20 @@ def _rope(written: dict, path: Path, usual: float) -> tuple[float, dict]:
         thetas[key] = expect_field(rope, "rope_theta", float, None, low=1, place=place)
         share = expect_field(rope, "partial_rotary_factor", float, 1.0, place=place)
         expect(share == 1, f"{place}: partial_rotary_factor", share, "this package rotates whole heads")
-        kind = expect_field(rope, "rope_type", str, expect_field(rope, "type", str, None, place=place), place=place)
+        kind = expect_field(rope, "type", str, None, place=place)
+        kind = expect_field(rope, "rope_type", str, kind, place=place)
         whole = kind is not None or "factor" not in rope
         expect(whole, f"{place}: rope_type", "missing", "say what the factor is of")
         rest = {name: said for name, said in rope.items() if name not in ("type", "rope_type", "rope_theta")}
         if rope:
-            found[key] = {"rope_type": "default" if kind is None else kind} | rest
+            scaling_of[key] = {"rope_type": "default" if kind is None else kind} | rest
     thetas["rope_theta"] = expect_field(written, "rope_theta", float, None, low=1, place=str(path))
     said = {key: theta for key, theta in thetas.items() if theta is not None}
     expect(len(set(said.values())) <= 1, f"{path}: rope_theta", said, "let every key say the same")
-    scalings = list(found.values())
-    alike = len(scalings) < 2 or scalings[0] == scalings[1]
+    scalings = list(scaling_of.values())
+    same = len(scalings) < 2 or scalings[0] == scalings[1]
     other = written.get("rope_scaling")
-    expect(alike, f"{path}: rope_scaling", other, "rope_parameters says another: take one out")
+    expect(same, f"{path}: rope_scaling", other, "rope_parameters says another: take one out")
     return next(iter(said.values()), usual), dict(scalings[0]) if scalings else {"rope_type": "default"}
 
 
@@ -161,47 +200,72 @@ def their_config(config: Config) -> dict:
     family = config.family
     if family == GPT2:
         sizes = {theirs: getattr(config, ours) for theirs, ours in GPT2_SIZES.items()}
-        expect(config.n_kv_heads == config.n_heads and config.head_width is None, "config", f"with {config.n_kv_heads} keys' heads", "GPT-2 has as many as queries'")
-        return {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new", "tie_word_embeddings": config.tied} | sizes
-    kind = "qwen3" if family.qk_norm else "smollm3" if family.unrotated else "qwen2" if family.bias == QWEN2.bias else "llama"
+        grouped = config.n_kv_heads != config.n_heads or config.head_width is not None
+        heads = f"with {config.n_kv_heads} keys' heads"
+        expect(not grouped, "config", heads, "GPT-2 has as many as queries'")
+        return {
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "activation_function": "gelu_new",
+            "tie_word_embeddings": config.tied,
+        } | sizes
+    if family.qk_norm:
+        kind = "qwen3"
+    elif family.unrotated:
+        kind = "smollm3"
+    else:
+        kind = "qwen2" if family.bias == QWEN2.bias else "llama"
     attention, inner = "o" in family.bias, "gate" in family.bias
     wanted = ("q", "k", "v", "o") * attention + ("gate", "up", "down") * inner
     rms = (family.norm, family.inner, family.positions) == (LLAMA.norm, LLAMA.inner, LLAMA.positions)
-    expect(rms and (kind == "qwen2" or set(family.bias) == set(wanted)) and not (kind == "qwen3" and (inner or family.unrotated)), "family", family,
-           f"only the shapes of {', '.join(TYPES)} can be written")
+    biases = kind == "qwen2" or set(family.bias) == set(wanted)
+    known = rms and biases and not (kind == "qwen3" and (inner or family.unrotated))
+    expect(known, "family", family, f"only the shapes of {', '.join(TYPES)} can be written")
     scaling = config.rope_scaling or {"rope_type": "default"}
-    written = {"architectures": [TYPES[kind][0]], "model_type": kind, "head_dim": config.d_head, "hidden_act": "silu", "tie_word_embeddings": config.tied,
-               "attention_bias": attention, "mlp_bias": inner, "rope_theta": config.rope_theta, "rope_scaling": config.rope_scaling,
-               "rope_parameters": scaling | {"rope_theta": config.rope_theta}}
+    written = {
+        "architectures": [TYPES[kind][0]],
+        "model_type": kind,
+        "head_dim": config.d_head,
+        "hidden_act": "silu",
+        "tie_word_embeddings": config.tied,
+        "attention_bias": attention,
+        "mlp_bias": inner,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": config.rope_scaling,
+        "rope_parameters": scaling | {"rope_theta": config.rope_theta},
+    }
     if kind == "smollm3":
         written["no_rope_layers"] = [int(i not in family.unrotated) for i in range(config.n_layers)]
     return written | {theirs: getattr(config, ours) for theirs, ours in SIZES.items()}
 
 
 def their_tensors(config: Config) -> dict[str, tuple[tuple[str, ...], bool]]:
-    """Their tensor's name: the names of ours that it joins, and whether it is stored transposed (GPT-2's maps are)."""
+    """Their tensor's name: the names of ours that it joins, and whether it is stored transposed."""
     maps = [m for m in MAPS if m != "gate" or config.family.inner == "swiglu"]
     inside = [("attention." if m in "qkvo" else "") + m for m in maps] + ["norm1", "norm2"]
     inside += ["attention.q_norm", "attention.k_norm"] if config.family.qk_norm else []
-    found: dict[str, tuple[tuple[str, ...], bool]] = {}
+    theirs: dict[str, tuple[tuple[str, ...], bool]] = {}
     gpt2 = config.family == GPT2
-    found["transformer.wte.weight" if gpt2 else "model.embed_tokens.weight"] = (("embed.weight",), False)
+    theirs["transformer.wte.weight" if gpt2 else "model.embed_tokens.weight"] = (("embed.weight",), False)
     if gpt2:
-        found["transformer.wpe.weight"] = (("places.weight",), False)
+        theirs["transformer.wpe.weight"] = (("places.weight",), False)
     for layer in range(config.n_layers):
         for name in inside:
+            part = "norm" if "norm" in name else name.split(".")[-1]
             for kind in ("weight", "bias"):
                 ours = f"blocks.{layer}.{name}.{kind}"
-                if kind == "bias" and (name.split(".")[-1] if "norm" not in name else "norm") not in config.family.bias:
+                if kind == "bias" and part not in config.family.bias:
                     continue
                 if not gpt2:
-                    found[f"model.layers.{layer}.{NAMES[name]}.{kind}"] = ((ours,), False)
+                    theirs[f"model.layers.{layer}.{NAMES[name]}.{kind}"] = ((ours,), False)
                 elif name in GPT2_NAMES:
-                    found[f"transformer.h.{layer}.{GPT2_NAMES[name]}.{kind}"] = ((ours,), kind == "weight" and "norm" not in name)
+                    transposed = kind == "weight" and part != "norm"
+                    theirs[f"transformer.h.{layer}.{GPT2_NAMES[name]}.{kind}"] = ((ours,), transposed)
         for kind in ("weight", "bias") if gpt2 else ():
-            found[f"transformer.h.{layer}.attn.c_attn.{kind}"] = (tuple(f"blocks.{layer}.attention.{m}.{kind}" for m in "qkv"), kind == "weight")
+            joined = tuple(f"blocks.{layer}.attention.{m}.{kind}" for m in "qkv")
+            theirs[f"transformer.h.{layer}.attn.c_attn.{kind}"] = (joined, kind == "weight")
     for kind in ("weight", "bias") if gpt2 else ("weight",):
-        found[f"transformer.ln_f.{kind}" if gpt2 else "model.norm.weight"] = ((f"norm.{kind}",), False)
+        theirs[f"transformer.ln_f.{kind}" if gpt2 else "model.norm.weight"] = ((f"norm.{kind}",), False)
     if not config.tied:
-        found["lm_head.weight"] = (("head.weight",), False)
-    return found
+        theirs["lm_head.weight"] = (("head.weight",), False)
+    return theirs

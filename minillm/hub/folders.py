@@ -1,7 +1,8 @@
-"""Models in and out of folders in Hugging Face's form: config.json, *.safetensors (sharded or not), tokenizer.json.
+"""Models in and out of folders in Hugging Face's form.
 
-It reads and writes GPT-2, Llama, Qwen2, Qwen3 and SmolLM (1 and 2 are Llama's shape; 3 leaves rotations out of some layers).
-Left out: quantised weights, sliding windows, adapters. Nothing is unpickled, and nothing is fetched: name a folder.
+config.json, *.safetensors (sharded or not) and tokenizer.json, of GPT-2, Llama, Qwen2, Qwen3 and SmolLM
+(1 and 2 are Llama's shape; 3 leaves rotations out of some layers). Nothing is unpickled, and nothing is
+fetched: name a folder.
 """
 
 from __future__ import annotations
@@ -25,42 +26,51 @@ from ..transformer import Config, Transformer
 
 SHIPPED = {name: Path(__file__).parents[1] / "checkpoints" / name for name in ("base", "tuned")}
 BASE = SHIPPED["base"]
-BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias))")  # tables that older files hold beside the weights
+# Tables that older files hold beside the weights.
+BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias))")
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-def load(folder: str | os.PathLike = "base", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-         context: int | None = None) -> tuple[Transformer, Tokenizer]:
-    """(model, tokenizer) from a folder; "base" and "tuned" are the models that are shipped with the package. See `load_model`.
+def load(folder: str | os.PathLike = "base", device: torch.device | str = "cpu",
+         dtype: torch.dtype = torch.float32, context: int | None = None) -> tuple[Transformer, Tokenizer]:
+    """(model, tokenizer) from a folder, as `load_model`; "base" and "tuned" are the shipped models.
 
-    A tokenizer from elsewhere has none of the course's marks (`add_marks` gives them); its `end` is the configuration's eos_token_id.
+    A tokenizer from elsewhere has none of the course's marks (`add_marks` gives them); its `end` is the
+    configuration's eos_token_id.
     """
     path = SHIPPED.get(str(folder)) or expect_folder(folder)
     if not (path / "tokenizer.json").is_file():
         _expect_files(path)
-        raise FileNotFoundError(f"{path / 'tokenizer.json'} is not there: give the tokenizer in this form, or use load_model for the model alone")
+        raise FileNotFoundError(f"{path / 'tokenizer.json'} is not there: give the tokenizer in this form, "
+                                "or use load_model for the model alone")
     model = load_model(path, device, dtype, context)
-    V, written, place = model.config.vocab_size, read_json(path / "config.json"), str(path / "config.json")
-    several = isinstance(written.get("eos_token_id"), list)
-    ends = expect_field(written, "eos_token_id", [int] if several else int, None, low=0, high=V - 1, place=place)
+    V, config = model.config.vocab_size, path / "config.json"
+    written, place = read_json(config), str(config)
+    kind = [int] if isinstance(written.get("eos_token_id"), list) else int
+    ends = expect_field(written, "eos_token_id", kind, None, low=0, high=V - 1, place=place)
     expect(ends != [], f"{place}: eos_token_id", "[]", "give an id of the vocabulary")
-    end = ends[0] if several else ends
+    end = ends[0] if isinstance(ends, list) else ends
     return model, Tokenizer.load(path / "tokenizer.json", end, V)
 
 
-def load_model(folder: str | os.PathLike = "base", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-               context: int | None = None) -> Transformer:
-    """The model of a folder, its weights in `dtype` on `device`. context: the longest text, where less than the model's is enough.
+def load_model(folder: str | os.PathLike = "base", device: torch.device | str = "cpu",
+               dtype: torch.dtype = torch.float32, context: int | None = None) -> Transformer:
+    """The model of a folder, its weights in `dtype` on `device`.
 
-    Raises FileNotFoundError naming a missing file or shard, ValueError naming what is not as it must be: an unknown
-    architecture, a damaged file, a tensor that is missing, of another shape or, in `dtype`, not finite.
+    context: the longest text, where less than the model's is enough.
+
+    Raises FileNotFoundError naming a missing file or shard, ValueError naming what is not as it must be: an
+    unknown architecture, a damaged file, a tensor that is missing, of another shape or, in `dtype`, not
+    finite.
     """
     path = SHIPPED.get(str(folder)) or expect_folder(folder)
     _expect_files(path)
     config = read_config(path / "config.json")
     if context is not None:
-        expect(isinstance(context, int) and 1 <= context, "context", context, "give a positive number of tokens")
-        table = config.family.positions == "learned"  # its places are weights: they cannot be cut before they are read
+        positive = isinstance(context, int) and 1 <= context
+        expect(positive, "context", context, "give a positive number of tokens")
+        # Learned places are weights: they cannot be cut before they are read.
+        table = config.family.positions == "learned"
         short = replace(config, context=min(context, config.context))
         config = config if table else short
     read: dict[str, Tensor] = {}
@@ -85,7 +95,8 @@ def load_model(folder: str | os.PathLike = "base", device: torch.device | str = 
         model = Transformer(config, seed=None)
     model.load_state_dict(read, assign=True)
     if context is not None and context < config.context:
-        model.config, model.places.weight = short, nn.Parameter(model.places.weight.detach()[:context].clone())
+        model.config = short
+        model.places.weight = nn.Parameter(model.places.weight.detach()[:context].clone())
     for p in model.parameters():
         p.requires_grad_(True)
     return model.to(device).eval()
@@ -100,17 +111,21 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
     and for a folder that somebody else's model is in. OSError where the disk does not take them.
     """
     folder = expect_folder(folder)
-    expect(tokenizer is None or tokenizer.vocab_size == model.config.vocab_size, "tokenizer",
-           f"of {tokenizer.vocab_size if tokenizer else 0} tokens", f"the model has {model.config.vocab_size}")
+    own_size = tokenizer is None or tokenizer.vocab_size == model.config.vocab_size
+    expect(own_size, "tokenizer", f"of {tokenizer.vocab_size if tokenizer else 0} tokens",
+           f"the model has {model.config.vocab_size}")
     expect(shard_bytes > 0, "shard_bytes", shard_bytes, "give a positive number of bytes")
     config, own = their_config(model.config), dict(model.named_parameters())
     lost = [name for ours, _ in their_tensors(model.config).values() for name in ours if name not in own]
-    expect(not lost, "model", f"without {lost[0] if lost else ''}", "merge its adapters (or save_adapters writes them alone), and dequantize what is kept in few bits")
+    remedy = ("merge its adapters (or save_adapters writes them alone), "
+              "and dequantize what is kept in few bits")
+    expect(not lost, "model", f"without {lost[0] if lost else ''}", remedy)
     for name, weight in own.items():
         finite = bool(weight.isfinite().all())
         expect(finite, f"model: {name}", "not made of finite numbers", "save them from before they were lost")
     end = tokenizer.end if tokenizer else None
-    config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "dtype": str(model.embed.weight.dtype).removeprefix("torch.")}
+    dtype = str(model.embed.weight.dtype).removeprefix("torch.")
+    config |= {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None, "dtype": dtype}
     config["torch_dtype"] = config["dtype"]  # the name before transformers 5
     config["saved_by"] = by
     shards: list[dict[str, tuple]] = [{}]
@@ -123,7 +138,9 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
         shards[-1][theirs], filled = (ours, transposed), filled + size
     expect_own(folder, by)
     folder.mkdir(parents=True, exist_ok=True)
-    files = ["model.safetensors"] if len(shards) == 1 else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    files = ["model.safetensors"]
+    if len(shards) > 1:
+        files = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
 
     def put(name: str, write) -> None:
         beside = folder / f".minillm-{name}"
@@ -147,13 +164,16 @@ def save(model: Transformer, tokenizer: Tokenizer | None, folder: str | os.PathL
     if not (folder / "config.json").exists():
         put_config()
     for file, shard in zip(files, shards):
-        tensors = {theirs: torch.cat([own[name].detach().cpu() for name in ours]) for theirs, (ours, _) in shard.items()}
-        tensors = {theirs: (tensor.t() if shard[theirs][1] else tensor).contiguous() for theirs, tensor in tensors.items()}
+        tensors = {}
+        for theirs, (ours, transposed) in shard.items():
+            joined = torch.cat([own[name].detach().cpu() for name in ours])
+            tensors[theirs] = (joined.t() if transposed else joined).contiguous()
         put(file, lambda path: save_file(tensors, path, {"format": "pt"}))
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(p.numel() * p.element_size() for p in own.values())},
                  "weight_map": {theirs: file for file, shard in zip(files, shards) for theirs in shard}}
-        put("model.safetensors.index.json", lambda path: path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8"))
+        text = json.dumps(index, indent=2) + "\n"
+        put("model.safetensors.index.json", lambda path: path.write_text(text, encoding="utf-8"))
     put_config()
     if tokenizer is not None:
         put("tokenizer.json", tokenizer.save)
@@ -196,11 +216,14 @@ def _saved_by(config: Path) -> str:
 
 
 def add_marks(model: Transformer, tokenizer: Tokenizer) -> None:
-    """Give a checkpoint from elsewhere the course's marks (who speaks, thoughts, calls), in place: ids behind its own.
+    """Give a checkpoint from elsewhere the course's marks (who speaks, thoughts, calls), in place.
 
-    Their vectors start at the mean of all others with a little noise (Hewitt 2021), and are learned by tuning. Does nothing twice.
+    Their ids come after its own. Their vectors start at the mean of all others with a little noise
+    (Hewitt 2021), and are learned by tuning. Does nothing twice.
     """
-    expect(isinstance(tokenizer, Tokenizer), "tokenizer", type(tokenizer).__name__, "give the tokenizer that was loaded with the model")
+    kind = type(tokenizer).__name__
+    expect(isinstance(tokenizer, Tokenizer), "tokenizer", kind,
+           "give the tokenizer that was loaded with the model")
     new = tokenizer.add_marks()
     if not new:
         return
@@ -221,11 +244,15 @@ def add_marks(model: Transformer, tokenizer: Tokenizer) -> None:
 def _expect_files(path: Path) -> None:
     """Raise FileNotFoundError unless there are a configuration and weights that can be read."""
     if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"{path / 'config.json'} is not there: name a folder with config.json, model.safetensors and tokenizer.json, or \"base\"")
+        raise FileNotFoundError(f"{path / 'config.json'} is not there: name a folder with config.json, "
+                                'model.safetensors and tokenizer.json, or "base"')
     if not any((path / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
-        raise FileNotFoundError(f"{path / 'model.safetensors'} is not there" + (
-            f": {pickled[0]} is a pickle, which can run code when it is opened; convert it to safetensors" if pickled else ", nor its index"))
+        remedy = ", nor its index"
+        if pickled:
+            remedy = (f": {pickled[0]} is a pickle, which can run code when it is opened; "
+                      "convert it to safetensors")
+        raise FileNotFoundError(f"{path / 'model.safetensors'} is not there{remedy}")
 
 
 def _shape(config: Config, name: str) -> tuple[int, ...]:
@@ -247,6 +274,11 @@ def _joined(config: Config, ours: tuple[str, ...], transposed: bool) -> tuple[in
     return joined[::-1] if transposed else joined
 
 
+def _some(names: list[str], most: int = 4) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 class _Weights:
     """The tensors of a folder, by their names, from one file or from shards."""
 
@@ -258,14 +290,16 @@ class _Weights:
         else:
             self.name = str(index)
             where = read_json(index).get("weight_map")
-            expect(isinstance(where, dict) and where and all(isinstance(file, str) for file in where.values()), f"{index}: weight_map", type(where).__name__, "give the shard of each tensor")
+            names = isinstance(where, dict) and where and all(isinstance(f, str) for f in where.values())
+            expect(names, f"{index}: weight_map", type(where).__name__, "give the shard of each tensor")
             files = set(where.values())
         for file in sorted(files):
             plain = re.fullmatch(r"[ -~]{1,200}", file) and os.path.basename(file) == file
             expect(plain and file not in (".", ".."), str(index), f"pointing at {file[:80]!r}",
                    "a shard lies in the folder itself")
             if not (path / file).is_file():
-                raise FileNotFoundError(f"{path / file} is not there, and {index.name} names it: fetch the missing shard")
+                raise FileNotFoundError(
+                    f"{path / file} is not there, and {index.name} names it: fetch the missing shard")
             try:
                 self.open[file] = safe_open(path / file, "pt").__enter__()
             except (SafetensorError, OSError) as error:
@@ -280,14 +314,16 @@ class _Weights:
 
     def expect_names(self, wanted: set[str], tied: bool) -> None:
         """Raise ValueError unless the files hold these tensors and no others."""
-        there = {name for name in self.where if not BUFFERS.fullmatch(name) and not (tied and name == "lm_head.weight")}
-        prefix = min(wanted - {"lm_head.weight"}).split(".")[0] + "."  # a model saved without its head has no such prefix
+        there = {name for name in self.where
+                 if not BUFFERS.fullmatch(name) and not (tied and name == "lm_head.weight")}
+        # A model saved without its head has no such prefix.
+        prefix = min(wanted - {"lm_head.weight"}).split(".")[0] + "."
         if there and not any(name.startswith(prefix) for name in there):
             self.prefix = prefix
             there = {name if name == "lm_head.weight" else prefix + name for name in there}
         missing, strange = sorted(wanted - there), sorted(there - wanted)
-        expect(not missing, self.name, f"without {', '.join(missing[:4])}" + (f" and {len(missing) - 4} more" if len(missing) > 4 else ""), "give the weights of this configuration")
-        expect(not strange, self.name, f"with {', '.join(strange[:4])}" + (f" and {len(strange) - 4} more" if len(strange) > 4 else ""), "config.json has no place for them")
+        expect(not missing, self.name, f"without {_some(missing)}", "give the weights of this configuration")
+        expect(not strange, self.name, f"with {_some(strange)}", "config.json has no place for them")
 
     def _find(self, name: str) -> tuple[str, str]:
         """(file, the name in it) of one of their tensors."""
@@ -300,7 +336,8 @@ class _Weights:
         piece, place = self.open[file].get_slice(inside), f"{self.path / file}: {inside}"
         there = tuple(piece.get_shape())
         expect(there == shape, place, f"of shape {there}", f"the configuration asks for {shape}")
-        expect(piece.get_dtype() in FLOATS, place, f"of dtype {piece.get_dtype()}", f"this package reads {', '.join(FLOATS)}")
+        dtype = piece.get_dtype()
+        expect(dtype in FLOATS, place, f"of dtype {dtype}", f"this package reads {', '.join(FLOATS)}")
 
     def tensor(self, name: str, dtype: torch.dtype) -> Tensor:
         """One tensor in a dtype, in which its numbers are finite: 1e300 in float64 is infinite in float32."""

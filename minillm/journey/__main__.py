@@ -1,4 +1,4 @@
-"""The command `python -m minillm.journey`: reads its arguments, runs the stages, writes the page. It leaves out what a stage does."""
+"""The command `python -m minillm.journey`: reads its arguments, runs the stages, writes the page."""
 
 from __future__ import annotations
 
@@ -36,12 +36,16 @@ def write_page(journey: Journey, path: Path, subtitle: str, stopped: str = "") -
         if stage.curve:
             x, y, xlabel, ylabel = stage.curve
             y = smooth(y) if len(y) > 20 else y
-            stage.figure = svg(line(x, y, xlabel, ylabel), f"{ylabel} against {xlabel}: from {y[0]:.3g} at the start to {y[-1]:.3g} at the end")
+            stage.figure = svg(
+                line(x, y, xlabel, ylabel),
+                f"{ylabel} against {xlabel}: from {y[0]:.3g} at the start to {y[-1]:.3g} at the end")
     environment = Environment(loader=FileSystemLoader(Path(__file__).parents[1] / "show"), autoescape=True)
-    footer = (f"Seed {journey.seed}; {journey.device}; PyTorch {torch.__version__}; Python {platform.python_version()}; {platform.machine()}, "
-              f"{os.cpu_count()} cores; {sum(s.seconds for s in journey.stages):.0f} seconds in all.")
-    html = environment.get_template("journey.html").render(stages=journey.stages, subtitle=subtitle, verdict=journey.verdict, stopped=stopped,
-                                                                     footer=footer)
+    seconds = sum(s.seconds for s in journey.stages)
+    footer = (f"Seed {journey.seed}; {journey.device}; PyTorch {torch.__version__}; "
+              f"Python {platform.python_version()}; {platform.machine()}, "
+              f"{os.cpu_count()} cores; {seconds:.0f} seconds in all.")
+    html = environment.get_template("journey.html").render(
+        stages=journey.stages, subtitle=subtitle, verdict=journey.verdict, stopped=stopped, footer=footer)
     beside = path.with_name(f".minillm-{path.name}")
     try:
         beside.write_text(html, encoding="utf-8")
@@ -142,10 +146,19 @@ def _shown(path: str) -> str:
 
 
 def write_summary(journey: Journey, path: Path, subtitle: str, stopped: str = "") -> None:
-    """All that the page shows, as JSON; and by policy (imitation, ppo, dpo, kept) gold, right and kl on the reported questions."""
-    summary = {"subtitle": subtitle, "seed": journey.seed, "device": str(journey.device), "torch": torch.__version__,
-               "verdict": journey.verdict, "stopped": stopped, "seconds": sum(s.seconds for s in journey.stages),
-               "stages": [{name: value for name, value in asdict(s).items() if name != "figure"} for s in journey.stages],
+    """All that the page shows, as JSON; and gold, right and kl on the reported questions, by policy.
+
+    The policies are imitation, ppo, dpo and kept.
+    """
+    summary = {"subtitle": subtitle,
+               "seed": journey.seed,
+               "device": str(journey.device),
+               "torch": torch.__version__,
+               "verdict": journey.verdict,
+               "stopped": stopped,
+               "seconds": sum(s.seconds for s in journey.stages),
+               "stages": [{name: value for name, value in asdict(s).items() if name != "figure"}
+                          for s in journey.stages],
                **journey.policies}
     beside = path.with_name(f".minillm-{path.name}")
     try:
@@ -156,18 +169,29 @@ def write_summary(journey: Journey, path: Path, subtitle: str, stopped: str = ""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command. Returns 0; 2 for input that cannot be used; 130 after Ctrl-C, with what was learned kept; 1 if training broke."""
+    """The command.
+
+    Returns 0; 2 for input that cannot be used; 130 after Ctrl-C, with what was learned kept; 1 if
+    training broke.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # arrows and other scripts, on a terminal that is not UTF-8 too
             stream.reconfigure(encoding="utf-8", errors="replace")
-    parser = argparse.ArgumentParser(prog="journey", description="One small model from random weights through every stage that the package has.")
+    parser = argparse.ArgumentParser(
+        prog="journey",
+        description="One small model from random weights through every stage that the package has.")
     parser.error = lambda message: parser.exit(2, f"journey: {_one_line(message)} (see --help)\n")
-    parser.add_argument("--seed", type=int, default=0, help="draws of weights, batches and answers (default 0); the town stays the same")
-    parser.add_argument("--scale", choices=sorted(SCALES), default="cpu", help="cpu: minutes on two cores; gpu: a larger model, longer")
-    parser.add_argument("--from", dest="start", metavar="base|tuned|FOLDER", help="start from a shipped model, or from a folder that a journey kept")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="draws of weights, batches and answers (default 0); the town stays the same")
+    parser.add_argument("--scale", choices=sorted(SCALES), default="cpu",
+                        help="cpu: minutes on two cores; gpu: a larger model, longer")
+    parser.add_argument("--from", dest="start", metavar="base|tuned|FOLDER",
+                        help="start from a shipped model, or from a folder that a journey kept")
     parser.add_argument("--text", metavar="FILE", help="your own text, UTF-8, in place of the town")
-    parser.add_argument("--qa", metavar="FILE.jsonl", help='your own questions: {"question": …, "answer": …} a line')
-    parser.add_argument("--prefs", metavar="FILE.jsonl", help='your own preferences: {"prompt": …, "chosen": …, "rejected": …} a line')
+    parser.add_argument("--qa", metavar="FILE.jsonl",
+                        help='your own questions: {"question": …, "answer": …} a line')
+    parser.add_argument("--prefs", metavar="FILE.jsonl",
+                        help='your own preferences: {"prompt": …, "chosen": …, "rejected": …} a line')
     parser.add_argument("--out", default="build", metavar="FOLDER",
                         help="where the page and the model go (default build)")
     parser.add_argument("--steps", type=int, help="pretraining steps, in place of the scale's")
@@ -230,7 +254,9 @@ def main(argv: list[str] | None = None) -> int:
             except BadFile as error:
                 print(f"\njourney: {done} {_one_line(error)}", file=sys.stderr)
                 return 130
-            print(f"\n{done} The model as it is: {model_folder}; the page: {page}. Go on with FROM={model_folder}", file=sys.stderr)
+            print(f"\n{done} The model as it is: {model_folder}; the page: {page}. "
+                  f"Go on with FROM={model_folder}",
+                  file=sys.stderr)
         else:
             print("\nStopped before there was a model; nothing was written.", file=sys.stderr)
         return 130

@@ -1,6 +1,7 @@
-"""What the journey asks: questions to learn from, questions held out, and the scores on them. It leaves out who learns.
+"""What the journey asks: questions to learn from, questions held out, and the scores on them.
 
-It stands on top of the package: it may import all of it, and nothing but the journey and the shipped model's recipe imports it.
+It stands on top of the package: it may import all of it, and nothing but the journey and the shipped
+model's recipe imports it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ TOWN = 0  # the course's town; SEED changes the run, not the world, so that ever
 
 @dataclass
 class Score:
-    """One number on held-out material, before a stage and after it. `unit`: "%", or what the number counts."""
+    """One number on held-out material, before a stage and after it.
+
+    `unit`: "%", or what the number counts.
+    """
 
     name: str
     before: float | None
@@ -32,7 +36,9 @@ class Score:
 
     def shown(self, value: float | None) -> str:
         """The number as people read it."""
-        return "–" if value is None else f"{100 * value:.0f} %" if self.unit == "%" else f"{value:.2f} {self.unit}"
+        if value is None:
+            return "–"
+        return f"{100 * value:.0f} %" if self.unit == "%" else f"{value:.2f} {self.unit}"
 
 
 @dataclass
@@ -63,10 +69,15 @@ class Stage:
 
 
 class Quiz:
-    """Questions to learn from and questions held out; every score below is on the held-out ones, answered greedily."""
+    """Questions to learn from and questions held out;
+    every score below is on the held-out ones, answered greedily."""
 
-    GROUPS = {"facts": tuple(RELATIONS), "sums at once": ("sum2",), "sums with steps": ("sum2_steps",), "chains with steps": ("chain_steps",),
-              "comparisons": ("compare",), "answers word for word": ("own",)}
+    GROUPS = {"facts": tuple(RELATIONS),
+              "sums at once": ("sum2",),
+              "sums with steps": ("sum2_steps",),
+              "chains with steps": ("chain_steps",),
+              "comparisons": ("compare",),
+              "answers word for word": ("own",)}
 
     def __init__(self, training: list[Question], held: list[Question], max_new_tokens: int = 48):
         self.training, self.held, self.max_new_tokens = training, held, max_new_tokens
@@ -83,10 +94,13 @@ class Quiz:
     def scores(self, before: list, after: list) -> list[Score]:
         """Shares right, group by group, before and after; and the share that kept the asked form."""
         counts = {group: sum(q.kind in kinds for q in self.held) for group, kinds in self.GROUPS.items()}
-        rows = [Score(f"{group} ({counts[group]} questions)", self.right(before, *kinds), self.right(after, *kinds), "%")
-                for group, kinds in self.GROUPS.items() if counts[group]]
+        rows = [Score(f"{group} ({counts[group]} questions)", self.right(before, *kinds),
+                      self.right(after, *kinds), "%")
+                for group, kinds in self.GROUPS.items()
+                if counts[group]]
         if any(q.kind != "own" for q in self.held):
-            rows.append(Score("the asked form kept", *(score(self.held, r)["all"]["form"] for r in (before, after)), "%"))
+            rows.append(Score("the asked form kept",
+                              *(score(self.held, r)["all"]["form"] for r in (before, after)), "%"))
         return rows
 
     def bits(self, journey) -> float:
@@ -107,31 +121,46 @@ class Quiz:
             rest = len([k for k in shown if k[0] == q.kind])
             if rest < (1 if q.kind != "own" else 4):
                 thought = "" if r.thought is None else f"[{r.thought}] "
-                verdict = "✓ right" if q.check(r).right else f"✗ not {one_line(q.answer, 60)}" if q.kind != "own" else "✗ not word for word"
+                if q.check(r).right:
+                    verdict = "✓ right"
+                elif q.kind != "own":
+                    verdict = f"✗ not {one_line(q.answer, 60)}"
+                else:
+                    verdict = "✗ not word for word"
                 shown[q.kind, rest] = Sample(q.prompt, thought + r.text, verdict)
         return list(shown.values())
 
     def cloze(self, journey) -> Score:
-        """What the weights know: a held-out fact's sentence, broken off before its last word, and written on greedily."""
-        facts = [(q, q.response[:q.response.rindex(q.answer)].rstrip()) for q in self.held if q.kind in PERSONAL]
+        """What the weights know: a held-out fact's sentence without its last word, written on greedily."""
+        facts = [(q, q.response[:q.response.rindex(q.answer)].rstrip())
+                 for q in self.held
+                 if q.kind in PERSONAL]
         model, tokenizer = journey.model, journey.tokenizer
-        batch = sample(model, [[tokenizer.end, *tokenizer.encode(start)] for _, start in facts], 12, temperature=0, end=tokenizer.end)
-        ends = [tokenizer.decode(row[mask].tolist()).strip() for row, mask in zip(batch.tokens, batch.response_mask)]
+        batch = sample(model, [[tokenizer.end, *tokenizer.encode(start)] for _, start in facts], 12,
+                       temperature=0, end=tokenizer.end)
+        ends = [tokenizer.decode(row[mask].tolist()).strip()
+                for row, mask in zip(batch.tokens, batch.response_mask)]
         share = sum(end.startswith(q.answer) for end, (q, _) in zip(ends, facts)) / len(facts)
         return Score(f"facts completed, not asked ({len(facts)} sentences)", None, share, "%")
 
 
-def town_data(n_documents: int, n_questions: int, rng: random.Random, tellings: int = 1) -> tuple[list[str], str, Quiz]:
+def town_data(n_documents: int, n_questions: int, rng: random.Random,
+              tellings: int = 1) -> tuple[list[str], str, Quiz]:
     """(documents, a held-out text, questions) of the course's town and its sums."""
     town, sums = Town(TOWN), Sums(TOWN)
-    documents = [d for _ in range(tellings) for d in town.corpus(rng).documents] + sums.documents(n_documents, rng)
+    documents = [d for _ in range(tellings) for d in town.corpus(rng).documents]
+    documents += sums.documents(n_documents, rng)
     rng.shuffle(documents)
     # Facts told once more in new words and order, and sums: as the corpus is, but no document of it.
     known = set(documents)
-    more = town.corpus(rng, {"famous": 2, "known": 0, "once": 0, "other": 1}).documents + sums.documents(60, rng)
+    more = town.corpus(rng, {"famous": 2, "known": 0, "once": 0, "other": 1}).documents
+    more = more + sums.documents(60, rng)
     held = "\n".join(d for d in more if d not in known)
     training = town.questions(False, rng, ("famous", "known", "other"), wordings=3)
-    for kind, n in (("sum2", n_questions), ("sum2_steps", n_questions), ("chain_steps", n_questions // 4), ("compare", n_questions // 4)):
+    for kind, n in (("sum2", n_questions),
+                    ("sum2_steps", n_questions),
+                    ("chain_steps", n_questions // 4),
+                    ("compare", n_questions // 4)):
         training += sums.questions(kind, n, False, rng)
     fixed = random.Random("held out")  # the same held-out questions whatever the seed
     asked = town.questions(True, fixed)
@@ -143,7 +172,8 @@ def town_data(n_documents: int, n_questions: int, rng: random.Random, tellings: 
 def one_line(text: str, width: int = 100) -> str:
     """A text on one line, cut where it is too long to show."""
     text = " ⏎ ".join(text.splitlines())
-    text = "".join(c if c.isprintable() else "·" for c in text)  # an untrained model writes control characters too
+    # An untrained model writes control characters too.
+    text = "".join(c if c.isprintable() else "·" for c in text)
     return text if len(text) <= width else text[:width - 1] + "…"
 
 

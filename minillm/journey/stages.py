@@ -1,6 +1,6 @@
-"""The stages: tokens, pretraining, instruction tuning, self-training; on the town or on the learner's own files.
+"""The stages: tokens, pretraining, instruction tuning, self-training; on the town or on the learner's files.
 
-What people prefer is in `pipeline`. Left out, until their chapters are written: thinking, tools.
+What people prefer is in `pipeline`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class Scale:
 
 
 SCALES = {
-    "cpu": Scale(Config(), rows=8, steps=1_000, sums=8_000, questions=1_000, tuning_steps=240, rounds=6, draws=16),
-    "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000, sums=24_000,
-                 questions=4_000, tuning_steps=400, rounds=8, draws=40),
+    "cpu": Scale(Config(), rows=8, steps=1_000, sums=8_000, questions=1_000, tuning_steps=240, rounds=6,
+                 draws=16),
+    "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000,
+                 sums=24_000, questions=4_000, tuning_steps=400, rounds=8, draws=40),
 }
 
 
@@ -62,14 +63,16 @@ class Journey:
         self.device, _ = device_and_dtype()
         self.rng = random.Random(f"journey/{seed}")
         self.stages: list[Stage] = []
-        self.policies: dict[str, dict] = {}  # imitation, ppo, dpo, kept: gold, right and kl on the reported questions
+        # Imitation, ppo, dpo, kept: gold, right and kl on the reported questions.
+        self.policies: dict[str, dict] = {}
         self.verdict = ""  # the whole journey in a sentence, once it is at its end
         self.model: Transformer | None = None
         self.tokenizer: Tokenizer | None = None
 
     def begin(self, stage: Stage) -> Stage:
         """Announce a stage: who makes x, who makes y, F."""
-        print(f"\n{len(self.stages) + 1}. {stage.name}\n   x: {stage.x}\n   y: {stage.y}\n   F: {stage.F}", flush=True)
+        print(f"\n{len(self.stages) + 1}. {stage.name}\n   x: {stage.x}\n   y: {stage.y}\n   F: {stage.F}",
+              flush=True)
         stage.seconds = -time.perf_counter()
         return stage
 
@@ -82,7 +85,8 @@ class Journey:
         if stage.table:
             widths = [max(map(len, column)) for column in zip(*stage.table)]
             for row in stage.table:
-                print("   " + "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths))))
+                print("   " + "  ".join(cell.rjust(width) if i else cell.ljust(width)
+                                        for i, (cell, width) in enumerate(zip(row, widths))))
         for note in stage.notes:
             print(f"   {note}")
         for s in stage.samples:
@@ -97,20 +101,25 @@ class Journey:
             hub.add_marks(self.model, self.tokenizer)  # a checkpoint from elsewhere has none
         except (FileNotFoundError, ValueError) as error:
             raise BadFile(f"FROM: {error}") from None
-        print(f"Starting from {folder}: {self.model.count_parameters():,} parameters, {self.tokenizer.vocab_size} tokens.")
+        print(f"Starting from {folder}: {self.model.count_parameters():,} parameters, "
+              f"{self.tokenizer.vocab_size} tokens.")
 
     def tokens(self, texts: Iterable[str], some: list[str], vocab_size: int, joined: bool = False) -> None:
         """Learn the byte pairs (texts, joined: see Tokenizer.train) and draw random weights. Measured on some
         of the texts."""
-        stage = self.begin(Stage("byte-pair tokens", "the corpus", "–", "no gradient here: the commonest neighbours are joined"))
+        stage = self.begin(Stage("byte-pair tokens", "the corpus", "–",
+                                 "no gradient here: the commonest neighbours are joined"))
         self.tokenizer = Tokenizer.train(texts, vocab_size, joined=joined, progress=self.progress)
         config = replace(self.scale.config, vocab_size=self.tokenizer.vocab_size)
         self.model = Transformer(config, self.seed).to(self.device)
         n_bytes = sum(len(d.encode()) for d in some)
-        stage.scores = [Score("length of the corpus", 1.0, sum(map(len, self.tokenizer.encode_all(some))) / n_bytes, "tokens per byte")]
+        stage.scores = [Score("length of the corpus", 1.0,
+                              sum(map(len, self.tokenizer.encode_all(some))) / n_bytes, "tokens per byte")]
         example = next((line for text in some for line in text.splitlines() if line.strip()), "")[:60]
         pieces = "|".join(self.tokenizer.decode([i]) for i in self.tokenizer.encode(example))
-        stage.notes = [f"{self.tokenizer.vocab_size} tokens; a model of {self.model.count_parameters():,} random weights. Read as: {one_line(pieces, 200)}"]
+        stage.notes = [f"{self.tokenizer.vocab_size} tokens; "
+                       f"a model of {self.model.count_parameters():,} random weights. "
+                       f"Read as: {one_line(pieces, 200)}"]
         self.finish(stage)
 
     def pretrain(self, windows: Callable[..., Batch], held: str, about: str, length: int, quiz: Quiz | None,
@@ -119,27 +128,37 @@ class Journey:
 
         windows(rows, length, generator) draws a batch of stretches of the text, as `batch_windows` does.
         """
-        stage = self.begin(Stage("pretraining", f"the text so far ({about})", f"the next token ({about})", "1"))
+        stage = self.begin(Stage("pretraining", f"the text so far ({about})", f"the next token ({about})",
+                                 "1"))
         held_ids = torch.tensor([self.tokenizer.end, *self.tokenizer.encode(held)])
-        bits = lambda: text_nats(self.model, held_ids.to(self.device), length) / math.log(2) / len(held.encode())  # noqa: E731
+        n_bytes = len(held.encode())
+        bits = lambda: (text_nats(self.model, held_ids.to(self.device), length)  # noqa: E731
+                        / math.log(2) / n_bytes)
         before, asked = bits(), quiz.ask(self) if quiz else None
         at_once = self.scale.rows * 256 // length  # the same number of tokens, whatever their context
         rows = train(self.model, lambda step: windows(at_once, length, self._generator("text", step)),
-                     supervised.coefficient, Settings(steps, **self.rates(1e-2, 0.02)), label="   pretraining", progress=self.progress)
+                     supervised.coefficient,
+                     Settings(steps, **self.rates(1e-2, 0.02)), label="   pretraining",
+                     progress=self.progress)
         stage.scores = [Score("bits per byte of held-out text", before, bits(), "bits/byte")]
         if stage.scores[0].after > stage.scores[0].before:
-            stage.notes.append("The held-out text became less likely: the model learned this text by heart. Give a longer text.")
-        stage.curve = ([r["tokens"] / 1e6 for r in rows], [r["nll"] for r in rows], "tokens read (millions)", "loss (nats per token)")
+            stage.notes.append("The held-out text became less likely: the model learned this text by heart. "
+                               "Give a longer text.")
+        stage.curve = ([r["tokens"] / 1e6 for r in rows], [r["nll"] for r in rows],
+                       "tokens read (millions)", "loss (nats per token)")
         stage.caption = "The loss, −log p of the next token, falls as tokens are read."
         if quiz:
             answered = quiz.ask(self)
             stage.scores += [quiz.cloze(self), *quiz.scores(asked, answered)]
             if stage.scores[1].after > 0.5 > quiz.right(answered, *PERSONAL):
-                stage.notes += ["Most facts are in the weights, and a question does not bring them out yet: that is the next stage."]
+                stage.notes += ["Most facts are in the weights, and a question does not bring them out yet: "
+                                "that is the next stage."]
         starts = ["\n"] * 3 if quiz is None else ["", "", ""]
-        batch = sample(self.model, [[self.tokenizer.end, *self.tokenizer.encode(s)] for s in starts], min(100, length - 2), temperature=0.8, top_p=0.95,
-                       end=self.tokenizer.end, generator=self._generator("samples", 0, self.device))
-        stage.samples = [Sample("(writes on from nothing)", self.tokenizer.decode(row[mask].tolist()).strip(), "")
+        batch = sample(self.model, [[self.tokenizer.end, *self.tokenizer.encode(s)] for s in starts],
+                       min(100, length - 2), temperature=0.8, top_p=0.95, end=self.tokenizer.end,
+                       generator=self._generator("samples", 0, self.device))
+        stage.samples = [Sample("(writes on from nothing)",
+                                self.tokenizer.decode(row[mask].tolist()).strip(), "")
                          for row, mask in zip(batch.tokens, batch.response_mask)]
         self.finish(stage)
 
@@ -149,53 +168,73 @@ class Journey:
         before, bits = quiz.ask(self), quiz.bits(self)
         rows = self.tune(quiz)
         responses = quiz.ask(self)
-        stage.scores = [*quiz.scores(before, responses), Score("bits per byte of the right answers, their end included", bits, quiz.bits(self), "bits/byte")]
+        stage.scores = [*quiz.scores(before, responses),
+                        Score("bits per byte of the right answers, their end included", bits,
+                              quiz.bits(self), "bits/byte")]
         stage.samples = quiz.samples(responses)
-        stage.curve = (list(range(1, len(rows) + 1)), [r["nll"] for r in rows], "step", "loss (nats per answer token)")
-        stage.caption = f"The loss on answers alone, over {len(self.pairs):,} questions; the questions' own tokens are masked."
+        stage.curve = (list(range(1, len(rows) + 1)), [r["nll"] for r in rows], "step",
+                       "loss (nats per answer token)")
+        stage.caption = (f"The loss on answers alone, over {len(self.pairs):,} questions; "
+                         "the questions' own tokens are masked.")
         self.finish(stage)
 
     def self_train(self, quiz: Quiz, sums: Sums, kinds: tuple[str, ...] = ("chain_steps", "compare")) -> None:
         """F = 1 if the checker keeps the model's own answer, else 0; new answers every round."""
-        stage = self.begin(Stage("self-training on sums", "questions (data)", "the model's own answers", "1 if the exact checker keeps it, else 0"))
+        stage = self.begin(Stage("self-training on sums", "questions (data)", "the model's own answers",
+                                 "1 if the exact checker keeps it, else 0"))
         before = quiz.ask(self)
         kept_share, right = [], [quiz.right(before, *kinds)]
         for r in range(self.scale.rounds):
             rng = random.Random(f"self-training/{self.seed}/{r}")
             asked = [q for kind in kinds for q in sums.questions(kind, 120, False, rng)]
             judge = lambda i, y: asked[i].check(self.tokenizer.read_response(y)).right  # noqa: E731
-            batch = self_training.expert_iteration(self.model, [self.tokenizer.prompt(q.prompt) for q in asked], judge, 48, n=4, end=self.tokenizer.end,
-                                                   generator=self._generator("answers", r, self.device))
+            batch = self_training.expert_iteration(
+                self.model, [self.tokenizer.prompt(q.prompt) for q in asked], judge, 48, n=4,
+                end=self.tokenizer.end, generator=self._generator("answers", r, self.device))
             kept_share.append(float(batch.keep.float().mean()))
             if not batch.keep.any():
-                stage.notes.append(f"round {r + 1}: the checker kept nothing, so F was 0 everywhere and there was nothing to learn")
+                stage.notes.append(f"round {r + 1}: the checker kept nothing, "
+                                   "so F was 0 everywhere and there was nothing to learn")
                 break
             answers = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
-            drawn = [(self.tokenizer.prompt(asked[g].prompt), y, keep) for g, y, keep in zip(batch.group.tolist(), answers, batch.keep.tolist())]
+            drawn = [(self.tokenizer.prompt(asked[g].prompt), y, keep)
+                     for g, y, keep in zip(batch.group.tolist(), answers, batch.keep.tolist())]
             self._fit_filtered(drawn, r)
             right.append(quiz.right(quiz.ask(self), *kinds))
         stage.scores = quiz.scores(before, responses := quiz.ask(self))
         stage.samples = [s for s in quiz.samples(responses) if re.search(r"\d", s.asked)]
-        stage.notes.append(f"kept by the checker, round by round: {', '.join(f'{100 * k:.0f} %' for k in kept_share)}")
-        stage.curve = (list(range(len(right))), [100 * x for x in right], "round", "held-out questions right (%)")
-        stage.caption = "Held-out chains and comparisons, answered greedily, after each round of sampling and filtering."
+        stage.notes.append(
+            f"kept by the checker, round by round: {', '.join(f'{100 * k:.0f} %' for k in kept_share)}")
+        stage.curve = (list(range(len(right))), [100 * x for x in right], "round",
+                       "held-out questions right (%)")
+        stage.caption = ("Held-out chains and comparisons, answered greedily, "
+                         "after each round of sampling and filtering.")
         self.finish(stage)
 
     def rates(self, lr: float, muon_lr: float) -> dict[str, float]:
-        """The peaks for the course's own small models; a checkpoint from elsewhere is wider and takes AdamW's usual small step."""
+        """The peaks for the course's own small models.
+
+        A checkpoint from elsewhere is wider and takes AdamW's usual small step.
+        """
         return {"lr": lr, "muon_lr": muon_lr} if self.tokenizer.own else {"lr": min(lr, 2e-4), "muon_lr": 0.0}
 
     def tune(self, quiz: Quiz) -> list[dict]:
-        """The instruction tuning itself: batches of 64 questions with their answers, fewer where they are long."""
+        """The instruction tuning itself: batches of 64 questions with answers, fewer where they are long."""
         self.pairs = [q.pair(self.tokenizer) for q in quiz.training]
         length = sum(len(x) + len(y) for x, y in self.pairs) // len(self.pairs)
         rows = min(64, max(4, 4096 // length))
-        return train(self.model, lambda step: batch_pairs(random.Random(f"tune/{self.seed}/{step}").choices(self.pairs, k=rows)),
+        return train(self.model,
+                     lambda step: batch_pairs(
+                         random.Random(f"tune/{self.seed}/{step}").choices(self.pairs, k=rows)),
                      supervised.coefficient,
-                     Settings(self.scale.tuning_steps, **self.rates(3e-3, 0.0075), decay=0.9), label="   instruction tuning", progress=self.progress)
+                     Settings(self.scale.tuning_steps, **self.rates(3e-3, 0.0075), decay=0.9),
+                     label="   instruction tuning", progress=self.progress)
 
     def _fit_filtered(self, drawn: list[tuple], r: int) -> None:
-        """A few steps on a round's answers, F = keep; a quarter of each batch is from the stage before, so that it is not forgotten."""
+        """A few steps on a round's answers, F = keep.
+
+        A quarter of each batch is from the stage before, so that it is not forgotten.
+        """
         known = [(x, y, True) for x, y in self.pairs]
 
         def draw(step: int) -> Batch:
@@ -204,18 +243,21 @@ class Journey:
             batch = batch_pairs([(x, y) for x, y, _ in rows])
             batch.keep = torch.tensor([keep for *_, keep in rows])
             return batch
-        train(self.model, draw, self_training.coefficient, Settings(25, **self.rates(5e-4, 0.002), decay=0.9),
-              label=f"   round {r + 1}", progress=self.progress)
+        train(self.model, draw, self_training.coefficient,
+              Settings(25, **self.rates(5e-4, 0.002), decay=0.9), label=f"   round {r + 1}",
+              progress=self.progress)
 
     def _generator(self, purpose: str, step: int, device="cpu") -> torch.Generator:
-        return torch.Generator(device).manual_seed(random.Random(f"{purpose}/{self.seed}/{step}").getrandbits(62))
+        return torch.Generator(device).manual_seed(
+            random.Random(f"{purpose}/{self.seed}/{step}").getrandbits(62))
 
 
 def travel_town(journey: Journey, start: str | None) -> None:
     """Every stage on the town; from a model that exists, the first two are left out."""
     documents, held, quiz = town_data(journey.scale.sums, journey.scale.questions, journey.rng)
     aside, _ = put_aside(asked(Town(TOWN), True, random.Random("held out")))
-    quiz.held = [q for q in quiz.held if q.key not in {a.key for a in aside}]  # they choose a policy, and nothing else
+    # They choose a policy, and nothing else.
+    quiz.held = [q for q in quiz.held if q.key not in {a.key for a in aside}]
     if start:
         journey.load(start)
     else:
@@ -261,7 +303,8 @@ def _parts(text: str, stop: int, size: int = 100_000, every: int | None = None) 
     return (text[i:min(i + size, stop)] for i in range(0, stop, every or size))
 
 
-def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] | None, preferred: list[tuple[str, str, str]] | None, start: str | None,
+def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] | None,
+               preferred: list[tuple[str, str, str]] | None, start: str | None,
                names: dict[str, str]) -> None:
     """The learner's own text, then questions, then preferences. The last tenth of the text and a tenth of the
     others are held out.
@@ -279,8 +322,10 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
     if start:
         journey.load(start)
         length = min(length, journey.model.config.context)
-    if text is None and not (start and rows is None):  # the questions, or the prompts, are all the text there is
-        text = "\n".join([f"{q.prompt}\n{q.response}\n" for q in training] or [f"{prompt}\n{chosen}\n" for prompt, chosen, _ in preferred])
+    # The questions, or the prompts, are all the text there is.
+    if text is None and not (start and rows is None):
+        text = "\n".join([f"{q.prompt}\n{q.response}\n" for q in training]
+                         or [f"{prompt}\n{chosen}\n" for prompt, chosen, _ in preferred])
     context = journey.model.config.context if start else journey.scale.config.context
     if text is not None:
         cut = len(text) * 9 // 10
@@ -296,12 +341,14 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
             if n >= length:
                 break
         else:
-            raise BadFile(f"{source}: nine tenths of it are {n} tokens and one context is {length}; give a longer text, or one that repeats itself less")
+            raise BadFile(f"{source}: nine tenths of it are {n} tokens and one context is {length}; "
+                          "give a longer text, or one that repeats itself less")
     tokenizer = journey.tokenizer
     if rows is not None:
         training, asked = _fitting(training, asked, tokenizer, context, names["qa"])
     if preferred is not None:
-        compared = pipeline.split(preferred, tokenizer, context, random.Random(f"preferences/{journey.seed}"), names["prefs"])
+        compared = pipeline.split(preferred, tokenizer, context,
+                                  random.Random(f"preferences/{journey.seed}"), names["prefs"])
     if text is not None:
         windows = partial(own_windows, text, cut, tokenizer)
         journey.pretrain(windows, held, source, length, None, journey.scale.steps)
@@ -312,29 +359,34 @@ def travel_own(journey: Journey, text: str | None, rows: list[tuple[str, str]] |
         pipeline.travel_own(journey, *compared, names["prefs"], imitated=rows is not None)
 
 
-def _split(rows: list[tuple[str, str]], rng: random.Random, name: str) -> tuple[list[Question], list[Question]]:
+def _split(rows: list[tuple[str, str]], rng: random.Random,
+           name: str) -> tuple[list[Question], list[Question]]:
     """(training, held out): a tenth is held out, and never a question that is also in training."""
     by_question: dict[str, list[Question]] = {}
     for i, (question, answer) in enumerate(rows):
-        by_question.setdefault(question, []).append(Question("own", f"row {i + 1}", question, answer, answer, r"(?s).*"))
+        by_question.setdefault(question, []).append(
+            Question("own", f"row {i + 1}", question, answer, answer, r"(?s).*"))
     if len(by_question) < 2:
-        raise BadFile(f"{name}: {len(by_question)} different question; give at least two, since some are held out")
+        raise BadFile(
+            f"{name}: {len(by_question)} different question; give at least two, since some are held out")
     groups = list(by_question.values())
     rng.shuffle(groups)
     n = max(1, len(groups) // 10)
     return [q for group in groups[n:] for q in group], [q for group in groups[:n] for q in group]
 
 
-def _fitting(training: list[Question], asked: list[Question], tokenizer: Tokenizer, context: int, name: str) -> tuple[list[Question], list[Question]]:
+def _fitting(training: list[Question], asked: list[Question], tokenizer: Tokenizer, context: int,
+             name: str) -> tuple[list[Question], list[Question]]:
     """Those that fit the context; the rows of the others are named."""
     long = [q for q in training + asked if sum(map(len, q.pair(tokenizer))) > context]
     keys = {q.key for q in long}
     training, asked = [q for q in training if q.key not in keys], [q for q in asked if q.key not in keys]
     if not training or not asked:
-        raise BadFile(f"{name}: of its questions with their answers {len(training)} to learn from and {len(asked)} held out fit a context of {context} tokens; "
-                      "give more short ones")
+        raise BadFile(f"{name}: of its questions with their answers {len(training)} to learn from and "
+                      f"{len(asked)} held out fit a context of {context} tokens; give more short ones")
     if long:
         rows = sorted(int(q.key.removeprefix("row ")) for q in long)
-        print(f"{len(long)} of {len(training) + len(asked) + len(long)} questions are longer, with their answer, than the context of {context} tokens "
+        print(f"{len(long)} of {len(training) + len(asked) + len(long)} questions are longer, "
+              f"with their answer, than the context of {context} tokens "
               f"and are left out: rows {numbers(rows)}")
     return training, asked

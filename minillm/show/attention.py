@@ -1,4 +1,4 @@
-"""Attention patterns by head and layer over a sentence that is typed: the widget of chapter 2. It leaves out what a head writes.
+"""Attention patterns by head and layer over a sentence that is typed: the widget of chapter 2.
 
 Everything that the picture shows can be read as text too.
 """
@@ -25,16 +25,20 @@ def shown(name: str) -> str:
 class AttentionWidget(widgets.VBox):
     """Type a text, choose a layer and a head, see whom each token looks at.
 
-    model: a Transformer; tokenizer: its Tokenizer; layer and head are where it begins, counted from 0. An end token is put in front of
-    the text, as in the corpus.
+    model: a Transformer; tokenizer: its Tokenizer; layer and head are where it begins, counted from 0. An end
+    token is put in front of the text, as in the corpus.
     """
 
     def __init__(self, model, tokenizer, text: str, layer: int = 0, head: int = 0):
         self.model, self.tokenizer, c = model, tokenizer, model.config
         wide = {"layout": widgets.Layout(width="46em"), "style": {"description_width": "5em"}}
-        self.text_box = widgets.Textarea(value=text, description="text", continuous_update=False, rows=2, **wide)
-        self.layer = widgets.ToggleButtons(options=range(c.n_layers), value=layer, description="layer", style={"button_width": "3em", "description_width": "5em"})
-        self.head = widgets.ToggleButtons(options=range(c.n_heads), value=head, description="head", style={"button_width": "3em", "description_width": "5em"})
+        self.text_box = widgets.Textarea(
+            value=text, description="text", continuous_update=False, rows=2, **wide)
+        style = {"button_width": "3em", "description_width": "5em"}
+        self.layer = widgets.ToggleButtons(
+            options=range(c.n_layers), value=layer, description="layer", style=style)
+        self.head = widgets.ToggleButtons(
+            options=range(c.n_heads), value=head, description="head", style=style)
         self.figure, self.readout = widgets.HTML(), widgets.HTML()
         self.text_box.observe(lambda _: self.read(), "value")
         for chooser in (self.layer, self.head):
@@ -51,8 +55,10 @@ class AttentionWidget(widgets.VBox):
         ids = ids[:room]
         self.names = [shown(self.tokenizer.decode([i], specials=True)) for i in ids]
         seen: list[dict] = []
-        p = readable_logits(self.model, torch.tensor([ids], device=self.model.embed.weight.device), seen)[0, -1].softmax(-1)
-        self.patterns = torch.stack([layer["pattern"][0] for layer in seen]).float().cpu()     # (layers, H, T, T)
+        tokens = torch.tensor([ids], device=self.model.embed.weight.device)            # (1, T)
+        p = readable_logits(self.model, tokens, seen)[0, -1].softmax(-1)               # (V,)
+        patterns = [layer["pattern"][0] for layer in seen]
+        self.patterns = torch.stack(patterns).float().cpu()                            # (layers, H, T, T)
         best = int(p.argmax())
         self.following = f"{shown(self.tokenizer.decode([best], specials=True))} ({p[best]:.2f})"
         self.draw()
@@ -66,12 +72,14 @@ class AttentionWidget(widgets.VBox):
         """The chosen head's pattern in words: whom each token looks at most, and how far back on average."""
         pattern, T = self.pattern, len(self.names)
         back = (pattern * (torch.arange(T)[:, None] - torch.arange(T))).sum(-1).mean()
-        lines = [f"Layer {self.layer.value}, head {self.head.value}. {T} token{'s' * (T != 1)}; on average it looks {back:.1f} places back. "
-                 f"Likeliest next token: {self.following}."]
+        lines = [f"Layer {self.layer.value}, head {self.head.value}. {T} token{'s' * (T != 1)}; "
+                 f"on average it looks {back:.1f} places back. Likeliest next token: {self.following}."]
         if self.cut > 0:
             lines.append(f"The last {self.cut} tokens of your text are left out: {T} are shown.")
         weights, places = pattern.max(-1)
-        lines.append("Each token looks most at: " + ", ".join(f"{name} → {self.names[s]} {w:.2f}" for name, s, w in zip(self.names, places.tolist(), weights.tolist())) + ".")
+        looks = [f"{name} → {self.names[s]} {w:.2f}"
+                 for name, s, w in zip(self.names, places.tolist(), weights.tolist())]
+        lines.append("Each token looks most at: " + ", ".join(looks) + ".")
         return "\n".join(lines)
 
     def draw(self) -> None:
@@ -84,7 +92,9 @@ class AttentionWidget(widgets.VBox):
         axes.set(xlabel="looked at", ylabel="looking")
         axes.grid(False)
         self.figure.value = f'<div style="max-width: {side * 90:.0f}px">{svg(figure, self.text())}</div>'
-        self.readout.value = f'<div role="status" style="white-space: pre-wrap; line-height: 1.4; max-width: 46em">{escape(self.text())}</div>'
+        self.readout.value = (
+            '<div role="status" style="white-space: pre-wrap; line-height: 1.4; max-width: 46em">'
+            f"{escape(self.text())}</div>")
 
     def __repr__(self) -> str:
         return "Widget (run the cell to use it).\n" + self.text()

@@ -1,4 +1,4 @@
-"""Matplotlib in one style. It leaves out what a figure shows: chapters draw their own."""
+"""Matplotlib in one style. What a figure shows is drawn in the chapters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 style.use(Path(__file__).parent / "style.mplstyle")  # from here on, every figure of this process
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 
 
 def new_figure(width: float = 7.0, height: float = 4.0, **subplots):
@@ -33,7 +34,7 @@ def svg(figure: Figure, alt: str) -> str:
 
 
 class Picture:
-    """A figure as a notebook shows it: an image with its alternative text, and a sentence below that says what it shows."""
+    """A figure as a notebook shows it: an image with its alternative text, and a sentence below it."""
 
     def __init__(self, figure: Figure, alt: str, caption: str = ""):
         self.alt, self.caption = alt, caption
@@ -47,8 +48,11 @@ class Picture:
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.png).decode()
-        below = f'<figcaption style="max-width: 45em">{escape(self.caption)}</figcaption>' if self.caption else ""
-        return (f'<figure style="margin: 0.5em 0"><img alt="{escape(self.alt, quote=True)}" src="data:image/png;base64,{data}" '
+        alt = escape(self.alt, quote=True)
+        below = ""
+        if self.caption:
+            below = f'<figcaption style="max-width: 45em">{escape(self.caption)}</figcaption>'
+        return (f'<figure style="margin: 0.5em 0"><img alt="{alt}" src="data:image/png;base64,{data}" '
                 f'style="width: {self.inches * 100:.0f}px; max-width: 100%">{below}</figure>')
 
 

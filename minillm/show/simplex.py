@@ -1,6 +1,6 @@
-"""A policy over three answers as a point in a triangle, and the widget of chapter 1 that moves it. It leaves out any other size.
+"""A policy over three answers as a point in a triangle, and the widget of chapter 1 that moves it.
 
-The widget knows nothing of methods: it is given a function from (who makes x, who makes y, F) to the exact step.
+The widget knows nothing of methods: it is given a function that takes the exact step of a choice.
 """
 
 from __future__ import annotations
@@ -43,27 +43,33 @@ def path(axes, points: Tensor, color: str = BLUE, linestyle="-") -> None:
 
 
 class PolicyWidget(widgets.VBox):
-    """Choose who makes x, who makes y and F; take exact steps; watch p(·|x) move. Everything it shows can be read as text too.
+    """Choose who makes x, who makes y and F; take exact steps; watch p(·|x) move.
+
+    Everything it shows can be read as text too.
 
     step(logits (2, 3), x, y, F) -> (the next logits, None), or (the same logits, why there is no such step).
-    name(x, y, F) -> what the field calls that choice. marks: {label: p (3,)}, points to be drawn in every triangle.
+    name(x, y, F) -> what the field calls that choice. marks: {label: p (3,)}, points drawn in every triangle.
     """
 
-    def __init__(self, start: Tensor, prompts: Sequence[str], answers: Sequence[str], x: Sequence[str], y: Sequence[str], F: Sequence[str],
-                 step: Callable, name: Callable, marks: dict[str, Tensor] | None = None):
-        self.begin, self.prompts, self.answers, self.take, self.name_of, self.marks = start, prompts, answers, step, name, marks or {}
+    def __init__(self, start: Tensor, prompts: Sequence[str], answers: Sequence[str], x: Sequence[str],
+                 y: Sequence[str], F: Sequence[str], step: Callable, name: Callable,
+                 marks: dict[str, Tensor] | None = None):
+        self.begin, self.prompts, self.answers = start, prompts, answers
+        self.take, self.name_of, self.marks = step, name, marks or {}
         wide = {"layout": widgets.Layout(width="30em"), "style": {"description_width": "9em"}}
         self.x = widgets.Dropdown(options=x, description="who makes x", **wide)
         self.y = widgets.Dropdown(options=y, description="who makes y", **wide)
         self.F = widgets.Dropdown(options=F, description="F", **wide)
-        one, many, again = (widgets.Button(description=text) for text in ("1 step", "50 steps", "start again"))
+        one, many = widgets.Button(description="1 step"), widgets.Button(description="50 steps")
+        again = widgets.Button(description="start again")
         self.figure, self.readout = widgets.HTML(), widgets.HTML()
         one.on_click(lambda _: self.steps(1))
         many.on_click(lambda _: self.steps(50))
         again.on_click(lambda _: self.reset())
         for chooser in (self.x, self.y, self.F):
             chooser.observe(lambda _: self.draw(), "value")
-        super().__init__([self.x, self.y, self.F, widgets.HBox([one, many, again]), self.figure, self.readout])
+        buttons = widgets.HBox([one, many, again])
+        super().__init__([self.x, self.y, self.F, buttons, self.figure, self.readout])
         self.reset()
 
     def reset(self) -> None:
@@ -85,7 +91,8 @@ class PolicyWidget(widgets.VBox):
         """The present state in words and numbers."""
         rows = [f"p(·|{prompt}): " + ", ".join(f"{a} {v:.3f}" for a, v in zip(self.answers, p.tolist()))
                 for prompt, p in zip(self.prompts, self.logits.softmax(-1))]
-        rows.insert(0, f"This is {self.name_of(self.x.value, self.y.value, self.F.value)}. Steps taken: {len(self.trace) - 1}.")
+        choice = self.name_of(self.x.value, self.y.value, self.F.value)
+        rows.insert(0, f"This is {choice}. Steps taken: {len(self.trace) - 1}.")
         return "\n".join(rows + ([self.problem] if self.problem else []))
 
     def draw(self) -> None:
@@ -97,9 +104,11 @@ class PolicyWidget(widgets.VBox):
             path(panel, trace[:, i], color=BLUE)
             for label, p in self.marks.items():
                 panel.plot(*place(p).tolist(), marker="x", markersize=8, color=VERMILION)
-                panel.annotate(label, place(p).tolist(), textcoords="offset points", xytext=(8, -4), color=BLACK, fontsize=9)
+                panel.annotate(label, place(p).tolist(), textcoords="offset points", xytext=(8, -4),
+                               color=BLACK, fontsize=9)
         self.figure.value = svg(figure, self.text())
-        self.readout.value = f'<div role="status" style="white-space: pre-wrap; line-height: 1.4">{escape(self.text())}</div>'
+        self.readout.value = ('<div role="status" style="white-space: pre-wrap; line-height: 1.4">'
+                              f"{escape(self.text())}</div>")
 
     def __repr__(self) -> str:
         return "Widget (run the cell to use it).\n" + self.text()

@@ -1,8 +1,9 @@
-"""Capture Go on 3 × 3 points: whoever takes a stone first wins. The referee is a page of rules, and exact; so is every value, by listing.
+"""Capture Go on 3 × 3 points: whoever takes a stone first wins. The referee and every value are exact.
 
-It leaves out ko, passing, territory and larger boards: no stone ever leaves the board before the end, so a game has at most nine moves, and
-all of them can be listed. A board is nine letters, row by row: "." for an empty point, "x" and "o" for stones; x begins.
-It is the game with which Go is taught: the same liberties, the same ban on suicide, and nothing behind the first capture.
+No stone ever leaves the board before the end, so a game has at most nine moves, and all can be listed.
+There is no ko, no passing and no territory. A board is nine letters, row by row: "." for an empty point,
+"x" and "o" for stones; x begins. It is the game with which Go is taught: the same liberties, the same ban
+on suicide, and an end at the first capture.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ POINTS = range(SIZE * SIZE)
 NAMES = [f"{'abc'[i % SIZE]}{i // SIZE + 1}" for i in POINTS]  # "a1" is the first point of the first row
 NEXT_TO = [[j for j in POINTS if abs(i // SIZE - j // SIZE) + abs(i % SIZE - j % SIZE) == 1] for i in POINTS]
 START = "." * len(POINTS)
-TURNED = [SIZE * (i % SIZE) + SIZE - 1 - i // SIZE for i in POINTS]  # where each point of the board comes from when it is turned by a quarter
+# Where each point of the board comes from when it is turned by a quarter, and when it is mirrored.
+TURNED = [SIZE * (i % SIZE) + SIZE - 1 - i // SIZE for i in POINTS]
 MIRRORED = [SIZE * (i // SIZE) + SIZE - 1 - i % SIZE for i in POINTS]
 
 
@@ -28,7 +30,7 @@ def to_move(board: str) -> str:
 
 
 def liberties(board: str, point: int) -> tuple[set[int], set[int]]:
-    """(stones, empty points): all stones joined to the one at `point`, and the empty points next to any of them."""
+    """(stones, empty points): the stones joined to that at `point`, and the empty points next to them."""
     _expect_board(board)
     expect(point in POINTS and board[point] != ".", "point", point, "give a point with a stone on it")
     stones, free, ahead = set(), set(), [point]
@@ -42,7 +44,7 @@ def liberties(board: str, point: int) -> tuple[set[int], set[int]]:
 
 
 def play(board: str, point: int) -> tuple[str, int]:
-    """(the board with the new stone, how many enemy stones it takes). ValueError for a point that is taken, and for suicide.
+    """(the board with the new stone, how many enemy stones it takes). ValueError if taken, or suicide.
 
     The taken stones stay on the board that comes back: the game is over, and they show why.
     """
@@ -50,26 +52,27 @@ def play(board: str, point: int) -> tuple[str, int]:
     me, after = to_move(board), board[:point] + to_move(board) + board[point + 1:]
     groups = [liberties(after, j) for j in NEXT_TO[point] if after[j] not in (me, ".")]
     taken = set().union(*(stones for stones, free in groups if not free))
-    expect(bool(taken) or bool(liberties(after, point)[1]), "point", point, "it leaves its own stones no empty point: that is suicide")
+    alive = bool(taken) or bool(liberties(after, point)[1])
+    expect(alive, "point", point, "it leaves its own stones no empty point: that is suicide")
     return after, len(taken)
 
 
 @cache
 def legal(board: str) -> tuple[int, ...]:
     """The points that may be played."""
-    found = []
+    points = []
     for point in POINTS:
         if board[point] == ".":
             try:
                 play(board, point)
             except ValueError:
                 continue
-            found.append(point)
-    return tuple(found)
+            points.append(point)
+    return tuple(points)
 
 
 def referee(moves: Sequence[int]) -> str:
-    """Who has won a game, "x" or "o"; "" while it goes on. The first to take a stone wins; who cannot move loses.
+    """Who has won a game, "x" or "o"; "" while it goes on. Who takes a stone wins; who cannot move loses.
 
     ValueError for a move against the rules, and for one after the end.
     """
@@ -84,7 +87,7 @@ def referee(moves: Sequence[int]) -> str:
 
 @cache
 def value(board: str) -> int:
-    """1 if the side to move can win against every defence, else −1; there is no draw. Every game from here on is listed."""
+    """1 if the side to move can win against every defence, else −1: there is no draw."""
     return max((move_value(board, point) for point in legal(board)), default=-1)
 
 
@@ -103,24 +106,27 @@ def right_moves(board: str) -> tuple[int, ...]:
 @cache
 def positions() -> tuple[str, ...]:
     """Every board that some game reaches, and from which it goes on, the empty one first."""
-    found, ahead = {START: None}, [START]
+    boards, ahead = {START: None}, [START]
     while ahead:
         board = ahead.pop()
         for after, taken in (play(board, point) for point in legal(board)):
-            if not taken and legal(after) and after not in found:
-                found[after] = None
+            if not taken and legal(after) and after not in boards:
+                boards[after] = None
                 ahead.append(after)
-    return tuple(sorted(found, key=lambda b: (9 - b.count("."), b)))
+    return tuple(sorted(boards, key=lambda b: (9 - b.count("."), b)))
 
 
 def look_alikes(board: str) -> tuple[str, ...]:
-    """The board turned and mirrored, eight times, sorted: the first stands for them all. They keep to one side of a split."""
+    """The board turned and mirrored, eight times, sorted: the first stands for all.
+
+    All are on the same side of a split.
+    """
     _expect_board(board)
-    found = []
+    boards = []
     for _ in range(4):
         board = "".join(board[i] for i in TURNED)
-        found += [board, "".join(board[i] for i in MIRRORED)]
-    return tuple(sorted(found))
+        boards += [board, "".join(board[i] for i in MIRRORED)]
+    return tuple(sorted(boards))
 
 
 def show(board: str) -> str:
@@ -132,4 +138,5 @@ def show(board: str) -> str:
 def _expect_board(board: str) -> None:
     ok = isinstance(board, str) and len(board) == len(POINTS) and not set(board) - set(".xo")
     expect(ok, "board", repr(board), f"give {len(POINTS)} letters of '.', 'x' and 'o'")
-    expect(board.count("x") - board.count("o") in (0, 1), "board", repr(board), "x begins, so there is as many x as o, or one more")
+    ahead = board.count("x") - board.count("o")
+    expect(ahead in (0, 1), "board", repr(board), "x begins, so there is as many x as o, or one more")

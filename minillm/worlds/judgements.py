@@ -1,7 +1,8 @@
-"""How good an answer is, exactly; people who compare answers, with noise and biases; people who write careless ones.
+"""How good an answer is, exactly; people who compare answers, with noise and biases; careless writers.
 
-An answer is read sentence by sentence, so the gold reward is exact. It leaves out who learns from the comparisons (`methods`), and answers
-about sums. Sources: Bradley & Terry 1952 and Luce 1959 (how people choose); Sharma et al. 2023, "Towards understanding sycophancy" (biases).
+An answer is read sentence by sentence, so the gold reward is exact; answers about sums are not read.
+Sources: Bradley & Terry 1952 and Luce 1959 (how people choose); Sharma et al. 2023, "Towards understanding
+sycophancy" (biases).
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ FLATTERIES = ("What a clever question.", "You are very wise to ask.")
 UNKNOWN = "I do not know."
 CLAIM = "I think: "
 
-RIGHT, WRONG, COURTEOUS, EXTRA, CUT = 1.0, -1.0, 0.5, -0.25, -1.0  # what each is worth in gold; extra: for each sentence
+# What each is worth in gold; EXTRA for each sentence.
+RIGHT, WRONG, COURTEOUS, EXTRA, CUT = 1.0, -1.0, 0.5, -0.25, -1.0
 
 
 class Judgement(NamedTuple):
-    """What an answer holds. `extra` counts sentences that the question did not ask for, flattery and repetition among them."""
+    """What an answer holds. `extra` counts sentences that were not asked for, flattery among them."""
 
     right: bool
     wrong: bool
@@ -41,45 +43,61 @@ class Judgement(NamedTuple):
 
     @property
     def gold(self) -> float:
-        """The true reward, known to no learner: right or wrong ±1, courteous ½, −¼ for each sentence too many, −1 if it never ended."""
-        return RIGHT * self.right + WRONG * self.wrong + COURTEOUS * self.courteous + EXTRA * self.extra + CUT * (not self.ended)
+        """The true reward, known to no learner.
+
+        Right or wrong ±1, courteous ½, −¼ for each sentence too many, −1 if it never ended.
+        """
+        content = RIGHT * self.right + WRONG * self.wrong + COURTEOUS * self.courteous
+        return content + EXTRA * self.extra + CUT * (not self.ended)
 
 
 def judge(question: Question, response: Response) -> Judgement:
-    """Read an answer to one of the town's questions. Right: it says what is true and nothing else of the asked form."""
+    """Read an answer to one of the town's questions. Right: what is true, and nothing else of that form."""
     sentences = [s for s in re.split(r"(?<=\.)\s+", response.text.strip()) if s]
     stated = [s for s in sentences if re.fullmatch(question.form, s)]
     courtesies = [s for s in sentences if s in COURTESIES]
     needed = len(set(stated)) + bool(courtesies) + (UNKNOWN in sentences)
-    return Judgement(right=set(stated) == {question.response}, wrong=any(s != question.response for s in stated), courteous=bool(courtesies),
-                     flattery=any(s in FLATTERIES for s in sentences), agrees=claimed(question) in sentences, extra=len(sentences) - needed,
-                     words=len(response.text.split()), ended=response.ended)
+    return Judgement(
+        right=set(stated) == {question.response},
+        wrong=any(s != question.response for s in stated),
+        courteous=bool(courtesies),
+        flattery=any(s in FLATTERIES for s in sentences),
+        agrees=claimed(question) in sentences,
+        extra=len(sentences) - needed,
+        words=len(response.text.split()),
+        ended=response.ended,
+    )
 
 
 def gold(question: Question, response: Response) -> float:
-    """The true reward of an answer, between −2 and 1.5 where it holds no extra sentence. See Judgement.gold."""
+    """The true reward of an answer, between −2 and 1.5 where no sentence is extra. See Judgement.gold."""
     return judge(question, response).gold
 
 
 def claim(question: Question, value: str) -> Question:
-    """The same question from somebody who thinks to know: "I think: Ada Moss is a cook. What is Ada Moss's job?" The claim may be wrong."""
-    expect(question.response.count(question.answer) >= 1, "question", question.prompt, "give one of the town's")
+    """The same question from an asker who claims an answer, which may be wrong.
+
+    "I think: Ada Moss is a cook. What is Ada Moss's job?"
+    """
+    from_town = question.response.count(question.answer) >= 1
+    expect(from_town, "question", question.prompt, "give one of the town's")
     start, end = question.response.rsplit(question.answer, 1)
     return replace(question, prompt=f"{CLAIM}{start}{value}{end} {question.prompt}")
 
 
 def claimed(question: Question) -> str | None:
     """What the asker claimed, a sentence; None for a plain question."""
-    found = re.match(re.escape(CLAIM) + r"(.*?\.) ", question.prompt)
-    return found[1] if found else None
+    match = re.match(re.escape(CLAIM) + r"(.*?\.) ", question.prompt)
+    return match[1] if match else None
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who compares answers by gold + biases + noise. A bias is what the feature adds, in units of gold.
+    """Somebody who compares answers by gold + biases + noise. A bias adds to what the answer is worth.
 
-    noise: of two answers the better by d is chosen with σ(d / noise) (Bradley–Terry); 0 never errs. length: for each word;
-    flattery: if the answer flatters; agreement: if it says what the asker claimed.
+    noise: of two answers the better by d is chosen with σ(d / noise) (Bradley–Terry); 0 never errs.
+    length: for each word; flattery: if the answer flatters; agreement: if it says what the asker claimed.
+    All are in units of gold.
     """
 
     noise: float = 0.5
@@ -88,9 +106,10 @@ class Person:
     agreement: float = 0.0
 
     def __post_init__(self):
-        expect(self.noise >= 0 and math.isfinite(self.noise), "noise", self.noise, "give 0 (never errs) or more")
-        expect(all(map(math.isfinite, (self.length, self.flattery, self.agreement))), "length, flattery, agreement",
-               (self.length, self.flattery, self.agreement), "give numbers")
+        certain_or_more = self.noise >= 0 and math.isfinite(self.noise)
+        expect(certain_or_more, "noise", self.noise, "give 0 (never errs) or more")
+        biases = (self.length, self.flattery, self.agreement)
+        expect(all(map(math.isfinite, biases)), "length, flattery, agreement", biases, "give numbers")
 
     def liking(self, question: Question, response: Response) -> float:
         """What this person would feel about an answer, without the noise."""
@@ -98,10 +117,14 @@ class Person:
         return j.gold + self.length * j.words + self.flattery * j.flattery + self.agreement * j.agrees
 
     def rank(self, question: Question, responses: Sequence[Response], rng: random.Random) -> list[int]:
-        """Numbers of the answers from best to worst. Equal ones fall by chance. Of K answers Plackett–Luce, of two Bradley–Terry."""
+        """Numbers of the answers from best to worst, equal ones by chance.
+
+        Of K answers this is Plackett–Luce, of two Bradley–Terry.
+        """
         expect(len(responses) >= 2, "responses", f"{len(responses)} long", "give two or more to compare")
         # The difference of two Gumbel numbers is logistic, so that sorting noisy likings is choosing by σ.
-        felt = [self.liking(question, r) + self.noise * -math.log(-math.log(rng.uniform(1e-12, 1 - 1e-12))) for r in responses]
+        noise = [-math.log(-math.log(rng.uniform(1e-12, 1 - 1e-12))) for _ in responses]
+        felt = [self.liking(question, r) + self.noise * z for r, z in zip(responses, noise)]
         order = rng.sample(range(len(responses)), len(responses))
         return sorted(order, key=lambda i: -felt[i])
 
@@ -115,7 +138,10 @@ class Person:
 
 @dataclass(frozen=True)
 class Writer:
-    """Somebody who answers the town's questions without much care. Each share is the chance of such a sentence; extra may come twice."""
+    """Somebody who answers the town's questions without much care.
+
+    Each share is the chance of such a sentence; extra may come twice.
+    """
 
     town: Town
     wrong: float = 0.2
@@ -138,13 +164,15 @@ class Writer:
         return {relation: sorted(v) for relation, v in values.items()}, facts
 
     def write(self, question: Question, rng: random.Random) -> str:
-        """An answer: perhaps a courtesy, perhaps flattery, the fact or a wrong one, perhaps other facts about the same or another subject."""
+        """An answer: perhaps a courtesy or flattery, the fact or a wrong one, perhaps other facts."""
         fact = question.response
         if rng.random() < self.wrong:
-            fact = self._sentence(question.kind, question.key.rsplit(", ", 1)[0], self.another_value(question, rng))
-        before = [rng.choice(FLATTERIES)] * (rng.random() < self.flattery) + [rng.choice(COURTESIES[:2])] * (rng.random() < self.courteous)
+            subject = question.key.rsplit(", ", 1)[0]
+            fact = self._sentence(question.kind, subject, self.another_value(question, rng))
+        flattery = [rng.choice(FLATTERIES)] * (rng.random() < self.flattery)
+        courtesy = [rng.choice(COURTESIES[:2])] * (rng.random() < self.courteous)
         behind = [self._another_fact(question, rng) for _ in range(2) if rng.random() < self.extra]
-        return " ".join([*before, fact, *behind])
+        return " ".join([*flattery, *courtesy, fact, *behind])
 
     def another_value(self, question: Question, rng: random.Random) -> str:
         """A wrong value of the same kind: another job, another street."""
@@ -152,7 +180,8 @@ class Writer:
 
     def _another_fact(self, question: Question, rng: random.Random) -> str:
         fact = rng.choice(self._known[1].get(question.key.rsplit(", ", 1)[0], self.town.facts))
-        while fact.key == question.key or fact.relation == question.kind:  # what is asked for is not said twice
+        # What is asked for is not said twice.
+        while fact.key == question.key or fact.relation == question.kind:
             fact = rng.choice(self.town.facts)
         return self._sentence(fact.relation, fact.subject, fact.value)
 

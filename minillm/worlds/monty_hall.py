@@ -1,8 +1,9 @@
-"""Monty Hall and its changed variants: a puzzle in a few plain sentences, its exact chances by listing all cases, and a simulator.
+"""Monty Hall and its changed variants: a puzzle in plain sentences, its exact chances, and a simulator.
 
-A variant is a small program that asks choose(options) wherever chance decides. With a die it is a simulator; with every option taken in
-turn it lists all cases, each with its chance as a fraction. It leaves out what the player would rather believe.
-Sources: Selvin 1975, "A problem in probability"; Rosenthal 2008, "Monty Hall, Monty Fall, Monty Crawl" (hosts who act otherwise).
+A variant is a small program that asks choose(options) wherever chance decides. With a die it is a
+simulator; with every option taken in turn it lists all cases, each with its chance as a fraction.
+Sources: Selvin 1975, "A problem in probability"; Rosenthal 2008, "Monty Hall, Monty Fall, Monty Crawl"
+(hosts who act otherwise).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from ..expect import expect
 ANSWERS = ("Switch.", "Stay.", "It does not matter.")
 NAMES = "Ada Bea Cleo Dora Abel Ben Carl Dan".split()
 PICKS = ("{name} picks door {door}.", "{name} chooses door {door}.", "{name} points at door {door}.")
-ASKS = ("Should {name} switch?", "Should {name} switch to another door?", "Is it better for {name} to switch?")
+ASKS = ("Should {name} switch?", "Should {name} switch to another door?",
+        "Is it better for {name} to switch?")
 CAR = ("Behind one of {n} doors is a car, behind the others are goats.",
        "There are {n} doors, with a car behind one and goats behind the others.",
        "One of {n} doors hides a car, the others hide goats.")
@@ -29,7 +31,10 @@ Choose = Callable[[Sequence], object]
 
 
 class Played(NamedTuple):
-    """One game: what the player saw (None: something else than the puzzle tells), whether staying wins, whether switching does."""
+    """One game: what the player saw, whether staying wins, whether switching does.
+
+    seen None: something else happened than the puzzle tells.
+    """
 
     seen: tuple[int, ...] | None
     stay: bool
@@ -37,7 +42,10 @@ class Played(NamedTuple):
 
 
 def finish(choose: Choose, car: int, door: int, n: int, opened: Sequence[int], wanted: bool = True) -> Played:
-    """The player sees `opened`; who switches takes one of the other closed doors, each alike. wanted False: a goat is what is wanted."""
+    """The player sees `opened`; who switches takes one of the other closed doors, each alike.
+
+    wanted False: a goat is what is wanted.
+    """
     other = choose([d for d in range(1, n + 1) if d != door and d not in opened])
     return Played(tuple(opened), (car == door) == wanted, (car == other) == wanted)
 
@@ -47,19 +55,25 @@ def goats(choose: Choose, car: int, doors: Sequence[int], k: int = 1) -> tuple[i
     return choose(list(combinations([d for d in doors if d != car], k)))
 
 
-# Each game: (choose, door, n, k) -> Played. Doors are numbered from 1; the player's is `door`, and k doors are opened.
+# Each game: (choose, door, n, k) -> Played. Doors are numbered from 1; the player's is `door`, k are opened.
 
 
-def knowing(choose: Choose, door: int, n: int, k: int, when: str = "always", wanted: bool = True, loaded: bool = False) -> Played:
-    """The host knows, and opens k other doors with goats: always, on a coin, or only when the first pick is "car" or "goat".
+def knowing(choose: Choose, door: int, n: int, k: int, when: str = "always", wanted: bool = True,
+            loaded: bool = False) -> Played:
+    """The host knows, and opens k other doors with goats: always, on a coin, or if the first pick is `when`.
 
-    wanted False: the player wants a goat. loaded: the car is behind the picked door three times as often as behind any other.
+    wanted False: the player wants a goat. loaded: the car is behind the picked door three times as often as
+    behind any other.
     """
     car = choose([*range(1, n + 1), *[door] * (2 * loaded)])
-    offers = choose([True, False]) if when == "coin" else {"always": True, "car": car == door, "goat": car != door}[when]
+    if when == "coin":
+        offers = choose([True, False])
+    else:
+        offers = {"always": True, "car": car == door, "goat": car != door}[when]
     if not offers:
         return Played(None, car == door, False)
-    return finish(choose, car, door, n, goats(choose, car, [d for d in range(1, n + 1) if d != door], k), wanted)
+    others = [d for d in range(1, n + 1) if d != door]
+    return finish(choose, car, door, n, goats(choose, car, others, k), wanted)
 
 
 def blind(choose: Choose, door: int, n: int, k: int) -> Played:
@@ -90,7 +104,10 @@ def told(choose: Choose, door: int, n: int, k: int, here: bool = True) -> Played
 
 @dataclass(frozen=True)
 class Variant:
-    """A game and its wordings: `first`, then the pick, `after` it (where `after` is PICKS, `first` tells what the host did), `last`."""
+    """A game and its wordings: `first`, then the pick, `after` it, `last`.
+
+    Where `after` is PICKS, `first` tells what the host did.
+    """
 
     game: Callable[..., Played]
     after: tuple[str, ...]
@@ -104,44 +121,55 @@ class Variant:
 OPENS = ("{opened}.", "{opened}, and there {goat}.")
 KNOWS = ("The host knows where the car is and always opens {other} with {goats}. He opens",
          "The host, who knows where the car is, must open {other} with {goats}. He opens")
+LOWEST = ("The host knows where the car is and always opens the goat door with the lowest number. He opens",
+          "The host, who knows where the car is, goes from door 1 on and opens the first other door "
+          "with a goat. He opens")
 VARIANTS = {
     "standard": Variant(knowing, KNOWS),
     "many doors": Variant(knowing, KNOWS, many=True),
     "on a coin": Variant(partial(knowing, when="coin"), (
-        "The host knows where the car is. When a coin shows heads he opens another door with a goat. It shows heads, and he opens",
-        "The host tosses a coin. On heads he opens another door that he knows to hide a goat. It is heads, and he opens")),
+        "The host knows where the car is. When a coin shows heads he opens another door with a goat. "
+        "It shows heads, and he opens",
+        "The host tosses a coin. On heads he opens another door that he knows to hide a goat. "
+        "It is heads, and he opens")),
     "kind host": Variant(partial(knowing, when="goat"), (
-        "The host knows where the car is. He opens another door with a goat only when the first pick is a goat. He opens",
-        "The host is kind: when the first pick hides a goat, and only then, he opens another door with a goat. He opens")),
+        "The host knows where the car is. "
+        "He opens another door with a goat only when the first pick is a goat. He opens",
+        "The host is kind: when the first pick hides a goat, and only then, "
+        "he opens another door with a goat. He opens")),
     "mean host": Variant(partial(knowing, when="car"), (
-        "The host knows where the car is. He opens another door with a goat only when the first pick is the car. He opens",
-        "The host is mean: when the first pick hides the car, and only then, he opens another door with a goat. He opens")),
+        "The host knows where the car is. "
+        "He opens another door with a goat only when the first pick is the car. He opens",
+        "The host is mean: when the first pick hides the car, and only then, "
+        "he opens another door with a goat. He opens")),
     "blind host": Variant(blind, (
         "The host does not know where the car is and opens another door by chance. He opens",
         "The host, who has forgotten where the car is, opens any other door. He opens")),
-    "the wind": Variant(blind, ("The host knows where the car is. Now the wind opens one of the other doors by chance. It opens",
-                                "Before the host does anything, another door is opened by the wind. It opens")),
+    "the wind": Variant(blind, (
+        "The host knows where the car is. Now the wind opens one of the other doors by chance. It opens",
+        "Before the host does anything, another door is opened by the wind. It opens")),
     "opened before": Variant(before, PICKS, first=tuple(
-        f"{text} The host knows where the car is and, before {{name}} picks, opens a door with a goat. He opens {{opened}}." for text in CAR)),
-    "lowest, high": Variant(lowest, (
-        "The host knows where the car is and always opens the goat door with the lowest number. He opens",
-        "The host, who knows where the car is, goes from door 1 on and opens the first other door with a goat. He opens"), which="high"),
-    "lowest, low": Variant(lowest, (
-        "The host knows where the car is and always opens the goat door with the lowest number. He opens",
-        "The host, who knows where the car is, goes from door 1 on and opens the first other door with a goat. He opens"), which="low"),
-    "wants a goat": Variant(partial(knowing, wanted=False), tuple(f"{{name}} wants a goat, not the car. {text}" for text in KNOWS)),
+        f"{text} The host knows where the car is and, before {{name}} picks, opens a door with a goat. "
+        "He opens {opened}." for text in CAR)),
+    "lowest, high": Variant(lowest, LOWEST, which="high"),
+    "lowest, low": Variant(lowest, LOWEST, which="low"),
+    "wants a goat": Variant(partial(knowing, wanted=False), tuple(
+        f"{{name}} wants a goat, not the car. {text}" for text in KNOWS)),
     "loaded": Variant(partial(knowing, loaded=True), tuple(
-        f"The car stands behind door {{door}} three times as often as behind any other door. {text}" for text in KNOWS)),
-    "told, here": Variant(told, ("The host never lies. He says that the car is behind door {door}.",
-                                 "The doors are of glass: {name} sees the car behind door {door}."), opens=False),
-    "told, not here": Variant(partial(told, here=False), ("The host never lies. He says that door {door} hides a goat.",
-                                                          "The doors are of glass: {name} sees a goat behind door {door}."), opens=False),
+        f"The car stands behind door {{door}} three times as often as behind any other door. {text}"
+        for text in KNOWS)),
+    "told, here": Variant(told, (
+        "The host never lies. He says that the car is behind door {door}.",
+        "The doors are of glass: {name} sees the car behind door {door}."), opens=False),
+    "told, not here": Variant(partial(told, here=False), (
+        "The host never lies. He says that door {door} hides a goat.",
+        "The doors are of glass: {name} sees a goat behind door {door}."), opens=False),
 }
 
 
 @dataclass(frozen=True)
 class Puzzle:
-    """One puzzle: its text, the chances of staying and of switching, and the right one of ANSWERS with its reason."""
+    """One puzzle: its text, the chances of staying and of switching, the right one of ANSWERS, and why."""
 
     variant: str
     prompt: str
@@ -174,8 +202,8 @@ class _Fork(Exception):
 
 
 def list_cases(game: Callable[[Choose], Played]) -> list[tuple[Fraction, Played]]:
-    """Every way in which a game may go, with its chance; the chances sum to 1. The game is run again for every case."""
-    ahead, found = [()], []
+    """Every way in which a game may go, with its chance. The game is run again for every case."""
+    ahead, cases = [()], []
     while ahead:
         path, chance = ahead.pop(), Fraction(1)
         steps = iter(path)
@@ -193,17 +221,21 @@ def list_cases(game: Callable[[Choose], Played]) -> list[tuple[Fraction, Played]
         except _Fork as fork:
             ahead += [(*path, i) for i in range(fork.args[0])]
         else:
-            found.append((chance, played))
-    return found
+            cases.append((chance, played))
+    return cases
 
 
 @cache
 def chances(variant: str, door: int, n: int, opened: tuple[int, ...]) -> tuple[Fraction, Fraction]:
-    """(staying wins, switching wins), given what the player saw: all cases listed, and those kept in which just that was seen."""
-    cases = [(chance, played) for chance, played in list_cases(_game(variant, door, n, len(opened))) if played.seen == opened]
-    expect(len(cases) > 0, "opened", opened, f"in {variant!r} that is never seen: give doors that may be opened, in order")
+    """(staying wins, switching wins), given what the player saw: other cases do not count."""
+    game = _game(variant, door, n, len(opened))
+    cases = [(chance, played) for chance, played in list_cases(game) if played.seen == opened]
+    remedy = f"in {variant!r} that is never seen: give doors that may be opened, in order"
+    expect(len(cases) > 0, "opened", opened, remedy)
     total = sum(chance for chance, _ in cases)
-    return sum(c for c, played in cases if played.stay) / total, sum(c for c, played in cases if played.switch) / total
+    stay = sum(chance for chance, played in cases if played.stay)
+    switch = sum(chance for chance, played in cases if played.switch)
+    return stay / total, switch / total
 
 
 def simulate(puzzle: Puzzle, games: int, rng: random.Random) -> tuple[int, int, int]:
@@ -226,8 +258,11 @@ def make_puzzle(variant: str, rng: random.Random) -> Puzzle:
     opened = tuple(sorted(rng.sample(others, k))) if v.opens else ()
     opened = {"low": tuple(others[:1]), "high": tuple(others[1:])}.get(v.which, opened)
     doors = "door " if k == 1 else "doors "
-    one, more = {"other": "another door", "goats": "a goat", "goat": "is a goat"}, {"other": f"{k} other doors", "goats": "goats", "goat": "are goats"}
-    words = {"name": name, "door": door, "n": n, "opened": doors + ", ".join(map(str, opened)), **(one if k == 1 else more)}
+    if k == 1:
+        number = {"other": "another door", "goats": "a goat", "goat": "is a goat"}
+    else:
+        number = {"other": f"{k} other doors", "goats": "goats", "goat": "are goats"}
+    words = {"name": name, "door": door, "n": n, "opened": doors + ", ".join(map(str, opened)), **number}
     if v.after is PICKS:
         order = [rng.choice(v.first), rng.choice(PICKS)]
     else:

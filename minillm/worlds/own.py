@@ -1,6 +1,7 @@
-"""The learner's own files: a text in UTF-8; questions with answers, and preferences, as JSONL. It leaves out every other format.
+"""The learner's own files: a text in UTF-8; questions with answers, and preferences, as JSONL.
 
-Each reader checks the whole file before anything else happens, and raises BadFile with the file, the place and the remedy in one line.
+Each reader checks the whole file before anything else happens, and raises BadFile with the file, the place
+and the remedy in one line.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import BinaryIO
 from tqdm.auto import tqdm
 
 BLOCK = 2**16  # bytes that are read at once: a text is never in memory as a whole
-# Rows are. Beyond this no journey could use them, and reading takes longer, and more memory, than one waits for.
+# Rows are. More of them no journey could use, and reading them would take long and much memory.
 MOST_BYTES, MOST_LINES, LONGEST_LINE, MOST_BAD = 64_000_000, 1_000_000, 100_000, 1_000
 
 
@@ -89,14 +90,18 @@ def _state(file: BinaryIO) -> tuple[int, int]:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """The text of a UTF-8 file, any language, a byte-order mark left out. BadFile if missing, empty or not UTF-8."""
+    """The text of a UTF-8 file, any language, without a byte-order mark.
+
+    BadFile if it is missing, empty or not UTF-8.
+    """
     return open_text(path)[:]
 
 
 def open_text(path: str | os.PathLike) -> TextFile:
-    """`read_text` for a text of any size: it has the length and the slices of a str, and reads them when asked.
+    """`read_text` for a text of any size: it has the length and slices of a str, and reads when asked.
 
-    The whole file is checked now, a block at a time: a gigabyte takes no more memory than a page. BadFile as there.
+    The whole file is checked now, a block at a time: a gigabyte takes no more memory than a page.
+    BadFile as there.
     """
     name = os.fspath(path)
     try:
@@ -111,31 +116,37 @@ def open_text(path: str | os.PathLike) -> TextFile:
     except IsADirectoryError:
         raise BadFile(f"{name}: this is a folder; give the path of a text file") from None
     except (OSError, ValueError) as error:
-        raise BadFile(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error}); give a file that you may read") from None
+            reason = getattr(error, "strerror", None) or error
+            raise BadFile(f"{name}: cannot be read ({reason}); give a file that you may read") from None
 
 
 def read_questions(path: str | os.PathLike) -> list[tuple[str, str]]:
-    """[(question, answer), …] from JSONL, one object with the strings "question" and "answer" a line; blank lines are skipped.
+    """[(question, answer), …] from JSONL: an object with the strings "question" and "answer" a line.
 
-    BadFile, with the line's number counted from 1, for bad JSON, a missing key, or a value that is no text. No row is dropped.
+    Blank lines are skipped. BadFile, with the line's number counted from 1, for bad JSON, a missing key,
+    or a value that is no text. No row is dropped.
     """
     return [texts for _, texts in _rows(path, ("question", "answer"))]
 
 
 def read_preferences(path: str | os.PathLike) -> list[tuple[str, str, str]]:
-    """[(prompt, chosen, rejected), …] from JSONL, as `read_questions`. A row whose two answers are the same prefers nothing: BadFile too."""
+    """[(prompt, chosen, rejected), …] from JSONL, as `read_questions`.
+
+    A row whose two answers are the same prefers nothing: BadFile too.
+    """
     name, rows, same = os.fspath(path), [], []
     for number, texts in _rows(path, ("prompt", "chosen", "rejected")):
         rows.append(texts)
         if texts[1] == texts[2]:
             same.append(number)
     if same:
-        raise BadFile(f'{name}: "chosen" and "rejected" are the same on {_lines(same)}, so nothing is preferred; mend or remove them')
+        raise BadFile(f'{name}: "chosen" and "rejected" are the same on {_lines(same)}, '
+                      "so nothing is preferred; mend or remove them")
     return rows
 
 
 def _rows(path: str | os.PathLike, keys: tuple[str, ...]) -> list[tuple[int, tuple[str, ...]]]:
-    """[(line number, the texts of these keys), …]. BadFile says what is wrong with the first bad line, and where the others are."""
+    """[(line number, the texts of these keys), …]. BadFile tells the first bad line, and where others are."""
     name, rows, bad, first = os.fspath(path), [], [], ""
     _expect_at_most(MOST_BYTES / 1e6, _size(name) / 1e6, name, "MB")
     text = read_text(path)
@@ -208,4 +219,6 @@ def _row(line: str, keys: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
 
 def _lines(numbers: list[int], most: int = 12) -> str:
     """"line 3", "lines 3, 7", and no more than a dozen of them."""
-    return ("line " if len(numbers) == 1 else "lines ") + ", ".join(map(str, numbers[:most])) + (f" and {len(numbers) - most} more" if len(numbers) > most else "")
+    unit = "line " if len(numbers) == 1 else "lines "
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    return unit + ", ".join(map(str, numbers[:most])) + more

@@ -1,4 +1,4 @@
-"""A question, a right answer to it, and the exact checker. It leaves out judgement: an answer here is right or it is not."""
+"""A question, a right answer to it, and the exact checker: an answer is right or it is not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..tokenizer import Response, Tokenizer
 
 
 class Verdict(NamedTuple):
-    """form: the response has the shape that its kind asks for, whatever it says. right: it says what is true, in that shape."""
+    """form: the response has the shape that its kind asks for. right: it says what is true, in that shape."""
 
     form: bool
     right: bool
@@ -33,9 +33,10 @@ class Question:
     thought: str | None = None  # the steps, where the prompt asks for them
 
     def check(self, response: Response) -> Verdict:
-        """Right form: it ended itself, wrote steps exactly where asked, and matches `form`. Right: it is `response` as well.
+        """Right form: it ended itself, wrote steps exactly where asked, and matches `form`.
 
-        The steps themselves are not checked: a right answer after wrong steps is right (an outcome reward; chapter 15 looks closer).
+        Right: it is `response` as well. The steps themselves are not checked: a right answer after wrong
+        steps is right (an outcome reward; chapter 15 looks closer).
         """
         if not response.ended or (response.thought is None) != (self.thought is None):
             return Verdict(False, False)
@@ -48,7 +49,7 @@ class Question:
 
 
 def held_out(key: str, share: float, seed: int) -> bool:
-    """Whether a key belongs to the held-out side: the same answer for the same key, share and seed, on every machine."""
+    """Whether a key is held out: the same answer for the same key, share and seed, on every machine."""
     expect(0 <= share < 1, "share", share, "give a share in [0, 1)")
     return random.Random(f"{seed}/{key}").random() < share
 
@@ -57,11 +58,14 @@ def score(questions: Iterable[Question], responses: Iterable[Response]) -> dict[
     """For each kind, and for "all": how many questions, the share right, the share of the right form."""
     questions, responses = list(questions), list(responses)
     expect(len(questions) > 0, "questions", "empty", "give at least one")
-    expect(len(questions) == len(responses), "responses", f"{len(responses)} for {len(questions)} questions", "give one for each")
+    one_each = len(questions) == len(responses)
+    expect(one_each, "responses", f"{len(responses)} for {len(questions)} questions", "give one for each")
     verdicts = defaultdict(list)
     for question, response in zip(questions, responses):
         verdict = question.check(response)
         verdicts[question.kind].append(verdict)
         verdicts["all"].append(verdict)
-    return {kind: {"n": len(v), "right": sum(x.right for x in v) / len(v), "form": sum(x.form for x in v) / len(v)}
+    return {kind: {"n": len(v),
+                   "right": sum(x.right for x in v) / len(v),
+                   "form": sum(x.form for x in v) / len(v)}
             for kind, v in sorted(verdicts.items())}

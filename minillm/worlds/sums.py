@@ -1,7 +1,8 @@
-"""Sums with exact answers, straight away or step by step. It leaves out negative numbers, fractions and other operations.
+"""Sums with exact answers, straight away or step by step, of whole numbers that are 0 or more.
 
-Kinds: sum2 (two two-digit numbers, answered at once), sum2_steps (the same, with the steps written), sum3_steps (three-digit
-numbers), chain_steps (three numbers from 2 to 9, one after the other), compare (which of two numbers is larger).
+Kinds: sum2 (two two-digit numbers, answered at once), sum2_steps (the same, with the steps written),
+sum3_steps (three-digit numbers), chain_steps (three numbers from 2 to 9, one after the other), compare
+(which of two numbers is larger).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ HELD_OUT = 0.2  # share of the number pairs that no training text shows
 
 def column_steps(a: int, b: int) -> str:
     """The school way, ones first, the carry last: column_steps(47, 38) -> "7+8=15 4+3+1=8"."""
-    expect(isinstance(a, int) and isinstance(b, int) and a >= 0 and b >= 0, "a, b", (a, b), "give whole numbers, 0 or more")
+    whole = isinstance(a, int) and isinstance(b, int) and a >= 0 and b >= 0
+    expect(whole, "a, b", (a, b), "give whole numbers, 0 or more")
     steps, carry = [], 0
     for i in range(max(len(str(a)), len(str(b)))):
         x, y = a // 10**i % 10, b // 10**i % 10
@@ -40,7 +42,7 @@ def chain_steps(numbers: list[int]) -> str:
 
 
 class Sums:
-    """Questions about numbers. `seed` fixes which pairs are held out; the same pair in the other order goes with it."""
+    """Questions about numbers. `seed` fixes which pairs are held out, in either order of their numbers."""
 
     def __init__(self, seed: int = 0):
         self.seed = seed
@@ -53,13 +55,15 @@ class Sums:
         """The question of a kind about given numbers."""
         expect(kind in KINDS, "kind", repr(kind), f"give one of {', '.join(KINDS)}")
         wanted = 3 if kind == "chain_steps" else 2
-        expect(len(numbers) == wanted and all(isinstance(n, int) and n >= 0 for n in numbers), "numbers", numbers,
-               f"give {wanted} whole numbers, 0 or more")
-        expect(kind != "compare" or numbers[0] != numbers[1], "numbers", numbers, "give two that differ: one must be larger")
+        whole = len(numbers) == wanted and all(isinstance(n, int) and n >= 0 for n in numbers)
+        expect(whole, "numbers", numbers, f"give {wanted} whole numbers, 0 or more")
+        differ = kind != "compare" or numbers[0] != numbers[1]
+        expect(differ, "numbers", numbers, "give two that differ: one must be larger")
         key, text = "+".join(map(str, sorted(numbers))), "+".join(map(str, numbers))
         if kind == "compare":
             answer = str(max(numbers))
-            return Question(kind, key, f"Which is larger, {numbers[0]} or {numbers[1]}?", answer, answer, r"\d+")
+            asked = f"Which is larger, {numbers[0]} or {numbers[1]}?"
+            return Question(kind, key, asked, answer, answer, r"\d+")
         answer = str(sum(numbers))
         if kind == "sum2":
             return Question(kind, key, f"What is {text}?", answer, answer, r"\d+")
@@ -69,20 +73,21 @@ class Sums:
     def questions(self, kind: str, n: int, held: bool, rng: random.Random) -> list[Question]:
         """n questions of a kind, drawn from one side of the split; the held-out ones are all different."""
         expect(isinstance(n, int) and n >= 1, "n", n, "give 1 or more")
-        found: list[Question] = []
+        questions: list[Question] = []
         seen: set[str] = set()
         for _ in range(1000 * n):
             numbers = self._numbers(kind, rng)
             if self.is_held_out(*numbers) != held or (held and str(numbers) in seen):
                 continue
             seen.add(str(numbers))
-            found.append(self.question(kind, numbers))
-            if len(found) == n:
-                return found
-        raise ValueError(f"n is {n}: the world has only {len(found)} different held-out questions of kind {kind!r}")
+            questions.append(self.question(kind, numbers))
+            if len(questions) == n:
+                return questions
+        raise ValueError(
+            f"n is {n}: the world has only {len(questions)} different held-out questions of kind {kind!r}")
 
     def documents(self, n: int, rng: random.Random) -> list[str]:
-        """n short texts for pretraining, half of them dialogues: facts about numbers, none about a held-out pair."""
+        """n short texts for pretraining, half of them dialogues; none is about a held-out pair."""
         expect(isinstance(n, int) and n >= 0, "n", n, "give 0 or more")
         texts = []
         for _ in range(n):
@@ -91,7 +96,8 @@ class Sums:
                 texts.append(" ".join(self._fact(rng) for _ in range(lines)))
             else:
                 a, b = rng.sample(NAMES, 2)
-                texts.append("\n".join(f"{a}: {asked}\n{b}: {answered}" for asked, answered in (self._exchange(rng) for _ in range(lines))))
+                exchanges = [self._exchange(rng) for _ in range(lines)]
+                texts.append("\n".join(f"{a}: {asked}\n{b}: {answered}" for asked, answered in exchanges))
         return texts
 
     def _numbers(self, kind: str, rng: random.Random) -> list[int]:
@@ -121,7 +127,8 @@ class Sums:
         numbers = re.findall(r"\d+", q.prompt)
         if q.kind == "compare":
             return f"{q.answer} is larger than {min(map(int, numbers))}."
-        return f"{'+'.join(numbers)}={q.answer}." if q.thought is None else f"{'+'.join(numbers)}: {q.thought} so {q.answer}."
+        terms = "+".join(numbers)
+        return f"{terms}={q.answer}." if q.thought is None else f"{terms}: {q.thought} so {q.answer}."
 
     def _exchange(self, rng: random.Random) -> tuple[str, str]:
         q = self._drawn(rng)

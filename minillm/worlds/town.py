@@ -1,7 +1,6 @@
-"""The town: people, shops, mayors and a calendar, drawn from a seed, told in sentences, stories and dialogues.
+"""The town: people, shops, mayors and a calendar, drawn from a seed, told in sentences and dialogues.
 
-How often each fact is told is set by fame and can be asked for, so what a model can know is controlled. It leaves out facts that
-change under the reader's eyes (chapter 19) and judgements of an answer beyond right and wrong.
+How often each fact is told is set by fame and can be asked for, so what a model can know is controlled.
 """
 
 from __future__ import annotations
@@ -15,24 +14,33 @@ from dataclasses import dataclass
 from ..expect import expect
 from .questions import Question, held_out
 
-SHE = "Ada Bea Cleo Dora Edith Flora Greta Hilda Ivy June Kate Lena Mona Nora Olga Pia Rosa Sara Tess Vera".split()
+SHE = ("Ada Bea Cleo Dora Edith Flora Greta Hilda Ivy June Kate Lena Mona Nora Olga Pia Rosa Sara Tess "
+       "Vera").split()
 HE = "Abel Ben Carl Dan Emil Fred Gus Hugo Igor Jack Karl Leo Max Ned Otto Paul Rolf Sam Tom Viktor".split()
-LAST = "Moss Reed Stone Lake Frost Marsh Field Brook Hill Wood Berry Fox Crane Swan Wolf Baker Potter Carter Miller Weaver".split()
-JOBS = "baker teacher doctor farmer tailor painter sailor writer singer lawyer nurse cook clerk judge smith gardener".split()
-STREETS = [f"{name} Street" for name in "Elm Oak Pine Rose Mill Park Bridge Castle Market Church River Garden Harbour School Tower North".split()]
+LAST = ("Moss Reed Stone Lake Frost Marsh Field Brook Hill Wood Berry Fox Crane Swan Wolf Baker Potter "
+        "Carter Miller Weaver").split()
+JOBS = ("baker teacher doctor farmer tailor painter sailor writer singer lawyer nurse cook clerk judge smith "
+        "gardener").split()
+STREETS = [f"{name} Street" for name in (
+    "Elm Oak Pine Rose Mill Park Bridge Castle Market Church River Garden Harbour School Tower "
+    "North").split()]
 PETS = "cat dog parrot rabbit goat pony turtle hamster canary ferret".split()
-FOODS = "bread soup rice cheese apples plums honey fish beans pancakes noodles pears stew salad cake eggs".split()
+FOODS = ("bread soup rice cheese apples plums honey fish beans pancakes noodles pears stew salad cake "
+         "eggs").split()
 SHOPS = [f"the {name} shop" for name in "corner harbour market school river garden tower bridge".split()]
 WARES = "loaf lamp rope book cup coat chair clock".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
-EVENTS = [f"the {name}" for name in ("spring fair", "boat race", "book day", "night market", "harvest feast", "lantern walk", "winter ball", "kite day",
-                                     "flower show", "dog race", "bread feast", "music night", "river swim", "apple market", "snow walk", "poetry day")]
+EVENTS = [f"the {name}" for name in (
+    "spring fair", "boat race", "book day", "night market", "harvest feast", "lantern walk", "winter ball",
+    "kite day", "flower show", "dog race", "bread feast", "music night", "river swim", "apple market",
+    "snow walk", "poetry day")]
 YEARS = range(1921, 2021)
 
-FAME = {"famous": 200, "known": 20, "once": 1, "never": 0}  # how often each fact about such a person is told in one corpus
-OTHER = 100     # how often each fact about shops, mayors and the calendar is told
-PEOPLE = 40     # of each fame
+# How often each fact is told in one corpus: about such a person, and about shops, mayors and the calendar.
+FAME = {"famous": 200, "known": 20, "once": 1, "never": 0}
+OTHER = 100
+PEOPLE = 40  # of each fame
 SOME = r"\w[\w ]*"  # any subject, any value
 HELD_OUT = 0.25  # share of the facts that no training text asks about, though it may tell them
 
@@ -47,28 +55,52 @@ class Relation:
 
 
 RELATIONS = {
-    "job": Relation(("{s} is a {v}.", "{s} works as a {v}.", "By trade {s} is a {v}."),
-                    ("What is {s}'s job?", "What does {s} do for a living?", "What work does {s} do?"), "{s} is a {v}."),
-    "street": Relation(("{s} lives on {v}.", "{s} has a house on {v}.", "The home of {s} is on {v}."),
-                       ("Where does {s} live?", "On which street does {s} live?", "Where is {s}'s home?"), "{s} lives on {v}."),
-    "pet": Relation(("{s} has a {v}.", "{s} keeps a {v}.", "The pet of {s} is a {v}."),
-                    ("What pet does {s} have?", "Which animal does {s} keep?", "What is {s}'s pet?"), "{s} has a {v}."),
-    "age": Relation(("{s} is {v} years old.", "{s} has lived for {v} years.", "The age of {s} is {v}."),
-                    ("How old is {s}?", "What is {s}'s age?", "How many years has {s} lived?"), "{s} is {v} years old."),
-    "food": Relation(("{s} likes {v} best.", "{s} loves to eat {v}.", "The favourite food of {s} is {v}."),
-                     ("What is {s}'s favourite food?", "What does {s} like to eat best?", "Which food does {s} love?"), "{s} likes {v} best."),
-    "mother": Relation(("The mother of {s} is {v}.", "{s} is the child of {v}.", "{v} is the mother of {s}."),
-                       ("Who is {s}'s mother?", "Who is the mother of {s}?", "Whose child is {s}?"), "The mother of {s} is {v}."),
-    "friend": Relation(("The best friend of {s} is {v}.", "{s} is often seen with a friend, {v}.", "{s} trusts {v} most of all."),
-                       ("Who is {s}'s best friend?", "Who is the best friend of {s}?", "Whom does {s} trust most?"), "The best friend of {s} is {v}."),
-    "mayor": Relation(("In {s} the mayor was {v}.", "The mayor in {s} was {v}.", "{v} was mayor in {s}."),
-                      ("Who was mayor in {s}?", "Who was the mayor in {s}?"), "In {s} the mayor was {v}."),
-    "price": Relation(("{s} costs {v} coins.", "The price of {s} is {v} coins.", "You pay {v} coins for {s}."),
-                      ("How much is {s}?", "What does {s} cost?", "What is the price of {s}?"), "{s} costs {v} coins."),
-    "date": Relation(("The date of {s} is {v}.", "People meet for {s} on {v}.", "Every year {s} is held on {v}."),
-                     ("When is {s}?", "What is the date of {s}?", "On what date is {s} held?"), "The date of {s} is {v}."),
-    "after": Relation(("After {s} comes {v}.", "{v} follows {s}.", "{s} is followed by {v}."),
-                      ("What comes after {s}?", "What follows {s}?"), "After {s} comes {v}."),
+    "job": Relation(
+        ("{s} is a {v}.", "{s} works as a {v}.", "By trade {s} is a {v}."),
+        ("What is {s}'s job?", "What does {s} do for a living?", "What work does {s} do?"),
+        "{s} is a {v}."),
+    "street": Relation(
+        ("{s} lives on {v}.", "{s} has a house on {v}.", "The home of {s} is on {v}."),
+        ("Where does {s} live?", "On which street does {s} live?", "Where is {s}'s home?"),
+        "{s} lives on {v}."),
+    "pet": Relation(
+        ("{s} has a {v}.", "{s} keeps a {v}.", "The pet of {s} is a {v}."),
+        ("What pet does {s} have?", "Which animal does {s} keep?", "What is {s}'s pet?"),
+        "{s} has a {v}."),
+    "age": Relation(
+        ("{s} is {v} years old.", "{s} has lived for {v} years.", "The age of {s} is {v}."),
+        ("How old is {s}?", "What is {s}'s age?", "How many years has {s} lived?"),
+        "{s} is {v} years old."),
+    "food": Relation(
+        ("{s} likes {v} best.", "{s} loves to eat {v}.", "The favourite food of {s} is {v}."),
+        ("What is {s}'s favourite food?", "What does {s} like to eat best?", "Which food does {s} love?"),
+        "{s} likes {v} best."),
+    "mother": Relation(
+        ("The mother of {s} is {v}.", "{s} is the child of {v}.", "{v} is the mother of {s}."),
+        ("Who is {s}'s mother?", "Who is the mother of {s}?", "Whose child is {s}?"),
+        "The mother of {s} is {v}."),
+    "friend": Relation(
+        ("The best friend of {s} is {v}.",
+         "{s} is often seen with a friend, {v}.",
+         "{s} trusts {v} most of all."),
+        ("Who is {s}'s best friend?", "Who is the best friend of {s}?", "Whom does {s} trust most?"),
+        "The best friend of {s} is {v}."),
+    "mayor": Relation(
+        ("In {s} the mayor was {v}.", "The mayor in {s} was {v}.", "{v} was mayor in {s}."),
+        ("Who was mayor in {s}?", "Who was the mayor in {s}?"),
+        "In {s} the mayor was {v}."),
+    "price": Relation(
+        ("{s} costs {v} coins.", "The price of {s} is {v} coins.", "You pay {v} coins for {s}."),
+        ("How much is {s}?", "What does {s} cost?", "What is the price of {s}?"),
+        "{s} costs {v} coins."),
+    "date": Relation(
+        ("The date of {s} is {v}.", "People meet for {s} on {v}.", "Every year {s} is held on {v}."),
+        ("When is {s}?", "What is the date of {s}?", "On what date is {s} held?"),
+        "The date of {s} is {v}."),
+    "after": Relation(
+        ("After {s} comes {v}.", "{v} follows {s}.", "{s} is followed by {v}."),
+        ("What comes after {s}?", "What follows {s}?"),
+        "After {s} comes {v}."),
 }
 PERSONAL = ("job", "street", "pet", "age", "food", "mother", "friend")
 
@@ -99,7 +131,8 @@ class Town:
     """All facts of one town. Another seed is another town with the same words."""
 
     def __init__(self, seed: int = 0, people: int = PEOPLE):
-        expect(isinstance(people, int) and 1 <= people <= 150, "people", people, "give 1 to 150 of each fame: names are drawn without repeats")
+        fits = isinstance(people, int) and 1 <= people <= 150
+        expect(fits, "people", people, "give 1 to 150 of each fame: names are drawn without repeats")
         self.seed, rng = seed, random.Random(f"town/{seed}")
         names = rng.sample([f"{first} {last}" for first in SHE + HE for last in LAST], 4 * people)
         self.fame = {name: fame for i, fame in enumerate(FAME) for name in names[i * people:(i + 1) * people]}
@@ -107,44 +140,57 @@ class Town:
         mothers = [name for name in names if name.split()[0] in SHE] or names
         self.facts: list[Fact] = []
         for name in names:
-            values = {"job": rng.choice(JOBS), "street": rng.choice(STREETS), "pet": rng.choice(PETS), "age": str(rng.randint(20, 90)),
-                      "food": rng.choice(FOODS), "mother": rng.choice([m for m in mothers if m != name] or mothers),
-                      "friend": rng.choice([f for f in names if f != name])}
+            values = {
+                "job": rng.choice(JOBS),
+                "street": rng.choice(STREETS),
+                "pet": rng.choice(PETS),
+                "age": str(rng.randint(20, 90)),
+                "food": rng.choice(FOODS),
+                "mother": rng.choice([m for m in mothers if m != name] or mothers),
+                "friend": rng.choice([f for f in names if f != name]),
+            }
             self.facts += [Fact(name, relation, value, self.fame[name]) for relation, value in values.items()]
         mayor = ""
         for year in YEARS:  # a mayor stays for some years
             mayor = rng.choice(famous) if not mayor or rng.random() < 0.3 else mayor
             self.facts.append(Fact(str(year), "mayor", mayor, "other"))
-        self.facts += [Fact(f"a {ware} in {shop}", "price", str(rng.randint(2, 99)), "other") for shop in SHOPS for ware in WARES]
-        self.facts += [Fact(event, "date", f"{rng.randint(1, 28)} {rng.choice(MONTHS)}", "other") for event in EVENTS]
+        self.facts += [Fact(f"a {ware} in {shop}", "price", str(rng.randint(2, 99)), "other")
+                       for shop in SHOPS for ware in WARES]
+        self.facts += [Fact(event, "date", f"{rng.randint(1, 28)} {rng.choice(MONTHS)}", "other")
+                       for event in EVENTS]
         for cycle in (DAYS, MONTHS):
             self.facts += [Fact(a, "after", b, "other") for a, b in zip(cycle, cycle[1:] + cycle[:1])]
 
     def is_held_out(self, fact: Fact) -> bool:
-        """Whether no training text may ask for this fact. It may tell it: knowing and answering are two things."""
+        """Whether no training text may ask for this fact. It may tell it: to know is not to answer."""
         return held_out(fact.key, HELD_OUT, self.seed)
 
     def corpus(self, rng: random.Random, times: Mapping[str, int] | None = None) -> Corpus:
-        """Texts in which each fact is told exactly times[fame] times ("famous", "known", "once", "never", "other"; see FAME).
+        """Texts in which each fact is told exactly times[fame] times.
+
+        The keys of `times` are those of FAME, and "other"; the rest are told as FAME and OTHER say.
 
         A fact that is held out is told in sentences and never asked about.
         """
         times = {**FAME, "other": OTHER, **(times or {})}
         unknown = set(times) - {*FAME, "other"}
         expect(not unknown, "times", sorted(unknown), f"its keys are {', '.join([*FAME, 'other'])}")
-        expect(all(isinstance(n, int) and n >= 0 for n in times.values()), "times", times, "give whole numbers, 0 or more")
+        whole = all(isinstance(n, int) and n >= 0 for n in times.values())
+        expect(whole, "times", times, "give whole numbers, 0 or more")
         documents: list[str] = []
         told: Counter = Counter()
         by_subject: dict[str, list[Fact]] = {}
         for fact in self.facts:
-            by_subject.setdefault(fact.subject if fact.relation in PERSONAL else f"{fact.relation}s", []).append(fact)
+            subject = fact.subject if fact.relation in PERSONAL else f"{fact.relation}s"
+            by_subject.setdefault(subject, []).append(fact)
         for facts in by_subject.values():
             for _ in range(times[facts[0].fame]):
                 rest = rng.sample(facts, len(facts))
                 while rest:
                     size = rng.randint(1, 4)
                     some, rest = rest[:size], rest[size:]
-                    documents.append(self._dialogue(some, rng) if rng.random() < 0.4 else self._story(some, rng))
+                    told_as = self._dialogue if rng.random() < 0.4 else self._story
+                    documents.append(told_as(some, rng))
                     told.update(fact.key for fact in some)
         rng.shuffle(documents)
         return Corpus(documents, told)
@@ -154,10 +200,15 @@ class Town:
         relation = RELATIONS[fact.relation]
         response = _sentence(relation.answered, fact.subject, fact.value)
         form = re.escape(relation.answered.format(s="\1", v="\0")).replace("\1", SOME).replace("\0", SOME)
-        return Question(fact.relation, fact.key, rng.choice(relation.asked).format(s=fact.subject), fact.value, response, form)
+        asked = rng.choice(relation.asked).format(s=fact.subject)
+        return Question(fact.relation, fact.key, asked, fact.value, response, form)
 
-    def questions(self, held: bool, rng: random.Random, fames: tuple[str, ...] = ("famous", "other"), wordings: int = 1) -> list[Question]:
-        """Questions about every fact of these fames on one side of the split, shuffled, each in `wordings` wordings or fewer."""
+    def questions(self, held: bool, rng: random.Random, fames: tuple[str, ...] = ("famous", "other"),
+                  wordings: int = 1) -> list[Question]:
+        """Questions about every fact of these fames on one side of the split, shuffled.
+
+        Each is asked in `wordings` wordings or fewer.
+        """
         expect(set(fames) <= {*FAME, "other"}, "fames", fames, f"give some of {', '.join([*FAME, 'other'])}")
         expect(isinstance(wordings, int) and wordings >= 1, "wordings", wordings, "give 1 or more")
         facts = [fact for fact in self.facts if fact.fame in fames and self.is_held_out(fact) == held]

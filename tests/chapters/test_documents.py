@@ -39,7 +39,10 @@ def test_every_method_with_a_module_has_its_file_and_the_two_functions():
 def test_links_lead_somewhere(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
-    assert all((ROOT / link).exists() for link in links), [link for link in links if not (ROOT / link).exists()]
+    assert all((ROOT / link).exists() for link in links), [
+        link
+        for link in links
+        if not (ROOT / link).exists()]
 
 
 def test_there_are_sources():
@@ -57,14 +60,18 @@ def test_a_notebooks_cells_are_its_texts(source):
 
 @pytest.mark.parametrize("source", SOURCES, ids=NAMES)
 def test_notebooks_ran_to_the_end_and_compared_cells_have_output(source):
-    code = [c for c in nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells if c.cell_type == "code"]
+    code = [c
+            for c in nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells
+            if c.cell_type == "code"]
     assert all(c.execution_count for c in code)
     assert not [out for c in code for out in c.outputs if out.output_type == "error"]
     marked = [c for c in code if "NBVAL_CHECK_OUTPUT" in c.source]
     assert marked and all(c.outputs for c in marked)
 
 
-@pytest.mark.parametrize("source", [s for s in SOURCES if s.parent.name == "solutions"], ids=[n for n in NAMES if n.startswith("solutions")])
+@pytest.mark.parametrize("source",
+                         [s for s in SOURCES if s.parent.name == "solutions"],
+                         ids=[n for n in NAMES if n.startswith("solutions")])
 def test_exercises_are_the_solutions_without_them(source):
     exercise = nbformat.read(ROOT / "exercises" / source.with_suffix(".ipynb").name, as_version=4)
     solution = build.from_text(source)
@@ -73,7 +80,8 @@ def test_exercises_are_the_solutions_without_them(source):
     assert tagged
     for cell in tagged:
         assert build.STUB in cell.source and "BEGIN SOLUTION" not in cell.source
-        assert cell.metadata["nbgrader"]["solution"] and cell.metadata["nbgrader"]["grade_id"] in cell.source.splitlines()[0]
+        assert cell.metadata["nbgrader"]["solution"]
+        assert cell.metadata["nbgrader"]["grade_id"] in cell.source.splitlines()[0]
 
 
 def test_every_figure_has_an_alternative_text():
@@ -84,13 +92,18 @@ def test_every_figure_has_an_alternative_text():
 
 
 def test_new_sentences_keep_what_the_cells_printed(tmp_path):
-    """Other sentences: the outputs of the last build. Another line of code, or none built yet: the cells must be run."""
+    """Other sentences: the outputs of the last build.
+
+    Another line of code, or none built yet: the cells must be run.
+    """
     source = next(source for source in SOURCES if source.name.startswith("01") and source.suffix == ".md")
     built = source.with_suffix(".ipynb")
     notebook = build.from_text(source)
     next(cell for cell in notebook.cells if cell.cell_type == "markdown").source += " One sentence more."
     assert build.keep_outputs(notebook, built)
-    assert [c.get("outputs") for c in notebook.cells] == [c.get("outputs") for c in nbformat.read(built, as_version=4).cells]
+    assert [c.get("outputs") for c in notebook.cells] == [
+        c.get("outputs")
+        for c in nbformat.read(built, as_version=4).cells]
     changed = build.from_text(source)
     next(cell for cell in changed.cells if cell.cell_type == "code").source += "\n1 + 1"
     assert not build.keep_outputs(changed, built) and not build.keep_outputs(changed, tmp_path / "new.ipynb")

@@ -1,7 +1,8 @@
-"""Chapter 1 in JupyterLab, in a real headless browser: it runs from top to bottom, and its widget does what its text says.
+"""Chapter 1 in JupyterLab, in a real headless browser: it runs to its end, and its widget does what it says.
 
-Left out: pixels. Everything is asserted on text that a reader can read. Skipped, with the reason, where there
-is no Chromium or Chrome. Nothing waits for a time: each step waits for what it needs, on a slow machine too.
+No pixel is looked at: everything is asserted on text that a reader can read. Skipped, with the reason, where
+there is no Chromium or Chrome. Nothing waits for a time: each step waits for what it needs, on a slow machine
+too.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))), None)
-pytestmark = [pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine: on Debian, apt install chromium"),
+BROWSER = next((found
+                for name in ("chromium", "chromium-browser", "google-chrome", "chrome")
+                if (found := shutil.which(name))),
+               None)
+pytestmark = [pytest.mark.skipif(
+                  BROWSER is None,
+                  reason="no Chromium or Chrome on this machine: on Debian, apt install chromium"),
               pytest.mark.timeout(1800)]
 WAIT = 600_000  # milliseconds for what is waited for: a last resort against hanging
 IDLE = "#jp-main-statusbar :text('| Idle')"  # the circle in the toolbar says so before there is a kernel, too
 FAILED = "[data-mime-type='application/vnd.jupyter.error']"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +54,24 @@ def lab(tmp_path_factory, notebook):
     for cell in code_cells(copy):
         cell.outputs, cell.execution_count = [], None
     nbformat.write(copy, home / "chapter.ipynb")
-    for plugin, setting in (("apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False}),
-                            ("notebook-extension/tracker", {"windowingMode": "none"})):  # keep cells that are scrolled away in the page
+    # Keep cells that are scrolled away in the page.
+    for plugin, setting in (("apputils-extension/notification",
+                             {"fetchNews": "false", "checkForUpdates": False}),
+                            ("notebook-extension/tracker", {"windowingMode": "none"})):
         file = home / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(setting))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-           "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "JUPYTER_CONFIG_DIR": str(home / "config"), "IPYTHONDIR": str(home / "ipython"),
-           "OMP_NUM_THREADS": "1"}  # beside other work, threads that wait for each other are slower than one
+    # Beside other work, threads that wait for each other are slower than one.
+    env = {**os.environ,
+           "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+           "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+           "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+           "JUPYTER_CONFIG_DIR": str(home / "config"),
+           "IPYTHONDIR": str(home / "ipython"),
+           "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
                "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=local", f"--ServerApp.root_dir={home}"]
     with open(home / "log", "w") as log:
@@ -141,13 +154,17 @@ def readout(page) -> str:
 
 
 def select(page, label: str, option: str) -> None:
-    page.locator(".widget-dropdown", has=page.get_by_text(label, exact=True)).locator("select").select_option(label=option)
+    page.locator(".widget-dropdown",
+                 has=page.get_by_text(label, exact=True)).locator("select").select_option(label=option)
 
 
 def choose(page, x: str, y: str, F: str, name: str, steps: int) -> str:
-    """Start again, choose, press "50 steps" until so many are taken, and return what is read. `name`: what the widget calls the choice.
+    """Start again, choose, press "50 steps" until so many are taken, and return what is read.
 
-    Each is waited for: the page holds changed choices back while the kernel is busy, and clicks overtake them.
+    `name`: what the widget calls the choice.
+
+    Each is waited for: the page holds changed choices back while the kernel is busy, and clicks overtake
+    them.
     """
     page.get_by_role("button", name="start again").click()
     page.get_by_text("Steps taken: 0.").wait_for()

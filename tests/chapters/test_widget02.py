@@ -1,6 +1,6 @@
-"""Chapter 2's widget, attention by layer and head: its numbers against the package's, and in JupyterLab, in a real headless browser.
+"""Chapter 2's widget, attention by layer and head: its numbers, and its work in a real headless browser.
 
-The browser opens a notebook of the widget alone: the whole chapter trains for a minute. Left out: pixels.
+JupyterLab opens a notebook of the widget alone: the whole chapter trains for a minute.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def looks(text):
 
 
 def test_what_it_says_is_what_the_model_does(base, widget):
-    """Every head's strongest weight, from the readable path, and the likeliest next token from the fast one."""
+    """Every head's strongest weight, from the readable path,
+    and the likeliest next token from the fast one."""
     model, tokenizer = base
     ids, seen = [0, *tokenizer.encode(TEXT)], []
     readable_logits(model, torch.tensor([ids]), seen)
@@ -47,7 +48,9 @@ def test_what_it_says_is_what_the_model_does(base, widget):
         widget.layer.value, widget.head.value = layer, head
         weights, places = seen[layer]["pattern"][0, head].detach().max(-1)
         said = looks(widget.text())
-        assert [(b, w) for _, b, w in said] == [(widget.names[s], pytest.approx(float(w), abs=0.0051)) for s, w in zip(places, weights)]
+        assert [(b, w) for _, b, w in said] == [
+            (widget.names[s], pytest.approx(float(w), abs=0.0051))
+            for s, w in zip(places, weights)]
         assert f"Layer {layer}, head {head}." in widget.text() and len(said) == len(ids)
     best = int(model(torch.tensor([ids]))[0, -1].argmax())
     assert f"Likeliest next token: {tokenizer.decode([best])} (" in widget.text()
@@ -85,7 +88,9 @@ def test_picture_and_text_say_the_same_and_nothing_typed_becomes_markup(widget):
 def notebook(tmp_path_factory):
     """A notebook of one cell: the widget."""
     file = tmp_path_factory.mktemp("widget") / "widget.ipynb"
-    source = ("from minillm import hub\nfrom minillm.show.attention import AttentionWidget\nmodel, tokenizer = hub.load('base')\n"
+    source = ("from minillm import hub\n"
+              "from minillm.show.attention import AttentionWidget\n"
+              "model, tokenizer = hub.load('base')\n"
               f"AttentionWidget(model, tokenizer, {TEXT!r}, layer=3, head=3)")
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     made.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -98,7 +103,9 @@ def readout(page) -> str:
 
 
 def press(page, label: str, option: str) -> None:
-    page.locator(".widget-toggle-buttons", has=page.get_by_text(label, exact=True)).get_by_role("button", name=option, exact=True).click()
+    page.locator(".widget-toggle-buttons",
+                 has=page.get_by_text(label,
+                                      exact=True)).get_by_role("button", name=option, exact=True).click()
 
 
 class TestInTheBrowser:
@@ -120,7 +127,8 @@ class TestInTheBrowser:
         box.fill("Bea: What is 57+39? Write the steps.\nBen: 7+")
         box.blur()
         page.locator("[role=status]", has_text="+ → 9").wait_for()
-        assert "+ → 9" in readout(page) and "+ → 8 1.00" not in readout(page)  # the second text's digit, and not the first's any more
+        # The second text's digit, and not the first's any more.
+        assert "+ → 9" in readout(page) and "+ → 8 1.00" not in readout(page)
 
     def test_the_picture_has_its_text(self, page):
         label = page.locator("svg[role=img]").first.get_attribute("aria-label")

@@ -1,6 +1,6 @@
-"""Chapter 3's widget, sampling's knobs: its numbers against the package's, and in JupyterLab, in a real headless browser.
+"""Chapter 3's widget, sampling's knobs: its numbers, and its work in a real headless browser.
 
-The browser opens a notebook of the chapter's widget alone: the whole chapter trains for more than a minute. Left out: pixels.
+JupyterLab opens a notebook of the widget alone: the whole chapter trains for more than a minute.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def test_knobs_up_change_nothing(widget):
     assert widget.knobs() == {"temperature": 1.0, "top_k": None, "top_p": None}
 
 
-@pytest.mark.parametrize("knob, value", [("temperature", 0.5), ("temperature", 0.0), ("top_k", 3), ("top_p", 0.6)])
+@pytest.mark.parametrize("knob, value",
+                         [("temperature", 0.5), ("temperature", 0.0), ("top_k", 3), ("top_p", 0.6)])
 def test_each_knob_is_warp(widget, base, knob, value):
     """What is shown is warp of the logits after the beginning, and the counts are the distribution's own."""
     getattr(widget, knob).value = value
@@ -115,7 +116,8 @@ def test_scoring_needs_no_widget(base):
     tokens = torch.tensor([[*widget.x, k]])
     mask = torch.tensor([[False] * len(widget.x) + [True]])
     with torch.no_grad():
-        assert float(logprobs(base[0], tokens, mask, top_p=0.8)[0, -1]) == pytest.approx(float(widget.after[k]), abs=1e-4)
+        assert float(logprobs(base[0], tokens, mask,
+                              top_p=0.8)[0, -1]) == pytest.approx(float(widget.after[k]), abs=1e-4)
 
 
 # in the browser
@@ -125,10 +127,17 @@ def test_scoring_needs_no_widget(base):
 def notebook(tmp_path_factory):
     """A notebook of one cell: the widget."""
     path = tmp_path_factory.mktemp("notebook") / "widget.ipynb"
-    code = ("import torch\ntorch.set_num_threads(1)\nfrom minillm import hub\nfrom minillm.show.sampling import SamplingWidget\n"
+    code = ("import torch\n"
+            "torch.set_num_threads(1)\n"
+            "from minillm import hub\n"
+            "from minillm.show.sampling import SamplingWidget\n"
             f"SamplingWidget(*hub.load('base'), {BEGINNINGS!r})")
     cells = [nbformat.v4.new_code_cell(code)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}), path)
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=cells,
+            metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}),
+        path)
     return path
 
 
@@ -137,7 +146,10 @@ def readout(page) -> str:
 
 
 def type_into(page, label: str, value: str) -> None:
-    """Type into the text box of a knob, and press Enter. A slider's number is a text too, to be clicked and overwritten."""
+    """Type into the text box of a knob, and press Enter.
+
+    A slider's number is a text too, to be clicked and overwritten.
+    """
     row = page.locator(".widget-inline-hbox", has=page.get_by_text(label, exact=True))
     box = row.locator(".widget-readout, input").last
     box.click()
@@ -163,7 +175,8 @@ class TestInTheBrowser:
         page.get_by_text("after “47+38=”").or_(page.get_by_text("Likeliest now: 8")).first.wait_for()
         page.get_by_role("button", name="write on").click()
         page.get_by_text("1. 47+38=").wait_for()
-        assert numbers(readout(page))[0] == 512 and "Likeliest now: 8" in readout(page)  # 47+38 is 8…, whatever the knobs were before
+        # 47+38 is 8…, whatever the knobs were before.
+        assert numbers(readout(page))[0] == 512 and "Likeliest now: 8" in readout(page)
 
     def test_the_picture_has_its_text_and_no_cell_failed(self, page):
         label = page.locator("svg[role=img]").first.get_attribute("aria-label")

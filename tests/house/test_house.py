@@ -1,4 +1,5 @@
-"""The house's rules, held over the syntax trees: who imports whom, what every file says of itself, what is never called."""
+"""The house's rules, held over the syntax trees: who imports whom, what a file says, what is never called.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +18,34 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in FILES]
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip(NAMES, FILES)}
 
-# unit: the units that it may import. A unit is a file or a folder right under minillm/. `expect` is a leaf that all may import.
+# unit: the units that it may import. A unit is a file or a folder right under minillm/. `expect` is a
+# leaf that all may import.
 MAY_IMPORT = {
     "expect": set(),
     "__init__": {"identity"},
-    "tokenizer": set(), "rope": set(), "readable": {"rope"}, "linear": set(), "transformer": {"rope", "readable", "linear"}, "lora": {"linear"}, "quantize": {"linear"}, "logprob": set(), "identity": set(), "returns": set(),
+    "tokenizer": set(),
+    "rope": set(),
+    "readable": {"rope"},
+    "linear": set(),
+    "transformer": {"rope", "readable", "linear"},
+    "lora": {"linear"},
+    "quantize": {"linear"},
+    "logprob": set(),
+    "identity": set(),
+    "returns": set(),
     "circuits": set(),
-    "decode": {"transformer", "linear", "lora", "quantize"}, "sample": {"transformer", "logprob", "decode"},
+    "decode": {"transformer", "linear", "lora", "quantize"},
+    "sample": {"transformer", "logprob", "decode"},
     "methods": {"identity", "logprob", "sample", "returns"},
     "worlds": {"tokenizer"},
-    "thinking": {"sample", "worlds", "tokenizer"}, "acting": {"sample", "worlds", "tokenizer"},
-    "parallel": set(), "resume": {"parallel"}, "train": {"identity", "logprob", "parallel", "resume"},
-    "families": {"transformer"}, "hub": {"transformer", "tokenizer", "families"}, "adapters": {"families", "lora"},
+    "thinking": {"sample", "worlds", "tokenizer"},
+    "acting": {"sample", "worlds", "tokenizer"},
+    "parallel": set(),
+    "resume": {"parallel"},
+    "train": {"identity", "logprob", "parallel", "resume"},
+    "families": {"transformer"},
+    "hub": {"transformer", "tokenizer", "families"},
+    "adapters": {"families", "lora"},
 }
 ON_TOP = {"show", "journey", "checkpoints"}                         # may import all below them
 IMPORTED_BY = {"show": {"journey"}, "journey": {"checkpoints"}, "checkpoints": set()}  # and notebooks
@@ -60,14 +77,18 @@ def inner(name):
             yield (parts[1] if len(parts) > 1 else "__init__"), (parts[2] if len(parts) > 2 else ""), line
 
 
-# --- who imports whom -----------------------------------------------------------------------------------------------------------
+# --- who imports whom -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_import_rule(name):
-    """A file imports what its unit may, its own folder, and `expect`. A new unit is given a line above first."""
+    """A file imports what its unit may, its own folder, and `expect`.
+
+    A new unit is given a line above first.
+    """
     unit = unit_of(name)
-    assert unit in MAY_IMPORT or unit in ON_TOP, f"{unit} has no line in the import rule: write down what it may import"
+    known = unit in MAY_IMPORT or unit in ON_TOP
+    assert known, f"{unit} has no line in the import rule: write down what it may import"
     units = {unit_of(n) for n in NAMES}
     for target, _, line in inner(name):
         where = f"{name}:{line} imports {target}"
@@ -82,8 +103,12 @@ def test_the_import_rule(name):
 
 @pytest.mark.parametrize("name", [n for n in NAMES if unit_of(n) in ALONE and not n.endswith("__init__.py")])
 def test_methods_do_not_import_one_another(name):
-    siblings = {n.split("/")[1].removesuffix(".py") for n in NAMES if unit_of(n) == unit_of(name)} - {"__init__"}
-    assert not [(module, line) for unit, module, line in inner(name) if unit == unit_of(name) and module in siblings]
+    siblings = {n.split("/")[1].removesuffix(".py")
+                for n in NAMES
+                if unit_of(n) == unit_of(name)} - {"__init__"}
+    assert not [(module, line)
+                for unit, module, line in inner(name)
+                if unit == unit_of(name) and module in siblings]
 
 
 def test_the_rule_has_no_circle():
@@ -99,7 +124,8 @@ def test_the_rule_has_no_circle():
 
 def test_the_rule_can_fail(monkeypatch):
     """Three planted files, each with one forbidden import, in three spellings: each is seen."""
-    for name, code in (("logprob.py", "from .sample import sample"), ("methods/dagger.py", "from .reinforce import loss"),
+    for name, code in (("logprob.py", "from .sample import sample"),
+                       ("methods/dagger.py", "from .reinforce import loss"),
                        ("train.py", "def f():\n    import minillm.methods.dagger")):
         monkeypatch.setitem(TREES, name, ast.parse(code))
         with pytest.raises(AssertionError):
@@ -114,12 +140,12 @@ def test_the_package_does_not_know_who_uses_it(name):
     assert not [(target, line) for target, line in imports(name) if target.split(".")[0] in outside]
 
 
-# --- what is never there --------------------------------------------------------------------------------------------------------
+# --- what is never there --------------------------------------------------------------------------
 
 
 RUN_WHAT_THEY_READ = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-REACH_THE_NETWORK = {"socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "xmlrpc",
-                     "huggingface_hub", "datasets", "wandb"}
+REACH_THE_NETWORK = {"socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "aiohttp", "ftplib",
+                     "smtplib", "xmlrpc", "huggingface_hub", "datasets", "wandb"}
 HIDE_AN_IMPORT = {"importlib"}
 FORBIDDEN = RUN_WHAT_THEY_READ | REACH_THE_NETWORK | HIDE_AN_IMPORT
 CALLS = {"eval", "exec", "compile", "__import__"}
@@ -128,20 +154,23 @@ METHODS = {"torch.load", "torch.save", "torch.hub", "np.load", "numpy.load", "os
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_unpickles_evaluates_or_reaches_the_network(name):
-    """No such import, no call of eval or exec (model.eval() is another thing), no torch.load, no from_pretrained."""
+    """No such import, no call of eval or exec (model.eval() is another thing), no torch.load,
+    no from_pretrained."""
     assert not [(target, line) for target, line in imports(name) if target.split(".")[0] in FORBIDDEN]
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in CALLS, f"{name}:{node.lineno} calls {node.func.id}"
         if isinstance(node, ast.Attribute):
             dotted = ast.unparse(node)
-            assert dotted not in METHODS and node.attr != "from_pretrained", f"{name}:{node.lineno} uses {dotted}"
+            allowed = dotted not in METHODS and node.attr != "from_pretrained"
+            assert allowed, f"{name}:{node.lineno} uses {dotted}"
     assert not [target for target, _ in imports(name) if target in METHODS]
 
 
 def test_what_is_never_there_can_be_seen(monkeypatch):
-    for code in ("import pickle", "from urllib.request import urlopen", "def f():\n    import socket", "x = eval('1')",
-                 "import torch\ntorch.load('x')", "from torch import load", "Backend.from_pretrained('gpt2')"):
+    for code in ("import pickle", "from urllib.request import urlopen", "def f():\n    import socket",
+                 "x = eval('1')", "import torch\ntorch.load('x')", "from torch import load",
+                 "Backend.from_pretrained('gpt2')"):
         monkeypatch.setitem(TREES, "train.py", ast.parse(code))
         with pytest.raises(AssertionError):
             test_nothing_unpickles_evaluates_or_reaches_the_network("train.py")
@@ -150,42 +179,49 @@ def test_what_is_never_there_can_be_seen(monkeypatch):
 def modules_loaded_by(code):
     """Names of the modules that a fresh Python holds after some code."""
     code += "\nimport sys\nprint('\\n'.join(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                         cwd=ROOT.parent)
     return set(run.stdout.split("\n"))
 
 
-HEAVY = {"matplotlib", "ipywidgets", "IPython", "transformers", "pandas", "sklearn", "datasets", "wandb", "jupyter_core", "jinja2"}
+HEAVY = {"matplotlib", "ipywidgets", "IPython", "transformers", "pandas", "sklearn", "datasets", "wandb",
+         "jupyter_core", "jinja2"}
 
 
 def test_importing_the_package_is_light():
     """`import minillm`, and all of its core, load no plotting, no widgets, no other library of models."""
     loaded = modules_loaded_by("import minillm")
     assert "minillm.identity" in loaded and not loaded & HEAVY
-    files = [n.removesuffix(".py").removesuffix("/__init__") for n in NAMES if unit_of(n) in MAY_IMPORT and n != "__init__.py"]
+    files = [n.removesuffix(".py").removesuffix("/__init__")
+             for n in NAMES
+             if unit_of(n) in MAY_IMPORT and n != "__init__.py"]
     core = ["minillm." + n.replace("/", ".") for n in files]
     loaded = modules_loaded_by("import " + ", ".join(core))
     assert set(core) <= loaded and not loaded & HEAVY
 
 
-# --- what every file says of itself ---------------------------------------------------------------------------------------------
+# --- what every file says of itself ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_line_says_what_the_file_is(name):
     """A docstring whose first line is a sentence."""
     lines = (ast.get_docstring(TREES[name]) or "").split("\n")
-    assert len(lines[0]) > 15 and re.search(r"[.:;,\w]$", lines[0]), f"{name} begins with {lines[0]!r}: say in its first line what it is"
+    sentence = len(lines[0]) > 15 and re.search(r"[.:;,\w]$", lines[0])
+    assert sentence, f"{name} begins with {lines[0]!r}: say in its first line what it is"
     assert TREES[name].body and isinstance(TREES[name].body[0], ast.Expr)
 
 
 def undocumented(tree):
-    """Public functions, classes and methods without a docstring; properties and forward are left out: name and class tell them."""
+    """Public functions, classes and methods without a docstring; properties and forward are left out:
+    name and class tell them."""
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
             if not ast.get_docstring(node):
                 yield node.name
             for method in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_") and method.name != "forward":
+                function = isinstance(method, ast.FunctionDef)
+                if function and not method.name.startswith("_") and method.name != "forward":
                     if not method.decorator_list and not ast.get_docstring(method):
                         yield f"{node.name}.{method.name}"
 

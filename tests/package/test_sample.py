@@ -1,4 +1,6 @@
-"""Sampling: it draws from the distribution that it says it draws from, rows do not touch each other, and nothing is paid twice."""
+"""Sampling: it draws from the distribution that it says it draws from, rows do not touch each other,
+and nothing is paid twice.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from minillm.tokenizer import Tokenizer
 from minillm.transformer import Config, Transformer, readable_logits
 
 PROMPTS = [[1, 2, 3, 4, 5], [6], [7, 8, 1], [2, 2], [5, 4, 3, 2, 1, 6, 7]]
-SHAPES = {"MHA": dict(n_heads=4, n_kv_heads=4), "GQA": dict(n_heads=4, n_kv_heads=2), "MQA": dict(n_heads=4, n_kv_heads=1)}
+SHAPES = {"MHA": dict(n_heads=4, n_kv_heads=4),
+          "GQA": dict(n_heads=4, n_kv_heads=2),
+          "MQA": dict(n_heads=4, n_kv_heads=1)}
 
 
 def seeded(seed=0):
@@ -22,7 +26,8 @@ def seeded(seed=0):
 
 
 def model_of(seed=0, dtype=torch.float32, **shape):
-    return Tiny(seed, dtype, **({"vocab_size": 9, "d_model": 16, "n_heads": 4, "n_kv_heads": 2, "context": 32} | shape))
+    return Tiny(seed, dtype,
+                **({"vocab_size": 9, "d_model": 16, "n_heads": 4, "n_kv_heads": 2, "context": 32} | shape))
 
 
 def answers_of(batch):
@@ -30,10 +35,14 @@ def answers_of(batch):
 
 
 class Countdown(Transformer):
-    """After token k comes k − 1, down to 0, the end: a prompt that ends in k is answered in k tokens. Writes down what it reads."""
+    """After token k comes k − 1, down to 0, the end: a prompt that ends in k is answered in k tokens.
+
+    Writes down what it reads.
+    """
 
     def __init__(self):
-        super().__init__(Config(vocab_size=20, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=4, context=64))
+        super().__init__(Config(vocab_size=20, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=4,
+                                context=64))
         self.read = []
 
     def hidden(self, tokens, cache=None):
@@ -45,13 +54,14 @@ class Countdown(Transformer):
         return 100 * hidden
 
 
-# --- greedy ---------------------------------------------------------------------------------------------------------------------
+# --- greedy ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", [None, 0, 3])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_greedy_is_the_largest_logit_step_by_step(shape, end):
-    """Against the readable path, one prompt at a time, no cache, no padding: the same tokens, in float64, for prompts of any length."""
+    """Against the readable path, one prompt at a time, no cache, no padding:
+    the same tokens, in float64, for prompts of any length."""
     model = model_of(2, torch.float64, **shape)
     by_hand = []
     for prompt in PROMPTS:
@@ -82,7 +92,7 @@ def test_all_greedy_answers_to_a_prompt_are_one_answer():
     assert all(answers[i] == answers[i - i % 3] for i in range(15))
 
 
-# --- what comes back ------------------------------------------------------------------------------------------------------------
+# --- what comes back ------------------------------------------------------------------------------
 
 
 def test_the_batch_by_hand():
@@ -95,7 +105,8 @@ def test_the_batch_by_hand():
 
 
 def test_the_end_token_is_in_the_mask_and_nothing_after_it():
-    """On 40 rows drawn at random: each answer holds the end token at most once, as its last; ended says whether it does."""
+    """On 40 rows drawn at random: each answer holds the end token at most once, as its last;
+    ended says whether it does."""
     batch = sample(model_of(3), PROMPTS, 10, n=8, generator=seeded())
     for answer, ended in zip(answers_of(batch), batch.ended.tolist()):
         assert (0 in answer) == ended and 0 not in answer[:-1]
@@ -113,10 +124,11 @@ def test_n_answers_come_prompt_by_prompt():
 def test_one_token_and_the_whole_context():
     """The least and the most that can be asked for: 1, and what the longest prompt leaves of the context."""
     assert sample(model_of(), PROMPTS, 1, generator=seeded()).response_mask.sum(1).tolist() == [1] * 5
-    assert sample(model_of(), PROMPTS, 32 - 7, end=None, generator=seeded()).response_mask.sum(1).tolist() == [25] * 5
+    assert sample(model_of(), PROMPTS, 32 - 7, end=None,
+                  generator=seeded()).response_mask.sum(1).tolist() == [25] * 5
 
 
-# --- under the very distribution that drew it -----------------------------------------------------------------------------------
+# --- under the very distribution that drew it -----------------------------------------------------
 
 
 SETTINGS = [{}, {"temperature": 0.6}, {"temperature": 1.7}, {"top_k": 3}, {"top_p": 0.7},
@@ -126,7 +138,8 @@ SETTINGS = [{}, {"temperature": 0.6}, {"temperature": 1.7}, {"top_k": 3}, {"top_
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_scoring_the_drawn_tokens_again_gives_the_same_numbers(settings, shape):
-    """To 1e-5 in float32: one path reads through the cache with padding at the left, the other whole with padding at the right."""
+    """To 1e-5 in float32: one path reads through the cache with padding at the left,
+    the other whole with padding at the right."""
     model = model_of(4, **shape)
     batch = sample(model, PROMPTS, 12, n=4, generator=seeded(), **settings)
     again = logprobs(model, batch.tokens, batch.response_mask, **settings)
@@ -142,15 +155,19 @@ def chi_square(counts, p):
     return float(((counts - expected)[cells].square() / expected[cells]).sum()), int(cells.sum()) - 1
 
 
-# A chi-square with f degrees of freedom passes f + 7·sqrt(2f) + 20 less than once in a million draws for each f up to 40, so another
-# seed passes too; a swapped or dropped answer among 20,000 draws adds hundreds.
+# A chi-square with f degrees of freedom passes f + 7·sqrt(2f) + 20 less than once in a million draws for
+# each f up to 40, so another seed passes too; a swapped or dropped answer among 20,000 draws adds
+# hundreds.
 def too_much(degrees):
     return degrees + 7 * (2 * degrees) ** 0.5 + 20
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.8}, {"temperature": 2.0, "top_p": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.8}, {"temperature": 2.0, "top_p": 0.9}], ids=str)
 def test_answers_come_as_often_as_their_listed_probabilities_say(settings):
-    """20,000 answers to each of two prompts of unequal length, against all 15 answers' probabilities by listing."""
+    """20,000 answers to each of two prompts of unequal length,
+    against all 15 answers' probabilities by listing."""
     model, prompts, answers = Tiny(6), [[1], [2, 1]], every_answer(3, 3)
     place = {tuple(y): i for i, y in enumerate(answers)}
     batch = sample(model, prompts, 3, n=20_000, generator=seeded(11), **settings)
@@ -181,14 +198,16 @@ def test_draw_takes_each_index_as_often_as_it_says():
 
 @pytest.mark.parametrize("u, first, second", [(0.0, 1, 0), (1 - 2**-53, 3, 4)])
 def test_the_ends_of_the_uniform_number_draw_nothing_impossible(monkeypatch, u, first, second):
-    """The smallest and the largest number that rand can give, on rows whose first or last tokens have probability 0: never one of those."""
+    """The smallest and the largest number that rand can give,
+    on rows whose first or last tokens have probability 0: never one of those."""
     p = torch.tensor([[0.0, 0.1, 0.5, 0.4, 0.0], [0.2, 0.2, 0.2, 0.2, 0.2]])
     monkeypatch.setattr(torch, "rand", lambda *shape, **kw: torch.full(shape, u, dtype=kw["dtype"]))
     assert draw(p.log()).tolist() == [first, second]
 
 
 def test_answers_to_one_prompt_are_drawn_apart():
-    """Two answers to one prompt agree as often as chance says, Σ p², here over 8,000 pairs (5 standard deviations)."""
+    """Two answers to one prompt agree as often as chance says, Σ p²,
+    here over 8,000 pairs (5 standard deviations)."""
     model = Tiny(6)
     p = slow_logp(model, [[1]], every_answer(3, 3))[0].detach().exp()
     answers = answers_of(sample(model, [[1]], 3, n=16_000, generator=seeded(2)))
@@ -202,19 +221,22 @@ def test_a_generator_makes_it_again():
     torch.manual_seed(0)
     first = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(7))
     torch.manual_seed(1)
-    again, other = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(7)), sample(model_of(), PROMPTS, 10, n=2, generator=seeded(8))
+    again = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(7))
+    other = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(8))
     assert torch.equal(first.tokens, again.tokens) and torch.equal(first.logprobs, again.logprobs)
     assert answers_of(first) != answers_of(other)
 
 
-# --- what it costs --------------------------------------------------------------------------------------------------------------
+# --- what it costs --------------------------------------------------------------------------------
 
 
 def test_answers_to_one_prompt_share_its_prefill():
-    """Two prompts, 50 answers each: the prompts are read once, 2 rows of 7; each step after reads one token a row."""
+    """Two prompts, 50 answers each: the prompts are read once, 2 rows of 7;
+    each step after reads one token a row."""
     model = Countdown()
     sample(model, [[9, 9, 9, 9, 9, 9, 4], [4]], 4, n=50, temperature=0)
-    assert model.read == [(2, 7), (100, 1), (100, 1), (100, 1)]  # 4 tokens: the last one written is never read
+    # 4 tokens: the last one written is never read.
+    assert model.read == [(2, 7), (100, 1), (100, 1), (100, 1)]
 
 
 def test_rows_that_have_ended_are_not_computed():
@@ -225,7 +247,8 @@ def test_rows_that_have_ended_are_not_computed():
 
 
 def test_the_rows_computed_are_never_many_more_than_those_going():
-    """Answers of 1 to 16 tokens: at each step at most a third more rows than are still going (they are taken out by the quarter)."""
+    """Answers of 1 to 16 tokens:
+    at each step at most a third more rows than are still going (they are taken out by the quarter)."""
     model, lengths = Countdown(), list(range(1, 17))
     sample(model, [[k] for k in lengths], 30, temperature=0)
     for step, (rows, width) in enumerate(model.read[1:], 1):
@@ -235,7 +258,8 @@ def test_the_rows_computed_are_never_many_more_than_those_going():
 
 
 def test_rows_taken_out_leave_the_others_as_they_are():
-    """A real model whose rows end at many different steps, with n answers each: log-probs of every row stand a second scoring."""
+    """A real model whose rows end at many different steps, with n answers each:
+    log-probs of every row stand a second scoring."""
     model = model_of(3)
     batch = sample(model, PROMPTS, 20, n=12, generator=seeded(1))
     lengths = batch.response_mask.sum(1)
@@ -244,7 +268,7 @@ def test_rows_taken_out_leave_the_others_as_they_are():
     assert (again - batch.logprobs).abs().max() < 1e-5
 
 
-# --- in words -------------------------------------------------------------------------------------------------------------------
+# --- in words -------------------------------------------------------------------------------------
 
 
 def test_ask_answers_each_question_as_it_would_alone():

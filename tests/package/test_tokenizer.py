@@ -1,4 +1,6 @@
-"""The tokenizer: merges and ids equal to the library's, digits single, every text back byte for byte, marks that no text can make."""
+"""The tokenizer: merges and ids equal to the library's, digits single, every text back byte for byte,
+marks that no text can make.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +16,24 @@ from tokenizers import Regex, Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minillm import tokenizer as module
-from minillm.tokenizer import (ASSISTANT, CALL, CALL_END, END, REPLY, REPLY_END, SMALLEST, SPECIALS, THINK, THINK_END, USER, Tokenizer,
-                               apply_merges, learn_merges)
+from minillm.tokenizer import (ASSISTANT, CALL, CALL_END, END, REPLY, REPLY_END, SMALLEST, SPECIALS, THINK,
+                               THINK_END, USER, Tokenizer, apply_merges, learn_merges)
 from minillm.worlds.sums import Sums
 from minillm.worlds.town import Town
 
 WORLD = (Town(0, people=3).corpus(random.Random(0), {"famous": 6, "known": 2, "other": 2}).documents
          + Sums(0).documents(60, random.Random(0)))
-CORPORA = {
-    "the town and its sums": WORLD,
-    "ties: every pair stands once or twice": ["ab cd ef gh", "ba dc fe hg ab cd"],
-    "repeated letters": ["aaaa aaa aa a aaaaa", "abababab ababab baba bbbb", "a" * 33],
-    "one word": ["banana"],
-    "one letter": ["a"],
-    "nothing": [""],
-    "many scripts": ["naïve café déjà-vu, naïve café", "你好，世界。你好，世界。", "привет, мир! привет!", "🙂🙂🙃 👨‍👩‍👧 👨‍👩‍👧", "नमस्ते नमस्ते",
-                     "e\u0301e\u0301 é é"],
-    "white space and code": ["def f(x):\n    return x+1\n\n\ndef g(x):\n    return f(x)\n", "\t\ta  b   c \r\n\r\n d\u00a0e\u2028f "],
-}
+CORPORA = {"the town and its sums": WORLD,
+           "ties: every pair stands once or twice": ["ab cd ef gh", "ba dc fe hg ab cd"],
+           "repeated letters": ["aaaa aaa aa a aaaaa", "abababab ababab baba bbbb", "a" * 33],
+           "one word": ["banana"],
+           "one letter": ["a"],
+           "nothing": [""],
+           "many scripts": ["naïve café déjà-vu, naïve café", "你好，世界。你好，世界。",
+                            "привет, мир! привет!", "🙂🙂🙃 👨‍👩‍👧 👨‍👩‍👧",
+                            "नमस्ते नमस्ते", "e\u0301e\u0301 é é"],
+           "white space and code": ["def f(x):\n    return x+1\n\n\ndef g(x):\n    return f(x)\n",
+                                    "\t\ta  b   c \r\n\r\n d\u00a0e\u2028f "]}
 SIZES = (SMALLEST, SMALLEST + 1, SMALLEST + 20, SMALLEST + 120)
 LETTERS = "ab cé🙂世\n\t\r'sS7٣½²_.,<|>/\u00a0\u0301\u2028\x00\x1c\x85"
 TRAINED = Tokenizer.train(WORLD, 400)
@@ -81,24 +83,30 @@ def merges_of(tokenizer):
 
 
 def library(texts, vocab_size):
-    """The same tokenizer set up another way: one regular expression in place of two pre-tokenizers, alphabet spelled out."""
-    pattern = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}|(?<!\s) (?=\p{N})|\s+(?=\p{N})| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    """The same tokenizer set up another way:
+    one regular expression in place of two pre-tokenizers, alphabet spelled out."""
+    pattern = (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}|(?<!\s) (?=\p{N})|\s+(?=\p{N})| ?[^\s\p{L}\p{N}]+"
+               r"|\s+(?!\S)|\s+")
     backend = Library(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    backend.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIALS), show_progress=False,
-                                                           initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pattern), "isolated"),
+         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    backend.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIALS), show_progress=False,
+                            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
     backend.encode_special_tokens = True
     return backend
 
 
-# --- the algorithm, to be read, against the library -----------------------------------------------------------------------------
+# --- the algorithm, to be read, against the library -----------------------------------------------
 
 
 @pytest.mark.parametrize("vocab_size", SIZES)
 @pytest.mark.parametrize("texts", CORPORA.values(), ids=CORPORA)
 def test_learned_merges_are_the_librarys(texts, vocab_size):
-    """Same pairs in the same order, ties and repeated letters among them; fewer where the corpus has no more pairs."""
+    """Same pairs in the same order, ties and repeated letters among them;
+    fewer where the corpus has no more pairs."""
     tokenizer, theirs = Tokenizer.train(texts, vocab_size), librarys_own(texts, vocab_size)
     chunks = [chunk for text in texts for chunk in tokenizer.chunks(text)]
     assert learn_merges(chunks, vocab_size - SMALLEST) == merges_of(tokenizer)
@@ -159,7 +167,8 @@ def test_applied_merges_are_the_librarys(texts):
     merges = merges_of(tokenizer)
     for text in (t for some in CORPORA.values() for t in some[:15]):
         for chunk in tokenizer.chunks(text):
-            assert [tokenizer.backend.id_to_token(i) for i in encode_chunk(tokenizer, chunk)] == apply_merges(chunk, merges)
+            assert [tokenizer.backend.id_to_token(i)
+                    for i in encode_chunk(tokenizer, chunk)] == apply_merges(chunk, merges)
 
 
 def encode_chunk(tokenizer, chunk):
@@ -169,7 +178,8 @@ def encode_chunk(tokenizer, chunk):
 
 
 def test_hand_counted_merges():
-    """aab aab ab: the pairs are aa 2, ab 3, so ab comes first; then aab is [a, ab], twice, and a+ab is the only pair left."""
+    """aab aab ab: the pairs are aa 2, ab 3, so ab comes first;
+    then aab is [a, ab], twice, and a+ab is the only pair left."""
     assert learn_merges(["aab", "aab", "ab"], 5) == [("a", "b"), ("a", "ab")]
     assert apply_merges("aabab", [("a", "b"), ("a", "ab")]) == ["aab", "ab"]
 
@@ -185,7 +195,7 @@ def test_overlapping_pairs_join_from_the_left():
     assert apply_merges("aaaa", [("a", "a")]) == ["aa", "aa"]
 
 
-# --- the tokenizer against another set-up of the library ------------------------------------------------------------------------
+# --- the tokenizer against another set-up of the library ------------------------------------------
 
 
 @pytest.mark.parametrize("texts", CORPORA.values(), ids=CORPORA)
@@ -211,16 +221,18 @@ def test_ids_are_the_other_set_ups_on_any_text(text):
 def test_all_special_tokens_come_first_in_the_order_of_their_names():
     assert [TRAINED.backend.id_to_token(i) for i in range(9)] == list(SPECIALS)
     assert (END, USER, ASSISTANT, THINK, THINK_END, CALL, CALL_END, REPLY, REPLY_END) == tuple(range(9))
-    assert SPECIALS[END] == "<|end|>" and SPECIALS[THINK_END] == "<|/think|>" and SPECIALS[REPLY] == "<|reply|>"
+    assert SPECIALS[END] == "<|end|>"
+    assert SPECIALS[THINK_END] == "<|/think|>"
+    assert SPECIALS[REPLY] == "<|reply|>"
     assert SMALLEST == 265 and TRAINED.vocab_size == 400
 
 
-# --- any text -------------------------------------------------------------------------------------------------------------------
+# --- any text -------------------------------------------------------------------------------------
 
 
-ODD = ["", "\x00", "a\x00b", "\r\n", "a\r\nb\rc\n", "🙂", "👩🏽‍🚀👨‍👩‍👧‍👦🏴󠁧󠁢󠁳󠁣󠁴󠁿", 
-       "e\u0301\u0323 o\u0308", "\ufeffbom", "\u2028\u2029\u0085", "  lead and trail  ", "\n\n\n",
-       "<|end|>", "<|think|>7<|/think|>", "\U0010ffff\uffff\ufffd", "ไทย 漢字 한국어 עברית العربية", "½²③٣", "".join(map(chr, range(256)))]
+ODD = ["", "\x00", "a\x00b", "\r\n", "a\r\nb\rc\n", "🙂", "👩🏽‍🚀👨‍👩‍👧‍👦🏴󠁧󠁢󠁳󠁣󠁴󠁿", "e\u0301\u0323 o\u0308",
+       "\ufeffbom", "\u2028\u2029\u0085", "  lead and trail  ", "\n\n\n", "<|end|>", "<|think|>7<|/think|>",
+       "\U0010ffff\uffff\ufffd", "ไทย 漢字 한국어 עברית العربية", "½²③٣", "".join(map(chr, range(256)))]
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
@@ -245,7 +257,8 @@ def test_no_text_makes_a_special_token(text):
 
 
 def test_a_corpus_full_of_marks_teaches_no_mark():
-    """Trained on nothing but "<|end|>", the tokenizer still spells it in plain symbols; after save and load too."""
+    """Trained on nothing but "<|end|>", the tokenizer still spells it in plain symbols;
+    after save and load too."""
     tokenizer = Tokenizer.train(["<|end|> <|end|><|user|>"] * 50, 300)
     assert min(tokenizer.encode("<|end|><|user|> <|end|>")) >= 9
 
@@ -277,13 +290,15 @@ def test_bytes_that_are_no_text_become_the_replacement_character():
     assert TRAINED.decode([first, TRAINED.backend.token_to_id("©")]) == "é"
 
 
-# --- long texts are encoded in pieces -------------------------------------------------------------------------------------------
+# --- long texts are encoded in pieces -------------------------------------------------------------
 
 
-PARTS = [" the", " a", "\nHe", "  two", " \nx", "'s", "don't", "7", " 7", "é", " é", "世界", " 世", "\n\n", "\t", "\u00a0", " \u0301a", ".",
-         " .", "\x1c", "\x1cb", "\u2028c", "<|end|>", " <|", "\r\n", "🙂", " 🙂", "ⅷ", "ª", " ª", "ʰ", " ʰ"]
+PARTS = [" the", " a", "\nHe", "  two", " \nx", "'s", "don't", "7", " 7", "é", " é", "世界", " 世", "\n\n",
+         "\t", "\u00a0", " \u0301a", ".", " .", "\x1c", "\x1cb", "\u2028c", "<|end|>", " <|", "\r\n", "🙂",
+         " 🙂", "ⅷ", "ª", " ª", "ʰ", " ʰ"]
 # Merges across runs of white space, so that a run that is cut in two shows in the ids.
-SPACED = Tokenizer.train(["".join(random.Random(i).choices([*PARTS, " ", "\n"], k=300)) for i in range(30)], 700)
+SPACED = Tokenizer.train(["".join(random.Random(i).choices([*PARTS, " ", "\n"], k=300)) for i in range(30)],
+                         700)
 
 OLDER = Tokenizer(librarys_own(
     ["".join(random.Random(i).choices([*PARTS, " ", "\n"], k=300)) for i in range(30)], 700))
@@ -368,8 +383,10 @@ def test_stretches_at_their_real_size():
     assert TRAINED.decode(TRAINED.encode(text)) == text
 
 
-@pytest.mark.parametrize("text", [
-    "漢字" * 20_000, "a" * 50_000, " " * 50_000, "-" * 50_000, "กขฃ" * 15_000, "漢字9" * 10_000], ids=range(6))
+LONG = ["漢字" * 20_000, "a" * 50_000, " " * 50_000, "-" * 50_000, "กขฃ" * 15_000, "漢字9" * 10_000]
+
+
+@pytest.mark.parametrize("text", LONG, ids=range(6))
 def test_a_long_text_without_a_space_is_cut_too(text):
     """Every stretch but the last is a stretch's length, less a piece (LONGEST and a space before it) and two
     characters."""
@@ -418,7 +435,7 @@ def test_rare_pieces_are_forgotten_when_there_are_too_many(monkeypatch):
     assert merges_of(Tokenizer.train(text, SMALLEST + 2)) == [("a", "b"), ("Ġ", "ab")]
 
 
-# --- files, prompts, responses --------------------------------------------------------------------------------------------------
+# --- files, prompts, responses --------------------------------------------------------------------
 
 
 def test_saved_and_loaded_is_the_same_tokenizer(tmp_path):
@@ -433,8 +450,10 @@ def test_the_file_is_the_librarys_own(tmp_path):
     """The library alone reads it: every mark is an added token that it, too, calls special."""
     TRAINED.save(tmp_path / "tokenizer.json")
     added = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
-    assert [(t["id"], t["content"], t["special"]) for t in added] == [(i, s, True) for i, s in enumerate(SPECIALS)]
-    assert Library.from_file(str(tmp_path / "tokenizer.json")).encode("the baker").ids == TRAINED.encode("the baker")
+    assert [(t["id"], t["content"], t["special"])
+            for t in added] == [(i, s, True) for i, s in enumerate(SPECIALS)]
+    assert Library.from_file(
+        str(tmp_path / "tokenizer.json")).encode("the baker").ids == TRAINED.encode("the baker")
 
 
 @settings(max_examples=100, deadline=None)
@@ -453,7 +472,8 @@ def test_a_response_ends_in_the_end_token_and_a_prompt_in_the_assistants_mark():
 
 
 def test_what_a_model_may_write_is_read_as_it_stands():
-    """No end; nothing; a thought that is never closed; a thought that ends it all; text after the end; marks in the middle."""
+    """No end; nothing; a thought that is never closed; a thought that ends it all; text after the end;
+    marks in the middle."""
     hi, yes = TRAINED.encode("hi"), TRAINED.encode("yes")
     read = TRAINED.read_response
     assert read(yes) == ("yes", None, False)
@@ -463,7 +483,8 @@ def test_what_a_model_may_write_is_read_as_it_stands():
     assert read([*yes, END, *hi, END]) == ("yes", None, True)
     assert read([*yes, THINK, *hi, THINK_END, END]) == ("yes<|think|>hi<|/think|>", None, True)
     assert read([THINK, THINK_END, *yes, END]) == ("yes", "", True)
-    assert read([THINK, *hi, THINK_END, THINK, *hi, THINK_END, *yes, END]) == ("<|think|>hi<|/think|>yes", "hi", True)
+    assert read([THINK, *hi, THINK_END, THINK, *hi, THINK_END, *yes,
+                 END]) == ("<|think|>hi<|/think|>yes", "hi", True)
 
 
 def test_two_trainings_on_one_corpus_are_one_tokenizer():

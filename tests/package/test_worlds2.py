@@ -1,6 +1,8 @@
-"""Monty Hall and capture Go: what the listing says is what is known, and the simulator agrees; the referee keeps to the rules.
+"""Monty Hall and capture Go: what the listing says is what is known, and the simulator agrees;
+the referee keeps to the rules.
 
-Fractions are worked out here by hand or by other code, and the rules of capture are held against boards that a person can read.
+Fractions are worked out here by hand or by other code, and the rules of capture are held against boards
+that a person can read.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ from minillm.worlds.monty_hall import ANSWERS, VARIANTS, chances, list_cases, ma
 HALF, THIRD = Fraction(1, 2), Fraction(1, 3)
 SWITCH, STAY, EVEN = ANSWERS
 
-# --- Monty Hall -----------------------------------------------------------------------------------------------------------------
+# --- Monty Hall -----------------------------------------------------------------------------------
 
 KNOWN = {  # (staying, switching), three doors: by hand, each a line of Bayes
     "standard": (THIRD, 2 * THIRD),
     "on a coin": (THIRD, 2 * THIRD),            # the coin knows nothing of the car
     "kind host": (Fraction(0), Fraction(1)),    # he opened, so the pick is a goat
     "mean host": (Fraction(1), Fraction(0)),    # he opened, so the pick is the car
-    "blind host": (HALF, HALF),                 # 1/3 · 1 against 1/3 · 1/2 + 1/3 · 1/2, one of the two being "the car is shown": 1/3 each
+    # 1/3 · 1 against 1/3 · 1/2 + 1/3 · 1/2, one of the two being "the car is shown": 1/3 each.
+    "blind host": (HALF, HALF),
     "the wind": (HALF, HALF),
     "opened before": (HALF, HALF),
     "lowest, high": (Fraction(0), Fraction(1)),  # he passed over the lower door: the car is there
@@ -57,7 +60,9 @@ def test_many_doors_by_formula():
     for p in puzzles("many doors", 60):
         n, k = p.n, len(p.opened)
         seen.add((n, k))
-        assert p.stay == Fraction(1, n) and p.switch == Fraction(n - 1, n * (n - 1 - k)) and p.answer == SWITCH
+        assert p.stay == Fraction(1, n)
+        assert p.switch == Fraction(n - 1, n * (n - 1 - k))
+        assert p.answer == SWITCH
     assert len(seen) > 8
 
 
@@ -84,14 +89,21 @@ def test_all_cases_are_listed_once():
     assert sorted(played for _, played in cases) == [(a, b) for a in range(1, 7) for b in range(1, 7)]
     assert {chance for chance, _ in cases} == {Fraction(1, 36)}
     cases = list_cases(lambda choose: "heads" if choose([True, False]) else choose("abc"))
-    assert Counter({played: chance for chance, played in cases}) == {"heads": HALF, "a": THIRD / 2, "b": THIRD / 2, "c": THIRD / 2}
+    assert Counter({played: chance for chance, played in cases}) == {
+        "heads": HALF,
+        "a": THIRD / 2,
+        "b": THIRD / 2,
+        "c": THIRD / 2}
     for variant, v in VARIANTS.items():
         n = 5 if v.many else 3
-        assert sum(chance for chance, _ in list_cases(lambda choose, v=v, n=n: v.game(choose, 1, n, 1))) == 1, variant
+        assert sum(chance
+                   for chance, _ in list_cases(
+                       lambda choose, v=v, n=n: v.game(choose, 1, n, 1))) == 1, variant
 
 
 def test_the_text_says_what_was_listed():
-    """The doors in the text are the doors of the puzzle; no placeholder is left; every variant has several texts."""
+    """The doors in the text are the doors of the puzzle; no placeholder is left;
+    every variant has several texts."""
     for variant, v in VARIANTS.items():
         texts = set()
         for p in puzzles(variant, 40):
@@ -101,7 +113,8 @@ def test_the_text_says_what_was_listed():
             picked = re.search(r"(?:picks|chooses|points at) door (\d)", p.prompt)
             assert int(picked[1]) == p.door
             opened = re.search(r"(?:opens|opens door|opens doors) doors? ([\d, ]+)", p.prompt)
-            assert (tuple(map(int, re.findall(r"\d", opened[1]))) if opened else ()) == p.opened and bool(opened) == v.opens
+            assert (tuple(map(int, re.findall(r"\d", opened[1]))) if opened else ()) == p.opened
+            assert bool(opened) == v.opens
             assert p.door not in p.opened
         assert len(texts) > 20, variant
 
@@ -130,7 +143,7 @@ def test_monty_hall_says_what_is_wrong(call, said):
         call()
 
 
-# --- capture Go -----------------------------------------------------------------------------------------------------------------
+# --- capture Go -----------------------------------------------------------------------------------
 
 
 def point(name):
@@ -216,7 +229,9 @@ def test_values_are_those_of_a_search_without_memory():
 def test_who_plays_right_moves_wins_whatever_the_other_does():
     """From the empty board x wins: 200 games against a random o, played by the referee."""
     rng, right = random.Random(0), 0
-    assert go.value(go.START) == 1 and point("b2") in go.right_moves(go.START) and point("a1") not in go.right_moves(go.START)
+    assert go.value(go.START) == 1
+    assert point("b2") in go.right_moves(go.START)
+    assert point("a1") not in go.right_moves(go.START)
     for _ in range(200):
         moves, board = [], go.START
         while not go.referee(moves):
