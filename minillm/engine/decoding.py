@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .products import SMALL, WIDE, Linear, packed, product
+from . import products
+from .products import Linear
 from ..adapt.lora import LoRA
 from ..adapt.quantize import NF4, Int8
 from ..transformer import Attention, Block, Cache, Transformer
@@ -146,8 +147,8 @@ def _join(rows: int, scale: Tensor | None, *maps) -> Callable[[Tensor], Tensor]:
     if any(m.bias is not None for m in maps):
         bias = torch.cat([weight.new_zeros(len(m.weight)) if m.bias is None else m.bias for m in maps])
     plain = weight.dtype != torch.float32 or weight.device.type != "cpu" or torch.is_autocast_enabled("cpu")
-    if WIDE and not plain and rows * weight.numel() >= SMALL:
-        weight = packed(weight, rows)
-        return lambda x: product(x, weight, bias)
+    if products.WIDE and not plain and rows * weight.numel() >= products.SMALL:
+        weight = products.packed(weight, rows)
+        return lambda x: products.product(x, weight, bias)
     weight = weight.t().contiguous()
     return lambda x: x @ weight if bias is None else torch.addmm(bias, x, weight)

@@ -55,6 +55,13 @@ SCALES = {
 }
 
 
+# The stages on the town, and their seconds on two quiet cores at SCALE=cpu. On another machine, and at another
+# scale, all take longer or shorter by about one factor, which the stages that are done tell.
+SECONDS = {"byte-pair tokens": 2, "pretraining": 110, "instruction tuning": 32, "self-training on sums": 24,
+           "imitating careless people": 42, "reward model": 16, "PPO against the reward model": 20,
+           "DPO from the same comparisons": 14, "the model that is kept": 3}
+
+
 class Journey:
     """The model on its way, and what has been seen of it. Each method below is one stage."""
 
@@ -65,6 +72,7 @@ class Journey:
         self.stages: list[Stage] = []
         # Imitation, ppo, dpo, kept: gold, right and kl on the reported questions.
         self.policies: dict[str, dict] = {}
+        self.on_the_town = False  # then the stages, and about how long they take, are known
         self.verdict = ""  # the whole journey in a sentence, once it is at its end
         self.model: Transformer | None = None
         self.tokenizer: Tokenizer | None = None
@@ -91,8 +99,20 @@ class Journey:
             print(f"   {note}")
         for s in stage.samples:
             print(f"   · {one_line(s.asked)}  ⟶  {one_line(s.answered)}  {s.verdict}")
-        print(f"   ({stage.seconds:.0f} s)", flush=True)
         self.stages.append(stage)
+        print(f"   ({stage.seconds:.0f} s{self.left()})", flush=True)
+
+    def left(self) -> str:
+        """How long the stages that are still to come will take, where that can be told."""
+        names = list(SECONDS)
+        last = self.stages[-1].name
+        ahead = names[names.index(last) + 1:] if last in names else []
+        done = [stage for stage in self.stages if stage.name in SECONDS]
+        if not ahead or not self.on_the_town:
+            return ""
+        factor = sum(stage.seconds for stage in done) / sum(SECONDS[stage.name] for stage in done)
+        minutes = factor * sum(SECONDS[name] for name in ahead) / 60
+        return f"; about {minutes:.0f} min left" if minutes >= 1 else "; less than a minute left"
 
     def load(self, folder: str) -> None:
         """Start from a model that exists."""
@@ -254,6 +274,7 @@ class Journey:
 
 def travel_town(journey: Journey, start: str | None) -> None:
     """Every stage on the town; from a model that exists, the first two are left out."""
+    journey.on_the_town = True
     documents, held, quiz = town_data(journey.scale.sums, journey.scale.questions, journey.rng)
     aside, _ = put_aside(asked(Town(TOWN), True, random.Random("held out")))
     # They choose a policy, and nothing else.
