@@ -117,10 +117,13 @@ def lora_memory(results: Results, repeats: int, tick: Callable[[], None]) -> Non
         return
     need_transformers()
     name = "6 × 384"
-    found = in_turn({side: lambda side=side: json.loads(
-                         child("-m", "benchmarks.adapters", "memory", side, name).splitlines()[-1]) / 2**20
-                     for side in ("minillm", "peft")},
-                    min(repeats, 3), tick)
+
+    def mebibytes(side: str) -> float:
+        said = child("-m", "benchmarks.adapters", "memory", side, name)
+        return json.loads(said.splitlines()[-1]) / 2**20
+
+    sides = {side: lambda side=side: mebibytes(side) for side in ("minillm", "peft")}
+    found = in_turn(sides, min(repeats, 3), tick)
     alike = (f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, "
              "above what stood before the first step")
     results.rows.append(
@@ -138,8 +141,8 @@ def first_step(side: str, folder: str) -> None:
         model, tokenizer = hub.load(folder)
         pairs = [[tokenizer.encode(text) for text in pair] for pair in PAIRS]
         pairs = [(x, w + [tokenizer.end], l + [tokenizer.end]) for x, w, l in pairs]
-        kept = dpo.reference_logprobs(
-            model, [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]).view(2, -1).T
+        both = [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]
+        kept = dpo.reference_logprobs(model, both).view(2, -1).T
         train(model, lambda step: dpo.draw(pairs, kept),
               lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference),
               Settings(1, lr=1e-5, muon_lr=0), progress=False)

@@ -80,20 +80,21 @@ def grpo_row(name: str, bf16: bool, goal: float, results: Results, repeats: int,
     """Seconds of a step of GRPO: 8 prompts × 8 answers × (32 + 32) tokens."""
     config, n, steps = SHAPES[name], 8, 4 if SHAPES[name].d_model < 256 else 1
     prompts = random_ids(8, PROMPT).tolist()
-    cache, theirs = faster_cache(lambda cache: peers.timed(
-                                     peers.grpo(
-                                         policy_of(config), prompts, n, NEW, 1 + steps, bf16, LR, cache)),
-                                 bf16, tick)
+
+    def trls(cache: str | None) -> Callable[[], float]:
+        return peers.timed(peers.grpo(policy_of(config), prompts, n, NEW, 1 + steps, bf16, LR, cache))
+
+    cache, theirs = faster_cache(trls, bf16, tick)
     found = in_turn({"theirs": theirs, "ours": our_grpo(config, prompts, n, steps, bf16)}, repeats, tick)
     kind = "bf16" if bf16 else "float32"
     alike = "8 prompts × 8 answers × (32 + 32) tokens, one step a draw, no KL, AdamW"
-    results.rows.append(faster(
-                            Row("grpo", f"GRPO step, {name}, {kind}", "s", found["ours"], found["theirs"],
-                                (f"grpo.draw and train, {alike}" + (
-                                     ", drawn in float32, trained in bf16" if bf16 else ""),
-                                 f"trl {peers.version_of('trl')}, GRPOTrainer, {alike}, {cache} cache" + (
-                                     ", all under bf16 autocast" if bf16 else "")),
-                                goal)))
+    our_side = f"grpo.draw and train, {alike}"
+    their_side = f"trl {peers.version_of('trl')}, GRPOTrainer, {alike}, {cache} cache"
+    if bf16:
+        our_side += ", drawn in float32, trained in bf16"
+        their_side += ", all under bf16 autocast"
+    results.rows.append(faster(Row("grpo", f"GRPO step, {name}, {kind}", "s", found["ours"],
+                                   found["theirs"], (our_side, their_side), goal)))
 
 
 def faster(row: Row) -> Row:
@@ -113,13 +114,16 @@ def comparisons(count: int, prompt: int = PROMPT,
 def our_dpo(model: Transformer, pairs: list, rows: int, steps: int, beta: float = 0.1,
             lr: float = LR) -> Callable[[], float]:
     """DPO, `rows` comparisons a step in turn, the reference's log-probs computed once and kept."""
-    kept = dpo.reference_logprobs(
-        model, [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]).view(2, -1).T
-    return steps_of(
-        model,
-        lambda step: dpo.draw([pairs[i % len(pairs)] for i in range(step * rows, (step + 1) * rows)],
-                              kept[[i % len(pairs) for i in range(step * rows, (step + 1) * rows)]]),
-        lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference, beta), steps, lr=lr)
+    both = [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]
+    kept = dpo.reference_logprobs(model, both).view(2, -1).T
+
+    def draw(step: int) -> Batch:
+        which = [i % len(pairs) for i in range(step * rows, (step + 1) * rows)]
+        return dpo.draw([pairs[i] for i in which], kept[which])
+
+    def coefficient(batch: Batch, logp: torch.Tensor) -> torch.Tensor:
+        return dpo.coefficient(logp, batch.response_mask, batch.reference, beta)
+    return steps_of(model, draw, coefficient, steps, lr=lr)
 
 
 def dpo_row(name: str, goal: float, results: Results, repeats: int, tick: Callable[[], None]) -> None:
@@ -156,10 +160,9 @@ def our_ppo(config: Config, prompts: list[list[int]], passes: int, steps: int,
 
     def coefficient(batch: Batch, scores: torch.Tensor) -> torch.Tensor:
         logp, values = scores.chunk(2, 1)
-        return torch.cat([ppo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages),
-                          0.1 * critic.coefficient(
-                              values, batch.response_mask, batch.values, batch.goals, clip=0.2)],
-                         1)
+        policy = ppo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages)
+        value = critic.coefficient(values, batch.response_mask, batch.values, batch.goals, clip=0.2)
+        return torch.cat([policy, 0.1 * value], 1)
     return steps_of(both, draw, coefficient, steps, each=passes, score=critic.PolicyAndCritic.score)
 
 

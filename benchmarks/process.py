@@ -92,8 +92,8 @@ def memory(results: Results, repeats: int, tick: Callable[[], None]) -> None:
             kept[way].append(json.loads(child("-m", "benchmarks.process", way, which)))
             return kept[way][-1]["bytes"] / 2**20
         found = in_turn({way: lambda way=way: run(way) for way in kept}, repeats, tick)
-        sides = (f"logprobs of {rows} × {T} tokens, chunks of its default size, " + (
-                     "no gradient" if which == "forward" else "with backward"),
+        gradient = "no gradient" if which == "forward" else "with backward"
+        sides = (f"logprobs of {rows} × {T} tokens, chunks of its default size, {gradient}",
                  "all logits at once and F.cross_entropy, the same one-layer model")
         results.rows.append(Row("memory", f"log-probs over {V:,} entries, {which}, peak memory", "MiB",
                                 found["chunks"], found["full"], sides, 0.1, at_least=False))
