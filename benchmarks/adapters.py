@@ -72,14 +72,14 @@ def lora_row(name: str, results: Results, repeats: int, tick: Callable[[], None]
     from .methods import faster
     from .speed import SHAPES, policy_of
     steps = 8 if SHAPES[name].d_model < 256 else 2
-    found = in_turn({"ours": our_step(policy_of(SHAPES[name]), steps),
+    measured = in_turn({"ours": our_step(policy_of(SHAPES[name]), steps),
                      "theirs": their_step(policy_of(SHAPES[name]), steps)},
                     repeats, tick)
-    alike = f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, all scored, AdamW, float32"
+    conditions = f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, all scored, AdamW, float32"
     results.rows.append(
-        faster(Row("lora", f"LoRA step, {name}", "s", found["ours"], found["theirs"],
-                   (f"add_lora and train, {alike}",
-                    f"peft {peers.version_of('peft')} around LlamaForCausalLM, a plain loop, {alike}"),
+        faster(Row("lora", f"LoRA step, {name}", "s", measured["ours"], measured["theirs"],
+                   (f"add_lora and train, {conditions}",
+                    f"peft {peers.version_of('peft')} around LlamaForCausalLM, a plain loop, {conditions}"),
                    1.0)))
 
 
@@ -123,12 +123,13 @@ def lora_memory(results: Results, repeats: int, tick: Callable[[], None]) -> Non
         return json.loads(said.splitlines()[-1]) / 2**20
 
     sides = {side: lambda side=side: mebibytes(side) for side in ("minillm", "peft")}
-    found = in_turn(sides, min(repeats, 3), tick)
-    alike = (f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, "
+    measured = in_turn(sides, min(repeats, 3), tick)
+    conditions = (f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, "
              "above what stood before the first step")
     results.rows.append(
-        Row("lora", f"LoRA step, {name}, peak memory", "MiB", found["minillm"], found["peft"],
-            (f"add_lora and train, {alike}", f"peft {peers.version_of('peft')}, a plain loop, {alike}"),
+        Row("lora", f"LoRA step, {name}, peak memory", "MiB", measured["minillm"], measured["peft"],
+            (f"add_lora and train, {conditions}",
+             f"peft {peers.version_of('peft')}, a plain loop, {conditions}"),
             0.9, at_least=False))
 
 
@@ -176,12 +177,12 @@ def start(results: Results, repeats: int, tick: Callable[[], None]) -> None:
                                   cwd=ROOT, check=True, capture_output=True, text=True)
             # When the step had ended, before the process had.
             return float(done.stdout.splitlines()[-1]) - begun
-        found = in_turn({side: lambda side=side: run(side) for side in ("minillm", "trl")}, repeats, tick)
+        measured = in_turn({side: lambda side=side: run(side) for side in ("minillm", "trl")}, repeats, tick)
     sides = ("hub.load of the shipped model, 8 pairs of sentences, dpo and train, a fresh process",
              f"trl {peers.version_of('trl')}: from_pretrained of the same folder, "
              "DPOTrainer with its defaults, a fresh process")
-    results.rows.append(Row("start", "from python to the first DPO step", "s", found["minillm"],
-                            found["trl"], sides, 0.5, at_least=False))
+    results.rows.append(Row("start", "from python to the first DPO step", "s", measured["minillm"],
+                            measured["trl"], sides, 0.5, at_least=False))
 
 
 if __name__ == "__main__":

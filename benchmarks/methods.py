@@ -85,16 +85,16 @@ def grpo_row(name: str, bf16: bool, goal: float, results: Results, repeats: int,
         return peers.timed(peers.grpo(policy_of(config), prompts, n, NEW, 1 + steps, bf16, LR, cache))
 
     cache, theirs = faster_cache(trls, bf16, tick)
-    found = in_turn({"theirs": theirs, "ours": our_grpo(config, prompts, n, steps, bf16)}, repeats, tick)
+    measured = in_turn({"theirs": theirs, "ours": our_grpo(config, prompts, n, steps, bf16)}, repeats, tick)
     kind = "bf16" if bf16 else "float32"
-    alike = "8 prompts × 8 answers × (32 + 32) tokens, one step a draw, no KL, AdamW"
-    our_side = f"grpo.draw and train, {alike}"
-    their_side = f"trl {peers.version_of('trl')}, GRPOTrainer, {alike}, {cache} cache"
+    conditions = "8 prompts × 8 answers × (32 + 32) tokens, one step a draw, no KL, AdamW"
+    our_side = f"grpo.draw and train, {conditions}"
+    their_side = f"trl {peers.version_of('trl')}, GRPOTrainer, {conditions}, {cache} cache"
     if bf16:
         our_side += ", drawn in float32, trained in bf16"
         their_side += ", all under bf16 autocast"
-    results.rows.append(faster(Row("grpo", f"GRPO step, {name}, {kind}", "s", found["ours"],
-                                   found["theirs"], (our_side, their_side), goal)))
+    results.rows.append(faster(Row("grpo", f"GRPO step, {name}, {kind}", "s", measured["ours"],
+                                   measured["theirs"], (our_side, their_side), goal)))
 
 
 def faster(row: Row) -> Row:
@@ -130,13 +130,13 @@ def dpo_row(name: str, goal: float, results: Results, repeats: int, tick: Callab
     """Steps a second of DPO: 8 pairs of 64 tokens, prompts with them."""
     model, rows, steps = policy_of(SHAPES[name]), 8, 20 if SHAPES[name].d_model < 256 else 4
     pairs = comparisons(rows * (1 + steps))
-    found = in_turn({"ours": our_dpo(model, pairs, rows, steps),
+    measured = in_turn({"ours": our_dpo(model, pairs, rows, steps),
                      "theirs": peers.timed(peers.dpo(model, pairs, rows, 1 + steps, LR, 0.1))},
                     repeats, tick)
-    alike = "8 pairs × 2 × (32 + 32) tokens, float32, AdamW, the reference's log-probs kept"
-    results.rows.append(faster(Row("dpo", f"DPO step, {name}", "s", found["ours"], found["theirs"],
-                                   (f"dpo.draw and train, {alike}",
-                                    f"trl {peers.version_of('trl')}, DPOTrainer, {alike}"),
+    conditions = "8 pairs × 2 × (32 + 32) tokens, float32, AdamW, the reference's log-probs kept"
+    results.rows.append(faster(Row("dpo", f"DPO step, {name}", "s", measured["ours"], measured["theirs"],
+                                   (f"dpo.draw and train, {conditions}",
+                                    f"trl {peers.version_of('trl')}, DPOTrainer, {conditions}"),
                                    goal)))
 
 
@@ -189,18 +189,18 @@ def ppo_rows(results: Results, repeats: int, tick: Callable[[], None]) -> None:
                            str(torch.get_num_threads())],
                           cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     tick()
-    found = json.loads(done.stdout.splitlines()[-1])
-    alike = ("64 prompts × (32 + 32) tokens, four passes over all, reward by a model of the same shape, "
+    measured = json.loads(done.stdout.splitlines()[-1])
+    conditions = ("64 prompts × (32 + 32) tokens, four passes over all, reward by a model of the same shape, "
              "k1 in the reward, GAE, value clip, AdamW, float32")
-    peer = (f"trl 1.12.0, experimental PPOTrainer, {alike}; policy, value and reference networks apart, "
+    peer = (f"trl 1.12.0, experimental PPOTrainer, {conditions}; policy, value and reference networks apart, "
             "all trained weights in full, no gradient clipping")
     levers = "one trunk for policy and value, the head on the answers' places alone, p_old as it was drawn"
-    full = f"ppo.draw and train, {alike}; {levers}; a copy as the reference"
+    full = f"ppo.draw and train, {conditions}; {levers}; a copy as the reference"
     low_rank = (f"the same with LoRA of rank 8 in place of all weights; {levers}; "
                 "the reference is the same trunk, adapters off")
     for what, key, side in (("full weights", "ours", full), ("adapters", "adapters", low_rank)):
-        results.rows.append(faster(Row("ppo", f"PPO step, 4 × 128, {what}", "s", found[key],
-                                       found["theirs"], (side, peer), 1.3)))
+        results.rows.append(faster(Row("ppo", f"PPO step, 4 × 128, {what}", "s", measured[key],
+                                       measured["theirs"], (side, peer), 1.3)))
 
 
 if __name__ == "__main__":
