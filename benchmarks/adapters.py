@@ -73,8 +73,8 @@ def lora_row(name: str, results: Results, repeats: int, tick: Callable[[], None]
     from .speed import SHAPES, policy_of
     steps = 8 if SHAPES[name].d_model < 256 else 2
     measured = in_turn({"ours": our_step(policy_of(SHAPES[name]), steps),
-                     "theirs": their_step(policy_of(SHAPES[name]), steps)},
-                    repeats, tick)
+                        "theirs": their_step(policy_of(SHAPES[name]), steps)},
+                       repeats, tick)
     conditions = f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, all scored, AdamW, float32"
     results.rows.append(
         faster(Row("lora", f"LoRA step, {name}", "s", measured["ours"], measured["theirs"],
@@ -125,7 +125,7 @@ def lora_memory(results: Results, repeats: int, tick: Callable[[], None]) -> Non
     sides = {side: lambda side=side: mebibytes(side) for side in ("minillm", "peft")}
     measured = in_turn(sides, min(repeats, 3), tick)
     conditions = (f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, "
-             "above what stood before the first step")
+                  "above what stood before the first step")
     results.rows.append(
         Row("lora", f"LoRA step, {name}, peak memory", "MiB", measured["minillm"], measured["peft"],
             (f"add_lora and train, {conditions}",

@@ -131,8 +131,8 @@ def dpo_row(name: str, goal: float, results: Results, repeats: int, tick: Callab
     model, rows, steps = policy_of(SHAPES[name]), 8, 20 if SHAPES[name].d_model < 256 else 4
     pairs = comparisons(rows * (1 + steps))
     measured = in_turn({"ours": our_dpo(model, pairs, rows, steps),
-                     "theirs": peers.timed(peers.dpo(model, pairs, rows, 1 + steps, LR, 0.1))},
-                    repeats, tick)
+                        "theirs": peers.timed(peers.dpo(model, pairs, rows, 1 + steps, LR, 0.1))},
+                       repeats, tick)
     conditions = "8 pairs × 2 × (32 + 32) tokens, float32, AdamW, the reference's log-probs kept"
     results.rows.append(faster(Row("dpo", f"DPO step, {name}", "s", measured["ours"], measured["theirs"],
                                    (f"dpo.draw and train, {conditions}",
@@ -191,7 +191,7 @@ def ppo_rows(results: Results, repeats: int, tick: Callable[[], None]) -> None:
     tick()
     measured = json.loads(done.stdout.splitlines()[-1])
     conditions = ("64 prompts × (32 + 32) tokens, four passes over all, reward by a model of the same shape, "
-             "k1 in the reward, GAE, value clip, AdamW, float32")
+                  "k1 in the reward, GAE, value clip, AdamW, float32")
     peer = (f"trl 1.12.0, experimental PPOTrainer, {conditions}; policy, value and reference networks apart, "
             "all trained weights in full, no gradient clipping")
     levers = "one trunk for policy and value, the head on the answers' places alone, p_old as it was drawn"

@@ -118,7 +118,7 @@ def imports(results: Results, repeats: int, tick: Callable[[], None]) -> None:
         seen[name] = set(names.split())
         return float(took) * 1000
     measured = in_turn({name: lambda name=name: run(name) for name in ("minillm", "torch")}, max(repeats, 9),
-                    tick)
+                       tick)
     beyond = sorted(name
                     for name in seen["minillm"] - seen["torch"] - set(sys.stdlib_module_names)
                     if name != "minillm")

@@ -172,8 +172,8 @@ def generation(results: Results, repeats: int, tick: Callable[[], None]) -> None
             many = 4 if rows == 1 else 1  # a short run is repeated within one measurement
             new = rows * n * NEW * many
             measured = in_turn({"ours": lambda: new / seconds(lambda: [ours() for _ in range(many)]),
-                             "theirs": lambda: new / seconds(lambda: [theirs() for _ in range(many)])},
-                            repeats, tick)
+                                "theirs": lambda: new / seconds(lambda: [theirs() for _ in range(many)])},
+                               repeats, tick)
             drawn = "greedy" if temperature == 0 else "sampled at temperature 1"
             results.rows.append(Row("generation", f"generation, {name}, {what}", "new tokens/s",
                                     measured["ours"], measured["theirs"],
