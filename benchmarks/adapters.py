@@ -72,14 +72,14 @@ def lora_row(name: str, results: Results, repeats: int, tick: Callable[[], None]
     from .methods import faster
     from .speed import SHAPES, policy_of
     steps = 8 if SHAPES[name].d_model < 256 else 2
-    found = in_turn({"ours": our_step(policy_of(SHAPES[name]), steps),
-                     "theirs": their_step(policy_of(SHAPES[name]), steps)},
-                    repeats, tick)
-    alike = f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, all scored, AdamW, float32"
+    measured = in_turn({"ours": our_step(policy_of(SHAPES[name]), steps),
+                        "theirs": their_step(policy_of(SHAPES[name]), steps)},
+                       repeats, tick)
+    conditions = f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, all scored, AdamW, float32"
     results.rows.append(
-        faster(Row("lora", f"LoRA step, {name}", "s", found["ours"], found["theirs"],
-                   (f"add_lora and train, {alike}",
-                    f"peft {peers.version_of('peft')} around LlamaForCausalLM, a plain loop, {alike}"),
+        faster(Row("lora", f"LoRA step, {name}", "s", measured["ours"], measured["theirs"],
+                   (f"add_lora and train, {conditions}",
+                    f"peft {peers.version_of('peft')} around LlamaForCausalLM, a plain loop, {conditions}"),
                    1.0)))
 
 
@@ -117,15 +117,19 @@ def lora_memory(results: Results, repeats: int, tick: Callable[[], None]) -> Non
         return
     need_transformers()
     name = "6 × 384"
-    found = in_turn({side: lambda side=side: json.loads(
-                         child("-m", "benchmarks.adapters", "memory", side, name).splitlines()[-1]) / 2**20
-                     for side in ("minillm", "peft")},
-                    min(repeats, 3), tick)
-    alike = (f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, "
-             "above what stood before the first step")
+
+    def mebibytes(side: str) -> float:
+        said = child("-m", "benchmarks.adapters", "memory", side, name)
+        return json.loads(said.splitlines()[-1]) / 2**20
+
+    sides = {side: lambda side=side: mebibytes(side) for side in ("minillm", "peft")}
+    measured = in_turn(sides, min(repeats, 3), tick)
+    conditions = (f"rank {RANK} on all seven maps, {ROWS} × {LENGTH} tokens, AdamW, float32, one thread, "
+                  "above what stood before the first step")
     results.rows.append(
-        Row("lora", f"LoRA step, {name}, peak memory", "MiB", found["minillm"], found["peft"],
-            (f"add_lora and train, {alike}", f"peft {peers.version_of('peft')}, a plain loop, {alike}"),
+        Row("lora", f"LoRA step, {name}, peak memory", "MiB", measured["minillm"], measured["peft"],
+            (f"add_lora and train, {conditions}",
+             f"peft {peers.version_of('peft')}, a plain loop, {conditions}"),
             0.9, at_least=False))
 
 
@@ -138,8 +142,8 @@ def first_step(side: str, folder: str) -> None:
         model, tokenizer = hub.load(folder)
         pairs = [[tokenizer.encode(text) for text in pair] for pair in PAIRS]
         pairs = [(x, w + [tokenizer.end], l + [tokenizer.end]) for x, w, l in pairs]
-        kept = dpo.reference_logprobs(
-            model, [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]).view(2, -1).T
+        both = [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]
+        kept = dpo.reference_logprobs(model, both).view(2, -1).T
         train(model, lambda step: dpo.draw(pairs, kept),
               lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference),
               Settings(1, lr=1e-5, muon_lr=0), progress=False)
@@ -173,12 +177,12 @@ def start(results: Results, repeats: int, tick: Callable[[], None]) -> None:
                                   cwd=ROOT, check=True, capture_output=True, text=True)
             # When the step had ended, before the process had.
             return float(done.stdout.splitlines()[-1]) - begun
-        found = in_turn({side: lambda side=side: run(side) for side in ("minillm", "trl")}, repeats, tick)
+        measured = in_turn({side: lambda side=side: run(side) for side in ("minillm", "trl")}, repeats, tick)
     sides = ("hub.load of the shipped model, 8 pairs of sentences, dpo and train, a fresh process",
              f"trl {peers.version_of('trl')}: from_pretrained of the same folder, "
              "DPOTrainer with its defaults, a fresh process")
-    results.rows.append(Row("start", "from python to the first DPO step", "s", found["minillm"],
-                            found["trl"], sides, 0.5, at_least=False))
+    results.rows.append(Row("start", "from python to the first DPO step", "s", measured["minillm"],
+                            measured["trl"], sides, 0.5, at_least=False))
 
 
 if __name__ == "__main__":

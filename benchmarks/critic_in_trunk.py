@@ -95,10 +95,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tqdm(total=len(SEEDS) * len(CASES), desc="runs of PPO") as bar:
         rows = [row for seed in SEEDS for row in one_seed(seed, bar)]
-    args.out.write_text(
-        json.dumps({"beta": BETA, "draws": DRAWS, "rates": RATES, "torch": torch.__version__, "rows": rows},
-                   indent=1) + "\n",
-        encoding="utf-8")
+    kept = {"beta": BETA, "draws": DRAWS, "rates": RATES, "torch": torch.__version__, "rows": rows}
+    args.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     print(f"Kept in {args.out}.")
 
 

@@ -80,20 +80,21 @@ def grpo_row(name: str, bf16: bool, goal: float, results: Results, repeats: int,
     """Seconds of a step of GRPO: 8 prompts × 8 answers × (32 + 32) tokens."""
     config, n, steps = SHAPES[name], 8, 4 if SHAPES[name].d_model < 256 else 1
     prompts = random_ids(8, PROMPT).tolist()
-    cache, theirs = faster_cache(lambda cache: peers.timed(
-                                     peers.grpo(
-                                         policy_of(config), prompts, n, NEW, 1 + steps, bf16, LR, cache)),
-                                 bf16, tick)
-    found = in_turn({"theirs": theirs, "ours": our_grpo(config, prompts, n, steps, bf16)}, repeats, tick)
+
+    def trls(cache: str | None) -> Callable[[], float]:
+        return peers.timed(peers.grpo(policy_of(config), prompts, n, NEW, 1 + steps, bf16, LR, cache))
+
+    cache, theirs = faster_cache(trls, bf16, tick)
+    measured = in_turn({"theirs": theirs, "ours": our_grpo(config, prompts, n, steps, bf16)}, repeats, tick)
     kind = "bf16" if bf16 else "float32"
-    alike = "8 prompts × 8 answers × (32 + 32) tokens, one step a draw, no KL, AdamW"
-    results.rows.append(faster(
-                            Row("grpo", f"GRPO step, {name}, {kind}", "s", found["ours"], found["theirs"],
-                                (f"grpo.draw and train, {alike}" + (
-                                     ", drawn in float32, trained in bf16" if bf16 else ""),
-                                 f"trl {peers.version_of('trl')}, GRPOTrainer, {alike}, {cache} cache" + (
-                                     ", all under bf16 autocast" if bf16 else "")),
-                                goal)))
+    conditions = "8 prompts × 8 answers × (32 + 32) tokens, one step a draw, no KL, AdamW"
+    our_side = f"grpo.draw and train, {conditions}"
+    their_side = f"trl {peers.version_of('trl')}, GRPOTrainer, {conditions}, {cache} cache"
+    if bf16:
+        our_side += ", drawn in float32, trained in bf16"
+        their_side += ", all under bf16 autocast"
+    results.rows.append(faster(Row("grpo", f"GRPO step, {name}, {kind}", "s", measured["ours"],
+                                   measured["theirs"], (our_side, their_side), goal)))
 
 
 def faster(row: Row) -> Row:
@@ -113,26 +114,29 @@ def comparisons(count: int, prompt: int = PROMPT,
 def our_dpo(model: Transformer, pairs: list, rows: int, steps: int, beta: float = 0.1,
             lr: float = LR) -> Callable[[], float]:
     """DPO, `rows` comparisons a step in turn, the reference's log-probs computed once and kept."""
-    kept = dpo.reference_logprobs(
-        model, [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]).view(2, -1).T
-    return steps_of(
-        model,
-        lambda step: dpo.draw([pairs[i % len(pairs)] for i in range(step * rows, (step + 1) * rows)],
-                              kept[[i % len(pairs) for i in range(step * rows, (step + 1) * rows)]]),
-        lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference, beta), steps, lr=lr)
+    both = [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]
+    kept = dpo.reference_logprobs(model, both).view(2, -1).T
+
+    def draw(step: int) -> Batch:
+        which = [i % len(pairs) for i in range(step * rows, (step + 1) * rows)]
+        return dpo.draw([pairs[i] for i in which], kept[which])
+
+    def coefficient(batch: Batch, logp: torch.Tensor) -> torch.Tensor:
+        return dpo.coefficient(logp, batch.response_mask, batch.reference, beta)
+    return steps_of(model, draw, coefficient, steps, lr=lr)
 
 
 def dpo_row(name: str, goal: float, results: Results, repeats: int, tick: Callable[[], None]) -> None:
     """Steps a second of DPO: 8 pairs of 64 tokens, prompts with them."""
     model, rows, steps = policy_of(SHAPES[name]), 8, 20 if SHAPES[name].d_model < 256 else 4
     pairs = comparisons(rows * (1 + steps))
-    found = in_turn({"ours": our_dpo(model, pairs, rows, steps),
-                     "theirs": peers.timed(peers.dpo(model, pairs, rows, 1 + steps, LR, 0.1))},
-                    repeats, tick)
-    alike = "8 pairs × 2 × (32 + 32) tokens, float32, AdamW, the reference's log-probs kept"
-    results.rows.append(faster(Row("dpo", f"DPO step, {name}", "s", found["ours"], found["theirs"],
-                                   (f"dpo.draw and train, {alike}",
-                                    f"trl {peers.version_of('trl')}, DPOTrainer, {alike}"),
+    measured = in_turn({"ours": our_dpo(model, pairs, rows, steps),
+                        "theirs": peers.timed(peers.dpo(model, pairs, rows, 1 + steps, LR, 0.1))},
+                       repeats, tick)
+    conditions = "8 pairs × 2 × (32 + 32) tokens, float32, AdamW, the reference's log-probs kept"
+    results.rows.append(faster(Row("dpo", f"DPO step, {name}", "s", measured["ours"], measured["theirs"],
+                                   (f"dpo.draw and train, {conditions}",
+                                    f"trl {peers.version_of('trl')}, DPOTrainer, {conditions}"),
                                    goal)))
 
 
@@ -156,10 +160,9 @@ def our_ppo(config: Config, prompts: list[list[int]], passes: int, steps: int,
 
     def coefficient(batch: Batch, scores: torch.Tensor) -> torch.Tensor:
         logp, values = scores.chunk(2, 1)
-        return torch.cat([ppo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages),
-                          0.1 * critic.coefficient(
-                              values, batch.response_mask, batch.values, batch.goals, clip=0.2)],
-                         1)
+        policy = ppo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages)
+        value = critic.coefficient(values, batch.response_mask, batch.values, batch.goals, clip=0.2)
+        return torch.cat([policy, 0.1 * value], 1)
     return steps_of(both, draw, coefficient, steps, each=passes, score=critic.PolicyAndCritic.score)
 
 
@@ -186,18 +189,18 @@ def ppo_rows(results: Results, repeats: int, tick: Callable[[], None]) -> None:
                            str(torch.get_num_threads())],
                           cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     tick()
-    found = json.loads(done.stdout.splitlines()[-1])
-    alike = ("64 prompts × (32 + 32) tokens, four passes over all, reward by a model of the same shape, "
-             "k1 in the reward, GAE, value clip, AdamW, float32")
-    peer = (f"trl 1.12.0, experimental PPOTrainer, {alike}; policy, value and reference networks apart, "
+    measured = json.loads(done.stdout.splitlines()[-1])
+    conditions = ("64 prompts × (32 + 32) tokens, four passes over all, reward by a model of the same shape, "
+                  "k1 in the reward, GAE, value clip, AdamW, float32")
+    peer = (f"trl 1.12.0, experimental PPOTrainer, {conditions}; policy, value and reference networks apart, "
             "all trained weights in full, no gradient clipping")
     levers = "one trunk for policy and value, the head on the answers' places alone, p_old as it was drawn"
-    full = f"ppo.draw and train, {alike}; {levers}; a copy as the reference"
+    full = f"ppo.draw and train, {conditions}; {levers}; a copy as the reference"
     low_rank = (f"the same with LoRA of rank 8 in place of all weights; {levers}; "
                 "the reference is the same trunk, adapters off")
     for what, key, side in (("full weights", "ours", full), ("adapters", "adapters", low_rank)):
-        results.rows.append(faster(Row("ppo", f"PPO step, 4 × 128, {what}", "s", found[key],
-                                       found["theirs"], (side, peer), 1.3)))
+        results.rows.append(faster(Row("ppo", f"PPO step, 4 × 128, {what}", "s", measured[key],
+                                       measured["theirs"], (side, peer), 1.3)))
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ def run(ids: Tensor, vocab_size: int, seed: int, steps: int = STEPS) -> tuple[GP
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps)
-        # (B, T + 1).
-        rows = ids[torch.randint(len(ids) - CONTEXT, (ROWS, 1), generator=generator) + window]
+        begins = torch.randint(len(ids) - CONTEXT, (ROWS, 1), generator=generator)
+        rows = ids[begins + window]  # (B, T + 1)
         loss = F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -73,12 +73,12 @@ def in_turn(sides: dict[str, Callable[[], float]], repeats: int,
     for run in sides.values():
         run()
         tick()
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    measured: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(repeats):
         for name in (list(sides) if i % 2 == 0 else reversed(list(sides))):
-            found[name].append(sides[name]())
+            measured[name].append(sides[name]())
             tick()
-    return found
+    return measured
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -66,8 +66,10 @@ def words(ids: list[int]) -> str:
 
 
 def tokenizer(end: int):
-    """A tokenizer of words that are ids. end:
-    the id of its end token, 0, or V + 1 for one that is never written."""
+    """A tokenizer of words that are ids.
+
+    end: the id of its end token, 0, or V + 1 for one that is never written.
+    """
     transformers = need_transformers()
     from tokenizers import Tokenizer, models, pre_tokenizers
     vocabulary = {f"w{i}": i for i in range(V)} | {"<pad>": V, "<end>": V + 1}

@@ -91,12 +91,12 @@ def memory(results: Results, repeats: int, tick: Callable[[], None]) -> None:
         def run(way: str) -> float:
             kept[way].append(json.loads(child("-m", "benchmarks.process", way, which)))
             return kept[way][-1]["bytes"] / 2**20
-        found = in_turn({way: lambda way=way: run(way) for way in kept}, repeats, tick)
-        sides = (f"logprobs of {rows} × {T} tokens, chunks of its default size, " + (
-                     "no gradient" if which == "forward" else "with backward"),
+        measured = in_turn({way: lambda way=way: run(way) for way in kept}, repeats, tick)
+        gradient = "no gradient" if which == "forward" else "with backward"
+        sides = (f"logprobs of {rows} × {T} tokens, chunks of its default size, {gradient}",
                  "all logits at once and F.cross_entropy, the same one-layer model")
         results.rows.append(Row("memory", f"log-probs over {V:,} entries, {which}, peak memory", "MiB",
-                                found["chunks"], found["full"], sides, 0.1, at_least=False))
+                                measured["chunks"], measured["full"], sides, 0.1, at_least=False))
         took = {way: [one["seconds"] for one in kept[way][1:]] for way in kept}  # the first was the warm-up
         if which == "forward":
             results.rows.append(Row("memory", f"log-probs over {V:,} entries, {which}, time", "s",
@@ -117,14 +117,14 @@ def imports(results: Results, repeats: int, tick: Callable[[], None]) -> None:
         took, names = child("-c", IMPORT.format(name)).splitlines()
         seen[name] = set(names.split())
         return float(took) * 1000
-    found = in_turn({name: lambda name=name: run(name) for name in ("minillm", "torch")}, max(repeats, 9),
-                    tick)
+    measured = in_turn({name: lambda name=name: run(name) for name in ("minillm", "torch")}, max(repeats, 9),
+                       tick)
     beyond = sorted(name
                     for name in seen["minillm"] - seen["torch"] - set(sys.stdlib_module_names)
                     if name != "minillm")
     uninvited = [name for name in STAY_OUT if name in seen["minillm"]]
-    results.rows.append(Row("imports", "import minillm over import torch", "ms", found["minillm"],
-                            found["torch"], ("import minillm", "import torch"), 100.0, at_least=False,
+    results.rows.append(Row("imports", "import minillm over import torch", "ms", measured["minillm"],
+                            measured["torch"], ("import minillm", "import torch"), 100.0, at_least=False,
                             compare="difference",
                             note=f"Beyond torch and the standard library it imports "
                                  f"{', '.join(beyond) or 'nothing'}; of {', '.join(STAY_OUT)}: "

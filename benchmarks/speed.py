@@ -100,18 +100,18 @@ def training(results: Results, repeats: int, tick: Callable[[], None]) -> None:
         if name == "6 × 384":
             sides["ours, bf16"] = our_training(config, rows, length, steps, bf16=True)
             sides["theirs, bf16"] = their_training(config, rows, length, steps, bf16=True)
-        found = in_turn(sides, repeats, tick)
+        measured = in_turn(sides, repeats, tick)
         shape = f"{config.n_layers} layers × {config.d_model}"
         loop = f"{shape}, {steps} steps of {rows} × {length} tokens, AdamW"
         results.rows.append(
-            Row("training", f"training, {name}, float32", "tokens/s", found["ours"], found["theirs"],
+            Row("training", f"training, {name}, float32", "tokens/s", measured["ours"], measured["theirs"],
                 (f"minillm.train, {loop}",
                  "LlamaForCausalLM with sdpa in a plain loop, the same batches, weights and AdamW"),
                 1.0))
         if name == "6 × 384":
-            theirs = number(sorted(found["theirs, bf16"])[repeats // 2])
+            theirs = number(sorted(measured["theirs, bf16"])[repeats // 2])
             results.rows.append(Row("training", f"training, {name}, bf16 over float32", "tokens/s",
-                                    found["ours, bf16"], found["ours"],
+                                    measured["ours, bf16"], measured["ours"],
                                     (f"minillm.train with bf16=True, {loop}", "minillm.train in float32"),
                                     1.5, note=f"transformers under the same autocast: {theirs} tokens/s."))
 
@@ -171,12 +171,12 @@ def generation(results: Results, repeats: int, tick: Callable[[], None]) -> None
                 note = f"{int(same.sum())} of {rows} rows came out the same to the last token."
             many = 4 if rows == 1 else 1  # a short run is repeated within one measurement
             new = rows * n * NEW * many
-            found = in_turn({"ours": lambda: new / seconds(lambda: [ours() for _ in range(many)]),
-                             "theirs": lambda: new / seconds(lambda: [theirs() for _ in range(many)])},
-                            repeats, tick)
+            measured = in_turn({"ours": lambda: new / seconds(lambda: [ours() for _ in range(many)]),
+                                "theirs": lambda: new / seconds(lambda: [theirs() for _ in range(many)])},
+                               repeats, tick)
             drawn = "greedy" if temperature == 0 else "sampled at temperature 1"
             results.rows.append(Row("generation", f"generation, {name}, {what}", "new tokens/s",
-                                    found["ours"], found["theirs"],
+                                    measured["ours"], measured["theirs"],
                                     (f"sample, {drawn}, with the log-probs of what was drawn",
                                      f"generate, {drawn}, sdpa, {cache or 'dynamic'} cache"),
                                     goal, note=note))
@@ -199,16 +199,16 @@ def context(results: Results, repeats: int, tick: Callable[[], None]) -> None:
                 long, short = make(ids, 65), make(ids, 1)
                 sides[f"{label}|{length}"] = (
                     lambda long=long, short=short: (seconds(long) - seconds(short)) / 64 * 1000)
-    found = in_turn(sides, max(repeats, 9), tick)
-    labels = list(dict.fromkeys(key.split("|")[0] for key in found))
+    measured = in_turn(sides, max(repeats, 9), tick)
+    labels = list(dict.fromkeys(key.split("|")[0] for key in measured))
     results.curves = [{"label": label,
                        "lengths": list(LENGTHS),
-                       "milliseconds": [found[f"{label}|{length}"] for length in LENGTHS]}
+                       "milliseconds": [measured[f"{label}|{length}"] for length in LENGTHS]}
                       for label in labels]
     for name in SHAPES:
         label = f"minillm {name}"
         results.rows.append(Row("context", f"a new token after 512 over after 32, {name}", "ms",
-                                found[f"{label}|512"], found[f"{label}|32"],
+                                measured[f"{label}|512"], measured[f"{label}|32"],
                                 ("after a prompt of 512, batch 1", "minillm after a prompt of 32"), 1.5,
                                 at_least=False))
 

@@ -116,8 +116,8 @@ class Tokenizer:
         counts = _count_pieces(apart, backend.pre_tokenizer, progress)
         vocab = {symbol: i for i, symbol in enumerate([*SPECIALS, *_letters()])}
         merges: list[tuple[str, str]] = []
-        found = _merges(counts) if vocab_size > SMALLEST else ()
-        for pair in tqdm(found, "merges", vocab_size - SMALLEST, leave=False, delay=2, disable=not progress):
+        merges = _merges(counts) if vocab_size > SMALLEST else ()
+        for pair in tqdm(merges, "merges", vocab_size - SMALLEST, leave=False, delay=2, disable=not progress):
             merges.append(pair)
             vocab.setdefault("".join(pair), len(vocab))  # two ways to the same symbol are one symbol
             if len(vocab) == vocab_size:

@@ -130,8 +130,8 @@ def main() -> int:
         journey = Journey(scale, seed=0)
         model = Transformer(config, seed=0).to(journey.device)
         rows = train(model,
-                     lambda step: batch_windows(
-                         ids, scale.rows, config.context, torch.Generator().manual_seed(step)),
+                     lambda step: batch_windows(ids, scale.rows, config.context,
+                                                torch.Generator().manual_seed(step)),
                      supervised.coefficient, SETTINGS,
                      label="base model", folder=folder)
         hub.save(model, tokenizer, args.out)

@@ -69,8 +69,10 @@ class Stage:
 
 
 class Quiz:
-    """Questions to learn from and questions held out;
-    every score below is on the held-out ones, answered greedily."""
+    """Questions to learn from and questions held out.
+
+    Every score below is on the held-out ones, answered greedily.
+    """
 
     GROUPS = {"facts": tuple(RELATIONS),
               "sums at once": ("sum2",),

@@ -42,7 +42,7 @@ class Played(NamedTuple):
 
 
 def finish(choose: Choose, car: int, door: int, n: int, opened: Sequence[int], wanted: bool = True) -> Played:
-    """The player sees `opened`; who switches takes one of the other closed doors, each alike.
+    """The player sees `opened`; who switches takes one of the other closed doors, each as likely.
 
     wanted False: a goat is what is wanted.
     """
@@ -51,7 +51,7 @@ def finish(choose: Choose, car: int, door: int, n: int, opened: Sequence[int], w
 
 
 def goats(choose: Choose, car: int, doors: Sequence[int], k: int = 1) -> tuple[int, ...]:
-    """k of these doors, none of them the car's, each choice alike."""
+    """k of these doors, none of them the car's, each choice as likely."""
     return choose(list(combinations([d for d in doors if d != car], k)))
 
 

@@ -22,13 +22,10 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BROWSER = next((found
-                for name in ("chromium", "chromium-browser", "google-chrome", "chrome")
-                if (found := shutil.which(name))),
-               None)
-pytestmark = [pytest.mark.skipif(
-                  BROWSER is None,
-                  reason="no Chromium or Chrome on this machine: on Debian, apt install chromium"),
+BROWSERS = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome")]
+BROWSER = next(filter(None, BROWSERS), None)
+WITHOUT = "no Chromium or Chrome on this machine: on Debian, apt install chromium"
+pytestmark = [pytest.mark.skipif(BROWSER is None, reason=WITHOUT),
               pytest.mark.timeout(1800)]
 WAIT = 600_000  # milliseconds for what is waited for: a last resort against hanging
 IDLE = "#jp-main-statusbar :text('| Idle')"  # the circle in the toolbar says so before there is a kernel, too

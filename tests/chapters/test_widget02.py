@@ -48,9 +48,8 @@ def test_what_it_says_is_what_the_model_does(base, widget):
         widget.layer.value, widget.head.value = layer, head
         weights, places = seen[layer]["pattern"][0, head].detach().max(-1)
         said = looks(widget.text())
-        assert [(b, w) for _, b, w in said] == [
-            (widget.names[s], pytest.approx(float(w), abs=0.0051))
-            for s, w in zip(places, weights)]
+        expected = [(widget.names[s], pytest.approx(float(w), abs=0.0051)) for s, w in zip(places, weights)]
+        assert [(b, w) for _, b, w in said] == expected
         assert f"Layer {layer}, head {head}." in widget.text() and len(said) == len(ids)
     best = int(model(torch.tensor([ids]))[0, -1].argmax())
     assert f"Likeliest next token: {tokenizer.decode([best])} (" in widget.text()
@@ -103,9 +102,8 @@ def readout(page) -> str:
 
 
 def press(page, label: str, option: str) -> None:
-    page.locator(".widget-toggle-buttons",
-                 has=page.get_by_text(label,
-                                      exact=True)).get_by_role("button", name=option, exact=True).click()
+    buttons = page.locator(".widget-toggle-buttons", has=page.get_by_text(label, exact=True))
+    buttons.get_by_role("button", name=option, exact=True).click()
 
 
 class TestInTheBrowser:

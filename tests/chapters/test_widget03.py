@@ -116,8 +116,8 @@ def test_scoring_needs_no_widget(base):
     tokens = torch.tensor([[*widget.x, k]])
     mask = torch.tensor([[False] * len(widget.x) + [True]])
     with torch.no_grad():
-        assert float(logprobs(base[0], tokens, mask,
-                              top_p=0.8)[0, -1]) == pytest.approx(float(widget.after[k]), abs=1e-4)
+        scored = float(logprobs(base[0], tokens, mask, top_p=0.8)[0, -1])
+        assert scored == pytest.approx(float(widget.after[k]), abs=1e-4)
 
 
 # in the browser
@@ -133,11 +133,8 @@ def notebook(tmp_path_factory):
             "from minillm.show.sampling import SamplingWidget\n"
             f"SamplingWidget(*hub.load('base'), {BEGINNINGS!r})")
     cells = [nbformat.v4.new_code_cell(code)]
-    nbformat.write(
-        nbformat.v4.new_notebook(
-            cells=cells,
-            metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}),
-        path)
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
     return path
 
 

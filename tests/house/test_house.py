@@ -12,40 +12,47 @@ from pathlib import Path
 import pytest
 
 import minillm
+from benchmarks import house
 
 ROOT = Path(minillm.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in FILES]
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in zip(NAMES, FILES)}
 
-# unit: the units that it may import. A unit is a file or a folder right under minillm/. `expect` is a
-# leaf that all may import.
+# unit: the units that it may import. A unit is a file or a folder right under minillm/, and each file of the
+# engine, since the core calls some of them and others call the core. `expect` is a leaf that all may import.
 MAY_IMPORT = {
     "expect": set(),
-    "__init__": {"identity"},
+    "__init__": {"identity", "methods"},
     "tokenizer": set(),
     "rope": set(),
     "readable": {"rope"},
-    "linear": set(),
-    "transformer": {"rope", "readable", "linear"},
-    "lora": {"linear"},
-    "quantize": {"linear"},
-    "logprob": set(),
+    "engine/products": set(),
+    "transformer": {"rope", "readable", "engine/products"},
+    "batch": set(),
+    "engine/fused": set(),
+    "logprob": {"batch", "engine/fused"},
     "identity": set(),
-    "returns": set(),
-    "circuits": set(),
-    "decode": {"transformer", "linear", "lora", "quantize"},
-    "sample": {"transformer", "logprob", "decode"},
-    "methods": {"identity", "logprob", "sample", "returns"},
+    "returns": {"batch", "logprob"},
+    "engine/folded": {"engine/products"},
+    "adapt": {"engine/products", "engine/folded"},
+    "engine/decoding": {"transformer", "adapt", "engine/products"},
+    "sample": {"batch", "logprob", "transformer", "engine/decoding"},
+    "engine/parallel": set(),
+    "engine/resume": {"engine/parallel"},
+    "engine/finite": {"batch"},
+    "engine/compiled": {"engine/parallel"},
+    "engine/together": {"batch", "engine/parallel"},
+    "engine/keeping": {"batch", "engine/parallel", "engine/resume"},
+    "train": {"batch", "identity", "logprob", "engine/parallel", "engine/finite", "engine/compiled",
+              "engine/together", "engine/keeping"},
+    "engine/__init__": set(),
+    "methods": {"batch", "logprob", "sample", "returns"},
     "worlds": {"tokenizer"},
-    "thinking": {"sample", "worlds", "tokenizer"},
-    "acting": {"sample", "worlds", "tokenizer"},
-    "parallel": set(),
-    "resume": {"parallel"},
-    "train": {"identity", "logprob", "parallel", "resume"},
-    "families": {"transformer"},
-    "hub": {"transformer", "tokenizer", "families"},
-    "adapters": {"families", "lora"},
+    "thinking": {"sample", "worlds", "methods", "tokenizer"},
+    "acting": {"sample", "worlds", "methods", "tokenizer"},
+    "recipes": {"batch", "logprob", "returns", "sample", "train", "tokenizer", "methods", "worlds"},
+    "hub": {"transformer", "tokenizer", "adapt"},
 }
 ON_TOP = {"show", "journey", "checkpoints"}                         # may import all below them
 IMPORTED_BY = {"show": {"journey"}, "journey": {"checkpoints"}, "checkpoints": set()}  # and notebooks
@@ -53,8 +60,9 @@ ALONE = {"methods"}                                                 # whose file
 
 
 def unit_of(name):
-    """methods/dagger.py -> methods; train.py -> train."""
-    return name.split("/")[0].removesuffix(".py")
+    """methods/dagger.py -> methods; train.py -> train; engine/fused.py -> engine/fused."""
+    parts = name.removesuffix(".py").split("/")
+    return "/".join(parts[:2] if parts[0] == "engine" else parts[:1])
 
 
 def imports(name):
@@ -74,7 +82,9 @@ def inner(name):
     for target, line in imports(name):
         parts = target.split(".")
         if parts[0] == "minillm":
-            yield (parts[1] if len(parts) > 1 else "__init__"), (parts[2] if len(parts) > 2 else ""), line
+            unit = parts[1] if len(parts) > 1 else "__init__"
+            module = parts[2] if len(parts) > 2 else ""
+            yield (f"engine/{module}" if unit == "engine" else unit), module, line
 
 
 # --- who imports whom -----------------------------------------------------------------------------
@@ -125,12 +135,40 @@ def test_the_rule_has_no_circle():
 def test_the_rule_can_fail(monkeypatch):
     """Three planted files, each with one forbidden import, in three spellings: each is seen."""
     for name, code in (("logprob.py", "from .sample import sample"),
+                       ("engine/fused.py", "from ..logprob import warp"),
                        ("methods/dagger.py", "from .reinforce import loss"),
                        ("train.py", "def f():\n    import minillm.methods.dagger")):
         monkeypatch.setitem(TREES, name, ast.parse(code))
         with pytest.raises(AssertionError):
             test_the_import_rule(name)
             test_methods_do_not_import_one_another(name)
+
+
+def test_nothing_in_the_core_serves_the_machine():
+    """No private operator of PyTorch, no transform, no autocast, no signal handler: these are the engine's."""
+    for path in house.core():
+        text = path.read_text(encoding="utf-8")
+        assert not [word for word in house.MACHINE if word in text], path.name
+    text = (ROOT / "engine" / "products.py").read_text(encoding="utf-8")
+    assert [word for word in house.MACHINE if word in text]  # the words are what the code would use
+
+
+def test_the_line_is_near():
+    """From the loop to log p are three calls at most, to F one; the loop itself is ten lines, or about that."""
+    step = house.a_step()
+    step()
+    calls = house.calls_of(step)
+    (start,) = [depth for depth, name in calls if name.endswith(":ascend")][:1]
+    for end, most in ((":chosen", 3), ("dpo.py:coefficient", 1)):
+        assert 1 <= min(depth for depth, name in calls if name.endswith(end)) - start <= most
+    (ascend,) = [node for node in TREES["train.py"].body if getattr(node, "name", "") == "ascend"]
+    assert len(ascend.body[1:]) and ascend.end_lineno - ascend.body[1].lineno < 10
+
+
+def test_chapters_stand_on_recipes():
+    """No chapter imports the main job."""
+    for path in sorted((ROOT.parent / "chapters").glob("*.md")):
+        assert "minillm.journey" not in path.read_text(encoding="utf-8"), path.name
 
 
 @pytest.mark.parametrize("name", NAMES)

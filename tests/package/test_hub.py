@@ -271,8 +271,8 @@ def test_a_folder_may_have_spaces_and_be_a_string(tmp_path):
     model = model_of()
     hub.save(model, TOKENIZER, str(tmp_path / "my model, first"))
     shutil.move(tmp_path / "my model, first", tmp_path / "ma modèle")
-    assert hub.load(
-        str(tmp_path / "ma modèle"))[0].config == replace(model.config) == Config(**vars(model.config))
+    loaded, _ = hub.load(str(tmp_path / "ma modèle"))
+    assert loaded.config == replace(model.config) == Config(**vars(model.config))
 
 
 @pytest.mark.parametrize("read", [

@@ -87,9 +87,8 @@ def test_one_block_by_hand():
     assert codes[:3].tolist() == [15 * 16 + 0, 7 * 16 + 9, 6 * 16 + 7] and (codes[3:] == 7 * 16 + 7).all()
     assert outer.view(torch.float32).tolist() == [0.0, 2.0] and scales.tolist() == [0]
     back = from_nf4(codes, scales, outer, (1, 64))
-    torch.testing.assert_close(
-        back[0, :5], 2 * torch.tensor([1.0, -1.0, 0.0, 0.16093020141124725, -0.09105003625154495]), atol=0,
-        rtol=0)
+    wanted = 2 * torch.tensor([1.0, -1.0, 0.0, 0.16093020141124725, -0.09105003625154495])
+    torch.testing.assert_close(back[0, :5], wanted, atol=0, rtol=0)
 
 
 def test_a_tie_goes_to_the_lower_level():
@@ -217,10 +216,8 @@ def test_a_model_in_few_bits(kind, cls):
     assert sum(isinstance(part, cls) for part in model.modules()) == 14 and model.embed.weight.requires_grad
     assert not any(isinstance(part, torch.nn.Linear) for part in model.blocks.modules())
     some = quantize(base(), kind, ("q", "blocks.1.down"))
-    assert [name
-            for name, part in some.named_modules()
-            if isinstance(part,
-                          Stored)] == ["blocks.0.attention.q", "blocks.1.attention.q", "blocks.1.down"]
+    stored = [name for name, part in some.named_modules() if isinstance(part, Stored)]
+    assert stored == ["blocks.0.attention.q", "blocks.1.attention.q", "blocks.1.down"]
     assert fits(model)
     drawn = sample(model, [[1], [2, 3]], 8, n=4, end=None, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -239,10 +236,8 @@ def test_bytes_of_a_model():
     assert bytes_of(model) == 4 * model.count_parameters()
     small = quantize(base(torch.float32))
     maps = sum(m.in_features * m.out_features for m in small.modules() if isinstance(m, NF4))
-    assert bytes_of(small) == 4 * small.count_parameters() + sum(
-        bytes_of(m)
-        for m in small.modules()
-        if isinstance(m, NF4))
+    stored = sum(bytes_of(m) for m in small.modules() if isinstance(m, NF4))
+    assert bytes_of(small) == 4 * small.count_parameters() + stored
     assert bytes_of(small) < bytes_of(model) - 3 * maps
 
 

@@ -167,8 +167,8 @@ def test_applied_merges_are_the_librarys(texts):
     merges = merges_of(tokenizer)
     for text in (t for some in CORPORA.values() for t in some[:15]):
         for chunk in tokenizer.chunks(text):
-            assert [tokenizer.backend.id_to_token(i)
-                    for i in encode_chunk(tokenizer, chunk)] == apply_merges(chunk, merges)
+            symbols = [tokenizer.backend.id_to_token(i) for i in encode_chunk(tokenizer, chunk)]
+            assert symbols == apply_merges(chunk, merges)
 
 
 def encode_chunk(tokenizer, chunk):
@@ -450,10 +450,10 @@ def test_the_file_is_the_librarys_own(tmp_path):
     """The library alone reads it: every mark is an added token that it, too, calls special."""
     TRAINED.save(tmp_path / "tokenizer.json")
     added = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
-    assert [(t["id"], t["content"], t["special"])
-            for t in added] == [(i, s, True) for i, s in enumerate(SPECIALS)]
-    assert Library.from_file(
-        str(tmp_path / "tokenizer.json")).encode("the baker").ids == TRAINED.encode("the baker")
+    marks = [(t["id"], t["content"], t["special"]) for t in added]
+    assert marks == [(i, s, True) for i, s in enumerate(SPECIALS)]
+    theirs = Library.from_file(str(tmp_path / "tokenizer.json"))
+    assert theirs.encode("the baker").ids == TRAINED.encode("the baker")
 
 
 @settings(max_examples=100, deadline=None)
@@ -483,8 +483,8 @@ def test_what_a_model_may_write_is_read_as_it_stands():
     assert read([*yes, END, *hi, END]) == ("yes", None, True)
     assert read([*yes, THINK, *hi, THINK_END, END]) == ("yes<|think|>hi<|/think|>", None, True)
     assert read([THINK, THINK_END, *yes, END]) == ("yes", "", True)
-    assert read([THINK, *hi, THINK_END, THINK, *hi, THINK_END, *yes,
-                 END]) == ("<|think|>hi<|/think|>yes", "hi", True)
+    twice = [THINK, *hi, THINK_END, THINK, *hi, THINK_END, *yes, END]
+    assert read(twice) == ("<|think|>hi<|/think|>yes", "hi", True)
 
 
 def test_two_trainings_on_one_corpus_are_one_tokenizer():

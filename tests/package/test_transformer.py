@@ -282,8 +282,10 @@ def test_every_weight_matters(model):
 
 
 def test_a_models_scale_does_not_reach_through_the_first_norm():
-    """RMSNorm divides by the size: embeddings twice as large give, in the blocks, the same queries (1e-4:
-    eps is 1e-5)."""
+    """RMSNorm divides by the size: embeddings twice as large give, in the blocks, the same queries.
+
+    To 1e-4, since eps is 1e-5.
+    """
     model = liven(Transformer(Config(vocab_size=11, d_model=16, n_heads=2, n_kv_heads=1, n_layers=1, d_ff=8,
                                      context=8)))
     norm, x = model.blocks[0].norm1, torch.randn(5, 16, generator=torch.Generator().manual_seed(0))

@@ -96,9 +96,8 @@ def test_all_cases_are_listed_once():
         "c": THIRD / 2}
     for variant, v in VARIANTS.items():
         n = 5 if v.many else 3
-        assert sum(chance
-                   for chance, _ in list_cases(
-                       lambda choose, v=v, n=n: v.game(choose, 1, n, 1))) == 1, variant
+        cases = list_cases(lambda choose, v=v, n=n: v.game(choose, 1, n, 1))
+        assert sum(chance for chance, _ in cases) == 1, variant
 
 
 def test_the_text_says_what_was_listed():
