@@ -95,7 +95,7 @@ def same(bf16: bool, lr: float) -> dict:
     """The arguments that make a trainer's step ours:
     AdamW with our betas, one rate, gradients cut to norm 1, no log, no file, no recomputing."""
     return {"output_dir": str(ROOT / "build" / "bench" / "trl"),
-            "use_cpu": True,
+            "use_cpu": not torch.cuda.is_available(),
             "bf16": bf16,
             "report_to": "none",
             "logging_strategy": "no",

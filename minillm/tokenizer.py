@@ -116,8 +116,8 @@ class Tokenizer:
         counts = _count_pieces(apart, backend.pre_tokenizer, progress)
         vocab = {symbol: i for i, symbol in enumerate([*SPECIALS, *_letters()])}
         merges: list[tuple[str, str]] = []
-        merges = _merges(counts) if vocab_size > SMALLEST else ()
-        for pair in tqdm(merges, "merges", vocab_size - SMALLEST, leave=False, delay=2, disable=not progress):
+        commonest = _merges(counts) if vocab_size > SMALLEST else ()
+        for pair in tqdm(commonest, "merges", vocab_size - SMALLEST, leave=False, delay=2, disable=not progress):
             merges.append(pair)
             vocab.setdefault("".join(pair), len(vocab))  # two ways to the same symbol are one symbol
             if len(vocab) == vocab_size:
@@ -224,7 +224,7 @@ class Tokenizer:
     def turns(self, conversation: Iterable[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """(prompt, response) of each turn of [(question, answer), …]; joined, they are the text so far.
 
-        `logprob.batch_turns` takes them.
+        `batch_turns` takes them.
         """
         return [(self.prompt(question), self.response(answer)) for question, answer in conversation]
 
