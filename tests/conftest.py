@@ -64,7 +64,7 @@ class Tiny(Transformer):
 
 
 def liven(model, seed=0):
-    """Draw all weights, norms too, at a trained model's size: with the first weights all p are nearly even."""
+    """Draw all weights, norms too, at a trained model's size: with the first ones all p are nearly even."""
     generator = torch.Generator().manual_seed(1000 + seed)
     with torch.no_grad():
         for weight in model.parameters():

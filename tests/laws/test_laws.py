@@ -13,8 +13,8 @@ from itertools import product
 import pytest
 import torch
 
-from conftest import LONGEST, PROMPTS, Tiny, V, difference, gradients_of, make_policy, numeric_gradient, planted
-from conftest import random, relative_error, seeded, slow_logp, tensor
+from conftest import LONGEST, PROMPTS, Tiny, V, difference, gradients_of, make_policy, numeric_gradient
+from conftest import planted, random, relative_error, seeded, slow_logp, tensor
 from minillm.batch import Batch, batch_pairs
 from minillm.identity import every_answer, exact_gradient, expectation, surrogate
 from minillm.logprob import answer_logprobs, logprobs
@@ -42,7 +42,7 @@ def listed_logp(policy, **settings):
 
 
 def through_surrogate(policy, F, q, batch=None):
-    """Gradient of the surrogate over the listing: F weighed by q(y|x), so the mean over rows is the expectation."""
+    """Gradient of the surrogate over the listing, F weighed by q(y|x): the mean is then the expectation."""
     batch = batch or listing()
     weight = (q.flatten() * N).view(-1, *[1] * (F.ndim - 1))
     return gradients_of(surrogate(F * weight, logprobs(policy, batch), batch.response_mask), policy)
@@ -72,7 +72,7 @@ def data_distribution(seed=4):
     return q / q.sum(1, keepdim=True)
 
 
-# --- the listing ------------------------------------------------------------------------------------------------
+# --- the listing ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("vocab_size, longest, end", [(2, 1, 0), (2, 4, 1), (3, 3, 0), (4, 2, 2), (5, 3, 4)])
@@ -101,7 +101,7 @@ def test_the_probabilities_sum_to_one_in_float32():
 
 
 def test_without_the_end_token_they_do_not_and_the_listing_is_refused(policy):
-    """Drop the end token from each closed answer's log p: the sum passes 1, and no gradient is given for it."""
+    """Drop the end token from each closed answer's log p: the sum passes 1, and the listing is refused."""
     batch = listing()
     closed = torch.tensor([y[-1] == 0 for y in ANSWERS]).repeat(X)
     last = batch.response_mask.long().cumsum(1).argmax(1)
@@ -140,7 +140,7 @@ def test_the_mean_of_the_score_is_zero(policy):
     assert max(float(g.abs().max()) for g in grads) < ROUNDING
 
 
-# --- each method: F through the identity, the paper's loss, the objective ---------------------------------------
+# --- each method: F through the identity, the paper's loss, the objective -------------------------
 
 
 def test_supervised_climbs_the_datas_log_likelihood(policy):
@@ -160,7 +160,7 @@ def test_supervised_climbs_the_datas_log_likelihood(policy):
 
 
 def test_the_mean_over_tokens_is_supervised_learning_where_each_token_is_a_pair(policy):
-    """divide_by = number of response tokens: the objective is the mean log p of a token, over all of all rows."""
+    """divide_by = number of response tokens: the objective is the mean log p of a token of any row."""
     batch = batch_pairs([([1], [2, 1, 0]), ([2, 1], [0]), ([1], [1, 0])])
     F = supervised.coefficient(batch).double()
 
@@ -199,19 +199,19 @@ def test_the_filter_climbs_the_probability_of_being_kept(policy):
 def test_best_of_n_climbs_log_p_under_the_best_of_n_distribution(n):
     """List every n-tuple of answers. The objective is Σ_y q_n(y) log p(y), with q_n frozen.
 
-    q_n from the reward's distribution alone: the best of n has reward r with probability P(R ≤ r)^n − P(R < r)^n,
-    and given that, it is an answer drawn from p among those of reward r. Some rewards are equal, so that ties
-    are in it.
+    q_n from the reward's distribution alone: the best of n has reward r with probability
+    P(R ≤ r)^n − P(R < r)^n, and given that, it is an answer drawn from p among those of reward r.
+    Some rewards are equal, so that ties are in it.
     """
     policy, prompt, answers = make_policy("table", longest=2), [2, 1], every_answer(V, 2)
     R = tensor(1.0, -2.0, 0.5, 1.0, 0.5, 3.0, -2.0)
     p = slow_logp(policy, [prompt], answers)[0].detach().exp()
     tuples = list(product(range(len(answers)), repeat=n))
-    chosen = torch.tensor(tuples).flatten()                                              # (tuples · n,)
+    chosen = torch.tensor(tuples).flatten()                                     # (tuples · n,)
     group = torch.arange(len(tuples)).repeat_interleave(n)
     keep = self_training.best_of_n(R[chosen], group)
-    assert keep.view(-1, n).sum(1).eq(1).all()                                           # one of each group
-    chance = p[chosen].view(-1, n).prod(1).repeat_interleave(n)                          # Π p(y_i) of its tuple
+    assert keep.view(-1, n).sum(1).eq(1).all()                                  # one of each group
+    chance = p[chosen].view(-1, n).prod(1).repeat_interleave(n)                 # Π p(y_i) of its tuple
     batch = batch_pairs([(prompt, y) for y in answers])
     logp = logprobs(policy, batch)[chosen]
     every = replace(batch.rows(chosen), keep=keep)
@@ -225,12 +225,16 @@ def test_best_of_n_climbs_log_p_under_the_best_of_n_distribution(n):
     below = (p * (R[None] < R[:, None])).sum(1)
     q_n = p / (at_most - below) * (at_most**n - below**n)
     assert float(q_n.sum()) == pytest.approx(1, abs=ROUNDING)
-    slopes = numeric_gradient(lambda: (q_n * slow_logp(policy, [prompt], answers)[0]).sum(), policy.parameters())
+
+    def objective():
+        return (q_n * slow_logp(policy, [prompt], answers)[0]).sum()
+
+    slopes = numeric_gradient(objective, policy.parameters())
     assert relative_error(by_F, slopes) < FINITE
 
 
 def test_dagger_climbs_the_experts_log_likelihood_under_frozen_visits(policy):
-    """The model's visits, frozen, make x; the expert makes each token: Σ_y p_frozen(y) Σ_t log p(e(y_<t)|x, y_<t)."""
+    """The model's visits, frozen, make x, and the expert y: Σ_y p_frozen(y) Σ_t log p(e(y_<t) | x, y_<t)."""
     def expert(text):
         return (2 * sum(text) + len(text)) % V
 
@@ -284,7 +288,7 @@ def test_reinforce_climbs_the_expected_reward_whatever_the_baseline(policy, base
 
 
 def test_who_makes_x_weighs_the_prompts(policy):
-    """Prompts drawn with d = (0.3, 0.7): the objective is Σ d(x) E_p[R(x, y)]; with d even it is the plain one."""
+    """Prompts drawn with d = (0.3, 0.7): the objective is Σ d(x) E_p[R(x, y)]; d even gives the plain one."""
     R, d = rewards(), tensor(0.3, 0.7)
     by_F = exact_gradient(listed_logp(policy), R, policy.parameters(), d=d)
 
@@ -330,7 +334,7 @@ def group_gradients(n, baseline):
     return by_groups, exact_gradient(full, R, policy.parameters())
 
 
-# --- planted bugs: each of these has shipped somewhere, and the law of REINFORCE must see it --------------------
+# --- planted bugs: each of these has shipped somewhere, and the law of REINFORCE must see it ------
 
 
 def dropped_end(logp, mask, tokens):
@@ -379,12 +383,16 @@ def test_reading_one_place_late_is_seen():
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.5}, {"top_k": 2}], ids=str)
 def test_scoring_under_other_settings_than_those_that_drew_is_seen(settings):
-    """y ~ p at some settings, ∇ log p at none: not the gradient of E[R] under what was drawn; at the same it is."""
+    """y ~ p at some settings, ∇ log p at none: not the gradient of E[R] under what was drawn."""
     policy, R = make_policy("transformer"), rewards()
     q = listed_logp(policy, **settings).detach().exp()
     ones = torch.ones(X, dtype=torch.float64)
     assert torch.allclose(q.sum(1), ones, atol=ROUNDING)                       # with −∞ where top-k forbids
-    slopes = numeric_gradient(lambda: (listed_logp(policy, **settings).exp() * R).sum() / X, policy.parameters())
+
+    def objective():
+        return (listed_logp(policy, **settings).exp() * R).sum() / X
+
+    slopes = numeric_gradient(objective, policy.parameters())
     right = exact_gradient(listed_logp(policy, **settings), R, policy.parameters())
     assert relative_error(right, slopes) < FINITE
     wrong = exact_gradient(listed_logp(policy), R, policy.parameters(), q=q)
