@@ -58,19 +58,19 @@ def every_pair():
     batch = batch_pairs(rows(FIRST) + rows(SECOND))
     reference = reference_listing()
     batch.reference = torch.cat([reference[:, FIRST].flatten(), reference[:, SECOND].flatten()])
-    batch.pairs = X * N**2
+    batch.divide_by = X * N**2
     return batch
 
 
 def by_F_and_by_loss(policy, method, weight, **settings):
     """(gradient by F through the surrogate, by autograd of the paper's loss), each pair weighed by its chance (X, N²)."""
     batch = every_pair()
-    logp = logprobs(policy, batch.tokens, batch.response_mask)
+    logp = logprobs(policy, batch)
     F = method.coefficient(logp, batch.response_mask, batch.reference, **settings)
-    assert F.shape == (2 * batch.pairs,) and not F.requires_grad
-    by_F = gradients_of(surrogate(F * weight.flatten().repeat(2) * N**2, logp, batch.response_mask, pairs=batch.pairs), policy)
+    assert F.shape == (2 * batch.divide_by,) and not F.requires_grad
+    by_F = gradients_of(surrogate(F * weight.flatten().repeat(2) * N**2, logp, batch.response_mask, divide_by=batch.divide_by), policy)
     loss = method.loss(logp, batch.response_mask, batch.reference, **settings)
-    assert loss.shape == (batch.pairs,)
+    assert loss.shape == (batch.divide_by,)
     return by_F, gradients_of(-(loss * weight.flatten()).sum() / X, policy)
 
 
@@ -80,7 +80,7 @@ def slow_margin(policy, average=False):
     return ratio[:, FIRST] - ratio[:, SECOND]
 
 
-# --- DPO and IPO: three gradients -----------------------------------------------------------------------------------------------
+# --- DPO and IPO: three gradients -----------------------------------------------------------------
 
 
 def dpo_objective(h, smoothing=0.0):
@@ -130,7 +130,7 @@ def test_no_gradient_flows_through_the_reference_or_through_F():
         assert torch.autograd.grad(method.loss(logp, mask, reference).sum(), [logp, reference], allow_unused=True)[1] is None
 
 
-# --- where they end -------------------------------------------------------------------------------------------------------------
+# --- where they end -------------------------------------------------------------------------------
 
 
 def at(target, answers=ANSWERS, longest=2):
@@ -172,12 +172,12 @@ def climb(method, beta, r_gap, steps):
     policy = make_policy("table", longest=2)
     batch = dpo.draw([(PROMPTS[0], [1, 0], [2, 2])], reference_listing()[:1, :2])
     for _ in range(steps):
-        logp = logprobs(policy, batch.tokens, batch.response_mask)
+        logp = logprobs(policy, batch)
         F = method.coefficient(logp, batch.response_mask, batch.reference, beta=beta)
-        grads = gradients_of(surrogate(F, logp, batch.response_mask, pairs=1), policy)
+        grads = gradients_of(surrogate(F, logp, batch.response_mask, divide_by=1), policy)
         with torch.no_grad():
             policy.theta += r_gap * grads[0]
-    logp = logprobs(policy, batch.tokens, batch.response_mask).detach()
+    logp = logprobs(policy, batch).detach()
     return float(margin(answer_logprobs(logp, batch.response_mask), batch.reference))
 
 
@@ -187,13 +187,13 @@ def test_a_choice_never_contradicted_pushes_dpo_on_and_stops_ipo():
     assert climb(dpo, 0.5, 2.0, 2000) > climb(dpo, 0.5, 2.0, 1000) > 5
 
 
-# --- planted bugs ---------------------------------------------------------------------------------------------------------------
+# --- planted bugs ---------------------------------------------------------------------------------
 
 
 def planted_margin(policy, planted):
     """h of every pair with a bug in it, with gradient: what a loss built on it would see."""
     batch = every_pair()
-    logp, mask = logprobs(policy, batch.tokens, batch.response_mask), batch.response_mask
+    logp, mask = logprobs(policy, batch), batch.response_mask
     if planted == "the end token is dropped":
         mask = mask & (batch.tokens != 0)
     if planted == "the first token is cut":
@@ -220,18 +220,18 @@ def test_a_wrong_h_is_seen(policy, planted):
 def test_an_F_that_is_not_detached_is_refused_and_would_count_the_gradient_twice():
     """∇(F · log p) = F ∇ log p + log p ∇F: the surrogate refuses such an F, and rightly."""
     policy, batch = make_policy("table", longest=2), every_pair()
-    logp = logprobs(policy, batch.tokens, batch.response_mask)
+    logp = logprobs(policy, batch)
     h = margin(answer_logprobs(logp, batch.response_mask), batch.reference)
     F = BETA * torch.sigmoid(-BETA * h)
     F = torch.cat([F, -F])
     with pytest.raises(ValueError, match="detach it"):
-        surrogate(F, logp, batch.response_mask, pairs=batch.pairs)
-    wrong = gradients_of((F * answer_logprobs(logp, batch.response_mask)).sum() / batch.pairs, policy)
+        surrogate(F, logp, batch.response_mask, divide_by=batch.divide_by)
+    wrong = gradients_of((F * answer_logprobs(logp, batch.response_mask)).sum() / batch.divide_by, policy)
     right = gradients_of(-dpo.loss(logp, batch.response_mask, batch.reference, BETA).mean(), policy)
     assert difference(wrong, right) > 0.1
 
 
-# --- KTO ------------------------------------------------------------------------------------------------------------------------
+# --- KTO ------------------------------------------------------------------------------------------
 
 
 def thumbs_batch(policy_seed=0):
@@ -239,7 +239,7 @@ def thumbs_batch(policy_seed=0):
     examples = [(PROMPTS[k % 2], ANSWERS[(3 * k + 1) % N], k % 3 != 0) for k in range(9)]
     batch = kto.draw(examples)
     reference = make_policy("table", 7, longest=2)
-    batch.reference = answer_logprobs(logprobs(reference, batch.tokens, batch.response_mask), batch.response_mask).detach()
+    batch.reference = answer_logprobs(logprobs(reference, batch), batch.response_mask).detach()
     return examples, batch
 
 
@@ -264,10 +264,10 @@ def test_kto_climbs_its_value_with_the_reference_point_held(policy, lift):
             value = value + (1.5 if up else 0.5) / (1 + torch.exp(-BETA * (r(i, 0) - z) * (1 if up else -1)))
         return value / 9
 
-    logp = logprobs(policy, batch.tokens, batch.response_mask)
+    logp = logprobs(policy, batch)
     settings = {"beta": BETA, "up": 1.5, "down": 0.5}
     F = kto.coefficient(logp, batch.response_mask, batch.reference, batch.thumbs, **settings)
-    by_F = gradients_of(surrogate(F, logp, batch.response_mask, pairs=batch.pairs), policy)
+    by_F = gradients_of(surrogate(F, logp, batch.response_mask, divide_by=batch.divide_by), policy)
     loss = kto.loss(logp, batch.response_mask, batch.reference, batch.thumbs, **settings)
     assert difference(by_F, gradients_of(-loss.mean(), policy)) < ROUNDING
     assert relative_error(by_F, numeric_gradient(objective, policy.parameters(), directions=4)) < FINITE
@@ -301,17 +301,17 @@ def test_ktos_mismatched_rows_are_the_next_ones_answer():
     batch = kto.draw([([1], [5, 0], True), ([2, 2], [6, 6, 0], False), ([3], [7, 0], True)])
     rows = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
     assert rows == [[5, 0], [6, 6, 0], [7, 0], [6, 6, 0], [7, 0], [5, 0]]
-    assert batch.tokens[3].tolist() == [1, 6, 6, 0, 0] and batch.thumbs.tolist() == [True, False, True] and batch.pairs == 3
+    assert batch.tokens[3].tolist() == [1, 6, 6, 0, 0] and batch.thumbs.tolist() == [True, False, True] and batch.divide_by == 3
 
 
-# --- draws ----------------------------------------------------------------------------------------------------------------------
+# --- draws ----------------------------------------------------------------------------------------
 
 
 def test_dpos_batch_by_hand():
     """Two comparisons: chosen rows first, their reference log-probs too."""
     batch = dpo.draw([([7], [8, 0], [9, 9, 0]), ([6, 6], [5], [4, 0])], tensor([-1.0, -2.0], [-3.0, -4.0]))
     assert [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)] == [[8, 0], [5], [9, 9, 0], [4, 0]]
-    assert batch.reference.tolist() == [-1, -3, -2, -4] and batch.pairs == 2
+    assert batch.reference.tolist() == [-1, -3, -2, -4] and batch.divide_by == 2
 
 
 def test_reference_logprobs_are_the_slow_ones_whatever_the_rows():
@@ -334,7 +334,7 @@ def test_the_one_loop_trains_each(name):
 
     if name == "kto":
         batch = kto.draw([(x, y, up) for x, w, l in data for y, up in ((w, True), (l, False))])
-        batch.reference = answer_logprobs(logprobs(reference, batch.tokens, batch.response_mask), batch.response_mask).detach()
+        batch.reference = answer_logprobs(logprobs(reference, batch), batch.response_mask).detach()
         F = lambda b, logp: kto.coefficient(logp, b.response_mask, b.reference, b.thumbs)  # noqa: E731
     else:
         batch = dpo.draw(data, torch.stack([ref([(x, w) for x, w, _ in data]), ref([(x, l) for x, _, l in data])], 1))
@@ -344,7 +344,7 @@ def test_the_one_loop_trains_each(name):
 
     def gap():
         with torch.no_grad():
-            logp = logprobs(policy, compared.tokens, compared.response_mask)
+            logp = logprobs(policy, compared)
             return float(margin(answer_logprobs(logp, compared.response_mask), torch.zeros(10)).mean())
 
     before = gap()
@@ -352,7 +352,7 @@ def test_the_one_loop_trains_each(name):
     assert len(rows) == 20 and gap() > before + 0.5
 
 
-# --- the reward model -----------------------------------------------------------------------------------------------------------
+# --- the reward model -----------------------------------------------------------------------------
 
 
 def model_and_batch(seed=0):
@@ -380,7 +380,7 @@ def test_a_fresh_reward_model_has_no_opinion_and_learns():
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     for _ in range(60):
         r = model(batch.tokens, batch.response_mask)[:, None]
-        (-surrogate(reward_model.coefficient(r[:, 0], *each), r, torch.ones(5, 1, dtype=torch.bool), batch.pairs)).backward()
+        (-surrogate(reward_model.coefficient(r[:, 0], *each), r, torch.ones(5, 1, dtype=torch.bool), batch.divide_by)).backward()
         optimizer.step()
         optimizer.zero_grad()
     assert (reward_model.loss(model(batch.tokens, batch.response_mask).detach(), *each) / each[2] < 0.3).all()
@@ -389,7 +389,7 @@ def test_a_fresh_reward_model_has_no_opinion_and_learns():
 def test_rankings_by_hand():
     """3, 2 and 4 answers: 3 + 1 + 6 choices, weights 1/3, 1, 1/6; each answer stands in the batch once."""
     _, batch = model_and_batch()
-    assert batch.tokens.shape[0] == 9 and batch.pairs == 3
+    assert batch.tokens.shape[0] == 9 and batch.divide_by == 3
     choices = list(zip(batch.better.tolist(), batch.worse.tolist()))
     assert choices == [(0, 1), (0, 2), (1, 2), (3, 4), (5, 6), (5, 7), (5, 8), (6, 7), (6, 8), (7, 8)]
     assert batch.weight.tolist() == pytest.approx([1 / 3] * 3 + [1] + [1 / 6] * 6)
@@ -415,12 +415,12 @@ def test_the_reward_model_climbs_the_likelihood_of_the_choices(margins):
     each = (batch.better, batch.worse, weight, m if margins else 0.0)
     F = reward_model.coefficient(r, *each)
     one = torch.ones(9, 1, dtype=torch.bool)
-    by_F = gradients_of(surrogate(F, r[:, None], one, pairs=3), model)  # r stands where log p stands
+    by_F = gradients_of(surrogate(F, r[:, None], one, divide_by=3), model)  # r stands where log p stands
     loss = reward_model.loss(r, *each)
     assert loss.shape == (10,) and F.shape == (9,) and not F.requires_grad
     by_loss = gradients_of(-loss.sum() / 3, model)
     choice = torch.nn.functional.logsigmoid(r[batch.better] - r[batch.worse] - m)[:, None]
-    by_one = gradients_of(surrogate(weight, choice, torch.ones(10, 1, dtype=torch.bool), pairs=3), model)
+    by_one = gradients_of(surrogate(weight, choice, torch.ones(10, 1, dtype=torch.bool), divide_by=3), model)
     assert difference(by_F, by_loss) < ROUNDING and difference(by_F, by_one) < ROUNDING
     assert relative_error(by_F, numeric_gradient(objective, parameters)) < FINITE
 

@@ -42,14 +42,14 @@ def slow_logp_of(model, x, y, t):
     return model.after([*x, *y[:t]]).log_softmax(-1)[y[t]]
 
 
-# --- many turns -----------------------------------------------------------------------------------------------------------------
+# --- many turns -----------------------------------------------------------------------------------
 
 
 def test_a_conversation_by_hand():
     batch = batch_turns([[([7], [8, 0]), ([9], [0])], [([5, 6], [4])]])
     assert batch.tokens.tolist() == [[7, 8, 0, 9, 0], [5, 6, 4, 0, 0]]
     assert batch.response_mask.int().tolist() == [[0, 1, 1, 0, 1], [0, 0, 1, 0, 0]]
-    assert batch.pairs == 3
+    assert batch.divide_by == 3
 
 
 def test_one_turn_is_a_pair():
@@ -68,17 +68,17 @@ def test_a_tokenizers_turns_are_marked_and_every_answer_ends():
 def test_every_turn_is_scored_as_a_pair_whose_x_is_all_before_it():
     model = talker()
     batch = batch_turns(TALKS)
-    logp = logprobs(model, batch.tokens, batch.response_mask)
+    logp = logprobs(model, batch)
     slow = torch.cat([alone(model, talk) for talk in TALKS])
     assert torch.allclose(logp[batch.response_mask], slow, atol=ROUNDING, rtol=0)
     each = batch_pairs([pair for talk in TALKS for pair in pairs_of(talk)])
-    at_once = surrogate(supervised.coefficient(batch.response_mask), logp, batch.response_mask, batch.pairs)
-    one_by_one = surrogate(supervised.coefficient(each.response_mask), logprobs(model, each.tokens, each.response_mask), each.response_mask)
-    assert batch.pairs == len(each.tokens) == 8
+    at_once = surrogate(supervised.coefficient(batch.response_mask), logp, batch.response_mask, batch.divide_by)
+    one_by_one = surrogate(supervised.coefficient(each.response_mask), logprobs(model, each), each.response_mask)
+    assert batch.divide_by == len(each.tokens) == 8
     assert difference(gradients_of(at_once, model), gradients_of(one_by_one, model)) < ROUNDING
 
 
-# --- packed rows ----------------------------------------------------------------------------------------------------------------
+# --- packed rows ----------------------------------------------------------------------------------
 
 
 def test_packing_by_hand():
@@ -87,7 +87,7 @@ def test_packing_by_hand():
     assert batch.tokens.tolist() == [[4, 5, 6, 0, 3, 0], [1, 2, 0, 0, 0, 0]]
     assert batch.sequence.tolist() == [[2, 2, 2, 2, 1, 1], [0, 0, 0, -1, -1, -1]]
     assert batch.response_mask.int().tolist() == [[0, 0, 1, 1, 0, 1], [0, 1, 1, 0, 0, 0]]
-    assert batch.pairs == 3
+    assert batch.divide_by == 3
 
 
 @pytest.mark.parametrize("length", [9, 10, 12, 24])
@@ -101,7 +101,7 @@ def test_packing_keeps_everything_once_and_in_order(length):
         assert batch.tokens[rows[0]][here].tolist() == [t for x, y in talk for t in (*x, *y)]
         assert batch.response_mask[rows[0]][here].tolist() == [scored for x, y in talk for scored in [False] * len(x) + [True] * len(y)]
     assert (batch.sequence >= 0).sum() == sum(len(x) + len(y) for talk in TALKS for x, y in talk)
-    assert not batch.response_mask[batch.sequence < 0].any() and batch.pairs == 8
+    assert not batch.response_mask[batch.sequence < 0].any() and batch.divide_by == 8
 
 
 def test_positions_begin_again_and_nobody_sees_another():
@@ -117,8 +117,8 @@ def test_positions_begin_again_and_nobody_sees_another():
 def test_packed_log_probs_are_those_of_each_alone(name, length):
     model = talker(name)
     batch = batch_packed(TALKS, length)
-    logp = logprobs(model, batch.tokens, batch.response_mask, sequence=batch.sequence)
-    every = all_logprobs(model, batch.tokens, batch.response_mask, sequence=batch.sequence).view(len(logp), 7, -1)
+    logp = logprobs(model, batch)
+    every = all_logprobs(model, batch).view(len(logp), 7, -1)
     assert torch.allclose(every.gather(1, batch.tokens[:, None])[:, 0] * batch.response_mask, logp, atol=ROUNDING, rtol=0)
     for i, talk in enumerate(TALKS):
         here = batch.response_mask & (batch.sequence == i)
@@ -132,7 +132,7 @@ def test_no_gradient_reaches_another_sequence(name):
     batch = batch_packed(TALKS, 12)
     read = []
     hook = model.embed.register_forward_hook(lambda _, __, out: read.append(out.requires_grad_()))
-    logp = logprobs(model, batch.tokens, batch.response_mask, sequence=batch.sequence)
+    logp = logprobs(model, batch)
     hook.remove()
     for i in range(len(TALKS)):
         mine = logp[batch.response_mask & (batch.sequence == i)].sum()
@@ -147,8 +147,8 @@ def test_packed_and_plain_rows_have_one_gradient(name):
     assert len(packed.tokens) < len(plain.tokens)
 
     def gradient(batch):
-        logp = logprobs(model, batch.tokens, batch.response_mask, sequence=getattr(batch, "sequence", None))
-        return gradients_of(surrogate(supervised.coefficient(batch.response_mask), logp, batch.response_mask, batch.pairs), model)
+        logp = logprobs(model, batch, sequence=getattr(batch, "sequence", None))
+        return gradients_of(surrogate(supervised.coefficient(batch.response_mask), logp, batch.response_mask, batch.divide_by), model)
     assert difference(gradient(packed), gradient(plain)) < ROUNDING
 
 
@@ -157,13 +157,13 @@ def test_packed_and_plain_rows_have_one_gradient(name):
 def test_what_packing_without_care_would_do(name, planted, seen, monkeypatch):
     """Rows that see each other are another model. Positions that run on are too, where places are learned; rotations know only distances."""
     model, batch = talker(name), batch_packed(TALKS, 12)
-    right = logprobs(model, batch.tokens, batch.response_mask, sequence=batch.sequence)
+    right = logprobs(model, batch)
     if planted == "no mask":
-        wrong = logprobs(model, batch.tokens, batch.response_mask)
+        wrong = logprobs(model, batch)
     else:
         run_on = torch.arange(batch.tokens.shape[1]).repeat(len(batch.tokens), 1)
         monkeypatch.setattr("minillm.transformer.apart", lambda sequence: (run_on, apart(sequence)[1]))
-        wrong = logprobs(model, batch.tokens, batch.response_mask, sequence=batch.sequence)
+        wrong = logprobs(model, batch)
     assert (float((right - wrong).detach().abs().max()) > 0.05) is seen
     if not seen:
         assert torch.allclose(right, wrong, atol=1e-6)  # the table of rotations is in float32
@@ -178,7 +178,7 @@ def test_the_one_loop_trains_on_packed_rows_as_on_plain_ones(settings):
     assert difference(trained(batch_packed(TALKS, 12)), trained(batch_turns(TALKS))) < 1e-9
 
 
-# --- distillation ---------------------------------------------------------------------------------------------------------------
+# --- distillation ---------------------------------------------------------------------------------
 
 ANSWERS = every_answer(V, 2)
 X, N = len(PROMPTS), len(ANSWERS)
@@ -207,7 +207,7 @@ def test_both_climb_the_teachers_mean_of_log_p(policy, full):
     F = distill.coefficient(mask, teacher)
     assert not F.requires_grad and F.shape == ((X * N, V * tokens.shape[1]) if full else (X * N,))
     scored = mask.repeat(1, V) if full else mask
-    by_F = gradients_of(surrogate(F * (q[:, None] if full else q), scores, scored, pairs=X), policy)
+    by_F = gradients_of(surrogate(F * (q[:, None] if full else q), scores, scored, divide_by=X), policy)
     by_loss = gradients_of(-(distill.loss(scores, mask, teacher) * q).sum() / X, policy)
     assert difference(by_F, by_loss) < ROUNDING
     slopes = numeric_gradient(lambda: (q.view(X, N) * slow_logp(policy, PROMPTS, ANSWERS)).sum() / X, policy.parameters())
@@ -246,7 +246,7 @@ def test_hot_teachers_are_matched_logit_by_logit():
     batch = batch_pairs([(PROMPTS[0], ANSWERS[0])])
     tau = 1e4
     F = distill.coefficient(batch.response_mask, distill.ask_teacher(teacher, batch, tau), tau)
-    scores = all_logprobs(policy, batch.tokens, batch.response_mask, temperature=tau)
+    scores = all_logprobs(policy, batch, temperature=tau)
     gradient, = gradients_of(surrogate(F, scores, batch.response_mask.repeat(1, V)), policy)
     z, v = policy.after(PROMPTS[0]).detach(), teacher.after(PROMPTS[0]).detach()
     assert torch.allclose(gradient[policy.row[tuple(PROMPTS[0])]], ((v - v.mean()) - (z - z.mean())) / V, atol=1e-3)
@@ -260,8 +260,8 @@ def test_listing_the_next_token_is_less_noisy_than_drawing_it(policy):
     def variance(scores, F, scored):
         each = torch.stack([torch.cat([g.flatten() for g in gradients_of((F[i] * scores[i])[scored[i]].sum(), policy)]) for i in range(N)])
         return float((q[:N, None] * (each - (q[:N, None] * each).sum(0)) ** 2).sum())
-    sampled = variance(logprobs(policy, batch.tokens, mask), torch.ones_like(mask, dtype=torch.float64), mask)
-    full = variance(all_logprobs(policy, batch.tokens, mask), distill.coefficient(mask, batch.teacher), mask.repeat(1, V))
+    sampled = variance(logprobs(policy, batch), torch.ones_like(mask, dtype=torch.float64), mask)
+    full = variance(all_logprobs(policy, batch), distill.coefficient(mask, batch.teacher), mask.repeat(1, V))
     assert 0 < full < 0.7 * sampled
 
 
@@ -279,7 +279,7 @@ def test_distillation_by_hand():
 def test_every_log_prob_stands_where_it_says():
     """Column v·T + t is log p(v | tokens before t); a place that is not scored holds 0."""
     model, batch = talker(), batch_turns(TALKS)
-    found = all_logprobs(model, batch.tokens, batch.response_mask)
+    found = all_logprobs(model, batch)
     T = batch.tokens.shape[1]
     for b, row in enumerate(batch.tokens.tolist()):
         for t in range(T):
@@ -307,9 +307,9 @@ def test_the_one_loop_takes_a_student_to_its_teacher(full):
 def test_log_p_of_an_answer_can_be_summed_from_packed_rows():
     """answer_logprobs sums a row; over packed rows the sequence's number says what belongs together."""
     model, batch = talker(), batch_packed(TALKS, 12)
-    logp = logprobs(model, batch.tokens, batch.response_mask, sequence=batch.sequence).detach()
+    logp = logprobs(model, batch).detach()
     here = batch.response_mask
     sums = torch.zeros(len(TALKS), dtype=logp.dtype).index_add(0, batch.sequence[here], logp[here])
     plain = batch_turns(TALKS)
-    assert torch.allclose(sums, answer_logprobs(logprobs(model, plain.tokens, plain.response_mask), plain.response_mask).detach(), atol=ROUNDING)
+    assert torch.allclose(sums, answer_logprobs(logprobs(model, plain), plain.response_mask).detach(), atol=ROUNDING)
     assert isinstance(batch.to("cpu"), Batch) and batch.to("cpu").pairs == 8
