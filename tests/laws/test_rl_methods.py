@@ -86,7 +86,7 @@ def every_plant_is_seen(policy, F, q, slopes, least=0.02):
         assert relative_error(through_surrogate(policy, wrong, q), slopes) > least, bug
 
 
-OLD = make_policy("table", seed=14)         # who drew y, where that is not the policy; no ratio is near a clip
+OLD = make_policy("table", seed=14)         # who drew y, if not the policy; no ratio is near a clip
 REF = make_policy("table", seed=6)          # the reference
 REF_LOGP = score(REF).detach()
 R = random(X * N, seed=3)                   # a reward for each answer
@@ -318,7 +318,7 @@ def true_values(policy, paid):
 
 @pytest.mark.parametrize("lam", [0.0, 0.6, 1.0])
 def test_with_true_values_every_lambda_has_the_same_mean(policy, lam):
-    """A critic that is right: gae's mean gradient is E[R]'s for each λ; a wrong one keeps it at λ = 1 alone."""
+    """A critic that is right: gae's mean gradient is E[R]'s for each λ; a wrong one has it at λ = 1 alone."""
     paid, q = returns.place_rewards(R, MASK), drawn(policy)
     exact = through_surrogate(policy, R, q)
     right = through_surrogate(policy, returns.gae(paid, true_values(policy, paid), MASK, 1.0, lam), q)
@@ -363,7 +363,7 @@ def test_the_critic_reads_the_state_before_each_token():
 
 @pytest.mark.parametrize("clip", [math.inf, 0.3])
 def test_the_critics_F_is_its_losss_gradient_and_its_differences(clip):
-    """Values around old ones: within the clip, beyond it on either side, the clipped one better and worse."""
+    """Values around old ones: within the clip, beyond it on either side, the clipped one better or worse."""
     old, goals = random(*MASK.shape, seed=1), random(*MASK.shape, seed=2)
     values = (old + 0.5 * random(*MASK.shape, seed=3)).requires_grad_()
     F = critic.coefficient(replace(BATCH, values=old, goals=goals), values.detach(), clip)
