@@ -1,6 +1,7 @@
-"""Policies so small that every y can be listed, their probabilities taken the slow way, and differences that reach 1e-10.
+"""Policies so small that every y can be listed, their log p taken the slow way, and differences to 1e-10.
 
-Nothing here uses `minillm.logprob` or `minillm.identity`: what a test holds the package against is computed apart from it.
+Nothing here uses `minillm.logprob` or `minillm.identity`: what a test holds the package against is computed
+apart from it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ torch.set_num_threads(1)
 class Table(nn.Module):
     """p(y|x) with free logits for each text so far: no weight is shared, so no error can cancel another.
 
-    The places that no log-probability of an answer depends on (inside the prompt, after the end, padding) hold NaN: a mask or
-    a shift that is wrong by one reads it. Made for prompts, a vocabulary and a longest answer; `end` closes an answer.
+    The places that no log-probability of an answer depends on (inside the prompt, after the end, padding)
+    hold NaN: a mask or a shift that is wrong by one reads it. Made for prompts, a vocabulary and a longest
+    answer; `end` closes an answer.
     """
 
     def __init__(self, prompts, vocab_size, longest, seed, end=0):
@@ -30,8 +32,7 @@ class Table(nn.Module):
         words = [i for i in range(vocab_size) if i != end]
         texts = [(*x, *y) for x in prompts for n in range(longest) for y in product(words, repeat=n)]
         self.row = {text: i for i, text in enumerate(texts)}
-        generator = torch.Generator().manual_seed(seed)
-        self.theta = nn.Parameter(torch.randn(len(texts), vocab_size, dtype=torch.float64, generator=generator))
+        self.theta = nn.Parameter(random(len(texts), vocab_size, seed=seed))
         self.config = SimpleNamespace(vocab_size=vocab_size, context=max(map(len, prompts)) + longest)
 
     def hidden(self, tokens):
@@ -51,8 +52,9 @@ class Tiny(Transformer):
     """A Transformer in float64 whose weights are large enough that every part of it moves the answer."""
 
     def __init__(self, seed=0, dtype=torch.float64, **shape):
-        shape = {"vocab_size": 3, "d_model": 8, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "d_ff": 12, "context": 8} | shape
-        super().__init__(Config(**shape), seed)
+        small = {"vocab_size": 3, "d_model": 8, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "d_ff": 12,
+                 "context": 8}
+        super().__init__(Config(**small | shape), seed)
         self.to(dtype)
         liven(self, seed)
 
@@ -62,7 +64,7 @@ class Tiny(Transformer):
 
 
 def liven(model, seed=0):
-    """Draw all weights, norms too, at the size at which a trained model has them: with the first weights all p are nearly even."""
+    """Draw all weights, norms too, at a trained model's size: with the first ones all p are nearly even."""
     generator = torch.Generator().manual_seed(1000 + seed)
     with torch.no_grad():
         for weight in model.parameters():
@@ -95,14 +97,18 @@ def slow_logp(policy, prompts, answers):
             seen[text] = policy.after(text).log_softmax(-1)
         return seen[text][token]
 
-    return torch.stack([torch.stack([sum(token_logp((*x, *y[:t]), y[t]) for t in range(len(y))) for y in answers]) for x in prompts])
+    def answer_logp(x, y):
+        return sum(token_logp((*x, *y[:t]), y[t]) for t in range(len(y)))
+
+    return torch.stack([torch.stack([answer_logp(x, y) for y in answers]) for x in prompts])
 
 
 def numeric_gradient(objective, parameters, directions=8, seed=0, step=4e-3):
     """(directions (K, P), slopes (K,)): central differences of objective(), twice extrapolated (Richardson).
 
-    With steps h, h/2, h/4 the error is of order h^6, about 1e-13 here; rounding adds about 1e-16/h = 1e-13. The last two
-    extrapolations must agree to 1e-8 of the largest slope, so the tolerance that callers use is one that was reached.
+    With steps h, h/2, h/4 the error is of order h^6, about 1e-13 here; rounding adds about 1e-16/h = 1e-13.
+    The last two extrapolations must agree to 1e-8 of the largest slope, so the tolerance that callers use is
+    one that was reached.
     """
     parameters = list(parameters)
     generator = torch.Generator().manual_seed(seed)
@@ -123,7 +129,8 @@ def numeric_gradient(objective, parameters, directions=8, seed=0, step=4e-3):
             fine.append((16 * once[1] - once[0]) / 15)
         nn.utils.vector_to_parameters(start.clone(), parameters)
     fine, rough = torch.tensor(fine, dtype=torch.float64), torch.tensor(rough, dtype=torch.float64)
-    assert (fine - rough).abs().max() < 1e-8 * fine.abs().max(), "the differences have not converged: take a smaller step"
+    converged = (fine - rough).abs().max() < 1e-8 * fine.abs().max()
+    assert converged, "the differences have not converged: take a smaller step"
     return ways, fine
 
 
@@ -144,3 +151,29 @@ def difference(some, others):
     """Largest difference of two lists of gradients, as a share of the largest number in the second."""
     scale = max(float(o.abs().max()) for o in others)
     return max(float((s - o).abs().max()) for s, o in zip(some, others)) / scale
+
+
+def planted(F, batch, end=0):
+    """F (B,), (B, T) or (B, T, V) with a bug in it, by the bug's name: each has shipped somewhere."""
+    mask = batch.response_mask
+    by_token = F[:, None] if F.ndim == 1 else F
+
+    def times(factor):
+        return by_token * (factor[..., None] if F.ndim == 3 else factor)
+
+    return {"the sign is turned": -F,
+            "the end token is dropped": times(batch.tokens != end),
+            "the first token is cut": times(mask.long().cumsum(1) != 1),
+            "a mean for a sum": times(1 / mask.sum(1, keepdim=True).expand_as(mask))}
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def random(*shape, seed):
+    return torch.randn(*shape, dtype=torch.float64, generator=seeded(seed))

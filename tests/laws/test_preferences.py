@@ -1,37 +1,33 @@
-"""DPO, IPO, KTO and the reward model: F, the paper's loss and finite differences agree, with every pair of answers listed.
+"""DPO, IPO, SimPO, KTO and the reward model: F, the paper's loss and finite differences agree.
 
-Then where each ends: DPO at π* ∝ π_ref·exp(r/β), IPO at its own closed form. And what shipped bugs would do to each.
+Every pair of answers is listed. Then where each ends: DPO at π* ∝ π_ref·exp(r/β), IPO and SimPO at forms of
+their own. And what shipped bugs would do to each.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
-from conftest import PROMPTS, Tiny, V, difference, gradients_of, make_policy, numeric_gradient, relative_error, slow_logp
-from minillm.identity import every_answer, surrogate
+from conftest import PROMPTS, Tiny, V, difference, gradients_of, make_policy, numeric_gradient, planted
+from conftest import random, relative_error, seeded, slow_logp, tensor
 from minillm.batch import Batch, batch_pairs
+from minillm.identity import every_answer, surrogate
 from minillm.logprob import answer_logprobs, logprobs
-from minillm.methods import dpo, ipo, kto, reward_model
+from minillm.methods import dpo, ipo, kto, reward_model, simpo
 from minillm.returns import margin
 from minillm.train import Settings, train
 
 ANSWERS = every_answer(V, 2)
 X, N = len(PROMPTS), len(ANSWERS)
 LENGTH = torch.tensor([len(y) for y in ANSWERS], dtype=torch.float64)
-FIRST, SECOND = torch.cartesian_prod(torch.arange(N), torch.arange(N)).T       # every ordered pair of answers, N² of them
+FIRST, SECOND = torch.cartesian_prod(torch.arange(N), torch.arange(N)).T        # every ordered pair of answers
 ROUNDING, FINITE = 1e-12, 1e-8
 BETA = 0.7
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def random(*shape, seed):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(params=["table", "transformer"])
@@ -45,7 +41,10 @@ def reference_listing(seed=7):
 
 
 def chances(seed=9, r=None):
-    """How often each (x, chosen, rejected) is in the data, (X, N²), summing to one a prompt: even draws, Bradley–Terry's choice."""
+    """How often each (x, chosen, rejected) is in the data, (X, N²), summing to one a prompt.
+
+    Even draws, Bradley–Terry's choice.
+    """
     r = random(X, N, seed=seed) if r is None else r
     p = torch.sigmoid(r[:, FIRST] - r[:, SECOND])
     return p / p.sum(1, keepdim=True)
@@ -58,29 +57,52 @@ def every_pair():
     batch = batch_pairs(rows(FIRST) + rows(SECOND))
     reference = reference_listing()
     batch.reference = torch.cat([reference[:, FIRST].flatten(), reference[:, SECOND].flatten()])
-    batch.pairs = X * N**2
+    batch.divide_by = X * N**2
     return batch
 
 
-def by_F_and_by_loss(policy, method, weight, **settings):
-    """(gradient by F through the surrogate, by autograd of the paper's loss), each pair weighed by its chance (X, N²)."""
+def paper_margin(logp, batch, average, reference):
+    """h of each pair, (B,), from log-probs with gradient: sums over y's tokens or means, less p_ref's or not."""
+    answers = (logp * batch.response_mask).sum(1)
+    answers = answers - batch.reference if reference else answers
+    answers = answers / batch.response_mask.sum(1) if average else answers
+    half = len(answers) // 2
+    return answers[:half] - answers[half:]
+
+
+def by_F_and_by_loss(policy, method, weight, average=False, **settings):
+    """(gradient by F through the surrogate, by autograd of the paper's loss, that of each bug planted in F).
+
+    Each pair is weighed by its chance (X, N²). SimPO's margin is of means, and has no reference.
+    """
     batch = every_pair()
-    logp = logprobs(policy, batch.tokens, batch.response_mask)
-    F = method.coefficient(logp, batch.response_mask, batch.reference, **settings)
-    assert F.shape == (2 * batch.pairs,) and not F.requires_grad
-    by_F = gradients_of(surrogate(F * weight.flatten().repeat(2) * N**2, logp, batch.response_mask, pairs=batch.pairs), policy)
-    loss = method.loss(logp, batch.response_mask, batch.reference, **settings)
-    assert loss.shape == (batch.pairs,)
-    return by_F, gradients_of(-(loss * weight.flatten()).sum() / X, policy)
+    logp = logprobs(policy, batch)
+    how = settings if method is simpo else settings | {"average": average}
+    F = method.coefficient(batch, logp.detach(), **how)
+    assert F.shape == (2 * batch.divide_by,) and not F.requires_grad
+    weight_of_rows = weight.flatten().repeat(2)
+
+    def gradient(F):
+        weights = weight_of_rows.view(-1, *[1] * (F.ndim - 1)) * N**2
+        return gradients_of(surrogate(F * weights, logp, batch.response_mask, batch.divide_by), policy)
+
+    h = paper_margin(logp, batch, average or method is simpo, method is not simpo)
+    losses = method.loss(h, **settings)
+    assert losses.shape == (batch.divide_by,)
+    by_loss = gradients_of(-(losses * weight.flatten()).sum() / X, policy)
+    chosen = torch.arange(len(F)) < batch.divide_by
+    bugs = planted(F, batch) | {"the rejected is left out": F * chosen, "the rejected is pushed up": F.abs()}
+    return gradient(F), by_loss, {bug: gradient(wrong) for bug, wrong in bugs.items()}
 
 
-def slow_margin(policy, average=False):
-    """h of every pair, (X, N²), from the slow log p: Σ over tokens, or the mean."""
-    ratio = (slow_logp(policy, PROMPTS, ANSWERS) - reference_listing()) / (LENGTH if average else 1)
-    return ratio[:, FIRST] - ratio[:, SECOND]
+def slow_margin(policy, average=False, reference=True):
+    """h of every pair, (X, N²), from the slow log p: Σ over tokens, or the mean; less p_ref's, or not."""
+    answers = slow_logp(policy, PROMPTS, ANSWERS) - (reference_listing() if reference else 0)
+    answers = answers / (LENGTH if average else 1)
+    return answers[:, FIRST] - answers[:, SECOND]
 
 
-# --- DPO and IPO: three gradients -----------------------------------------------------------------------------------------------
+# --- DPO, IPO and SimPO: three gradients ------------------------------------------------------------
 
 
 def dpo_objective(h, smoothing=0.0):
@@ -89,60 +111,119 @@ def dpo_objective(h, smoothing=0.0):
     return (1 - smoothing) * p.log() + smoothing * (1 - p).log()
 
 
+def all_agree(policy, gradients, objective):
+    """By F, by the loss and by differences of the mean of an objective of every pair, (X, N²); bugs are seen."""
+    by_F, by_loss, bugs = gradients
+    assert difference(by_F, by_loss) < ROUNDING
+    slopes = numeric_gradient(lambda: (chances() * objective()).sum() / X, policy.parameters())
+    assert relative_error(by_F, slopes) < FINITE
+    for bug, wrong in bugs.items():
+        assert relative_error(wrong, slopes) > 0.05, bug
+
+
 @pytest.mark.parametrize("settings", [{}, {"smoothing": 0.2}, {"average": True}], ids=str)
 def test_dpo_climbs_the_likelihood_of_the_choice(policy, settings):
-    weight = chances()
-    by_F, by_loss = by_F_and_by_loss(policy, dpo, weight, beta=BETA, **settings)
-    assert difference(by_F, by_loss) < ROUNDING
     average, smoothing = settings.get("average", False), settings.get("smoothing", 0.0)
-    slopes = numeric_gradient(lambda: (weight * dpo_objective(slow_margin(policy, average), smoothing)).sum() / X,
-                              policy.parameters())
-    assert relative_error(by_F, slopes) < FINITE
+    all_agree(policy, by_F_and_by_loss(policy, dpo, chances(), beta=BETA, **settings),
+              lambda: dpo_objective(slow_margin(policy, average), smoothing))
 
 
 @pytest.mark.parametrize("average", [False, True])
 def test_ipo_draws_h_to_its_goal(policy, average):
-    weight = chances()
-    by_F, by_loss = by_F_and_by_loss(policy, ipo, weight, beta=BETA, average=average)
-    assert difference(by_F, by_loss) < ROUNDING
-    slopes = numeric_gradient(lambda: -(weight * (slow_margin(policy, average) - 1 / (2 * BETA)) ** 2).sum() / X, policy.parameters())
-    assert relative_error(by_F, slopes) < FINITE
+    all_agree(policy, by_F_and_by_loss(policy, ipo, chances(), beta=BETA, average=average),
+              lambda: -(slow_margin(policy, average) - 1 / (2 * BETA)) ** 2)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.3])
+def test_simpo_climbs_the_likelihood_of_a_choice_won_by_a_margin(policy, gamma):
+    """Meng et al. 2024, eq. 6: Σ log σ(β·(log p(w)/|w| − log p(l)/|l|) − γ), written with exp."""
+    def objective():
+        return -(1 + (gamma - 2.5 * slow_margin(policy, True, reference=False)).exp()).log()
+
+    all_agree(policy, by_F_and_by_loss(policy, simpo, chances(), beta=2.5, gamma=gamma), objective)
+
+
+def test_simpos_own_errors_are_seen(policy):
+    """Sums for means, a reference subtracted, γ left out or turned, β left out: each as a loss."""
+    batch, weight = every_pair(), chances().flatten()
+    logp = logprobs(policy, batch)
+
+    def gradient(beta=2.5, gamma=1.3, average=True, reference=False):
+        losses = simpo.loss(paper_margin(logp, batch, average, reference), beta, gamma)
+        return gradients_of(-(losses * weight).sum() / X, policy)
+
+    right = by_F_and_by_loss(policy, simpo, chances(), beta=2.5, gamma=1.3)[0]
+    assert difference(gradient(), right) < ROUNDING
+    for bug in ({"average": False}, {"reference": True}, {"gamma": 0.0}, {"gamma": -1.3}, {"beta": 1.0}):
+        assert difference(gradient(**bug), right) > 0.05, bug
+
+
+def test_simpo_by_hand():
+    """Means −1.5 and −4: Δ = 2.5. β = 2, γ = 1: F = 2·σ(1 − 5), by 2 tokens and by 1; loss log(1 + e⁻⁴).
+
+    The reference is not read.
+    """
+    batch = hand(reference=torch.full((2,), math.nan, dtype=torch.float64))
+    F = simpo.coefficient(batch, HAND)
+    assert F.tolist() == pytest.approx([0.01798621, -0.03597242], abs=1e-8)
+    assert simpo.loss(tensor(2.5)).tolist() == pytest.approx([math.log(1 + math.exp(-4))])
+    assert simpo.F(tensor(0.5), 2.0, 1.0).tolist() == [1]                            # β·σ(0)
+    with pytest.raises(ValueError, match="beta is 0"):
+        simpo.coefficient(batch, HAND, beta=0)
+
+
+HAND = tensor([-9.0, -1.0, -2.0], [-9.0, -9.0, -4.0])
+
+
+def hand(**fields):
+    """One comparison: a chosen answer of two tokens, a rejected one of one."""
+    mask = torch.tensor([[False, True, True], [False, False, True]])
+    return Batch(torch.ones(2, 3, dtype=torch.long), mask, divide_by=1, **fields)
 
 
 def test_dpo_and_ipo_by_hand():
-    """Sums −3, −4, the reference's −4, −2: h = 1 − (−2) = 3. β = 1/3: βh = 1, F = σ(−1)/3; IPO's goal is 1.5, F = 2·(1.5 − 3)."""
-    mask = torch.tensor([[False, True, True], [False, False, True]])
-    logp, reference = tensor([-9.0, -1.0, -2.0], [-9.0, -9.0, -4.0]), tensor(-4.0, -2.0)
-    F = dpo.coefficient(logp, mask, reference, beta=1 / 3)
+    """Sums −3, −4, the reference's −4, −2: h = 1 − (−2) = 3. β = 1/3: βh = 1, F = σ(−1)/3.
+
+    IPO's goal is 1.5, F = 2·(1.5 − 3).
+    """
+    batch, beta = hand(reference=tensor(-4.0, -2.0)), 1 / 3
+    h, size = margin(batch, HAND)
+    assert h.tolist() == [3] and size.tolist() == [1, 1]
+    F = dpo.coefficient(batch, HAND, beta)
     assert F.tolist() == pytest.approx([0.26894142 / 3, -0.26894142 / 3], abs=1e-8)
-    assert dpo.loss(logp, mask, reference, beta=1 / 3).tolist() == pytest.approx([math.log(1 + math.exp(-1))])
-    assert ipo.coefficient(logp, mask, reference, beta=1 / 3).tolist() == pytest.approx([-3, 3])
-    assert ipo.loss(logp, mask, reference, beta=1 / 3).tolist() == pytest.approx([2.25])
+    assert dpo.loss(h, beta).tolist() == pytest.approx([math.log(1 + math.exp(-1))])
+    assert ipo.coefficient(batch, HAND, beta).tolist() == pytest.approx([-3, 3])
+    assert ipo.loss(h, beta).tolist() == pytest.approx([2.25])
     # means: (−3 + 4)/2 − (−4 + 2)/1 = 2.5, and F is divided by 2 tokens and by 1
-    assert ipo.coefficient(logp, mask, reference, beta=1 / 3, average=True).tolist() == pytest.approx([-1, 2])
+    assert ipo.coefficient(batch, HAND, beta, average=True).tolist() == pytest.approx([-1, 2])
 
 
 def test_no_gradient_flows_through_the_reference_or_through_F():
-    mask = torch.tensor([[False, True], [False, True]])
-    logp, reference = tensor([0.0, -1.0], [0.0, -2.0]).requires_grad_(), tensor(-1.0, -1.0).requires_grad_()
+    logp, reference = HAND.clone().requires_grad_(), tensor(-1.0, -1.0).requires_grad_()
+    batch = hand(reference=reference)
+    h, _ = margin(batch, logp)
     for method in (dpo, ipo):
-        assert not method.coefficient(logp, mask, reference).requires_grad
-        assert torch.autograd.grad(method.loss(logp, mask, reference).sum(), [logp, reference], allow_unused=True)[1] is None
+        assert not method.coefficient(batch, logp.detach()).requires_grad
+        through = torch.autograd.grad(method.loss(h).sum(), [logp, reference], allow_unused=True, retain_graph=True)
+        assert through[0].abs().max() > 0 and through[1] is None
 
 
-# --- where they end -------------------------------------------------------------------------------------------------------------
+# --- where they end -------------------------------------------------------------------------------
 
 
 def at(target, answers=ANSWERS, longest=2):
-    """A table whose log p of every answer is `target` (X, N): each token's probability is the share of the answers that go on with it."""
+    """A table whose log p of every answer is `target` (X, N).
+
+    Each token's probability is the share of the answers that go on with it.
+    """
     policy, p = make_policy("table", longest=longest), target.exp()
     with torch.no_grad():
         for x, prompt in enumerate(PROMPTS):
             for text, row in policy.row.items():
                 if text[:len(prompt)] == tuple(prompt):
                     written = list(text[len(prompt):])
-                    begins = torch.tensor([[y[:len(written) + 1] == [*written, v] for y in answers] for v in range(V)])  # (V, N)
-                    policy.theta[row] = (begins * p[x]).sum(1).log()
+                    begins = [[y[:len(written) + 1] == [*written, v] for y in answers] for v in range(V)]
+                    policy.theta[row] = (torch.tensor(begins) * p[x]).sum(1).log()       # (V,)
     assert torch.allclose(slow_logp(policy, PROMPTS, answers), target, atol=1e-12)
     return policy
 
@@ -155,97 +236,128 @@ def test_dpo_rests_at_the_optimum_of_rlhf_and_nowhere_near():
     still = by_F_and_by_loss(at(best), dpo, weight, beta=BETA)[0]
     moving = by_F_and_by_loss(at(reference_listing()), dpo, weight, beta=BETA)[0]
     assert max(float(g.abs().max()) for g in still) < 1e-12 < 1e-3 < max(float(g.abs().max()) for g in moving)
-    away = by_F_and_by_loss(at((reference_listing() + r).log_softmax(-1)), dpo, weight, beta=BETA)[0]  # exp(r), not exp(r/β)
+    too_near = at((reference_listing() + r).log_softmax(-1))                    # exp(r), not exp(r/β)
+    away = by_F_and_by_loss(too_near, dpo, weight, beta=BETA)[0]
     assert max(float(g.abs().max()) for g in away) > 1e-3
 
 
 def test_ipo_rests_where_its_paper_says():
-    """π* ∝ π_ref·exp(E_y'[p(y ≻ y')]/β), y' drawn as the data's answers are (Azar et al. 2023, eq. 7 with Ψ the identity)."""
+    """π* ∝ π_ref·exp(E_y'[p(y ≻ y')]/β), y' drawn as the data's answers are.
+
+    Azar et al. 2023, eq. 7 with Ψ the identity.
+    """
     r = random(X, N, seed=9)
     wins = torch.sigmoid(r[:, :, None] - r[:, None, :]).mean(-1)                # (X, N)
-    still = by_F_and_by_loss(at((reference_listing() + wins / BETA).log_softmax(-1)), ipo, chances(r=r), beta=BETA)[0]
+    best = at((reference_listing() + wins / BETA).log_softmax(-1))
+    still = by_F_and_by_loss(best, ipo, chances(r=r), beta=BETA)[0]
     assert max(float(g.abs().max()) for g in still) < 1e-12
 
 
-def climb(method, beta, r_gap, steps):
+def test_simpo_rests_where_a_tokens_mean_log_p_is_the_reward():
+    """Choices by Bradley–Terry, γ = 0: log p(y)/|y| = r(y)/β + c, c by bisection so that Σ p = 1.
+
+    With γ above 0 the same policy is pushed on.
+    """
+    r, beta = random(X, N, seed=9), 2.5
+    low, high = torch.full((X, 1), -20.0, dtype=torch.float64), torch.full((X, 1), 20.0, dtype=torch.float64)
+    for _ in range(200):
+        c = (low + high) / 2
+        over = (LENGTH * (r / beta + c)).exp().sum(1, keepdim=True) > 1
+        low, high = torch.where(over, low, c), torch.where(over, c, high)
+    best = at(LENGTH * (r / beta + (low + high) / 2))
+    still = by_F_and_by_loss(best, simpo, chances(r=r), beta=beta, gamma=0.0)[0]
+    assert max(float(g.abs().max()) for g in still) < 1e-12
+    moving = by_F_and_by_loss(best, simpo, chances(r=r), beta=beta, gamma=1.0)[0]
+    assert max(float(g.abs().max()) for g in moving) > 1e-3
+
+
+def climb(method, rate, steps, **settings):
     """h after gradient steps on one choice that is never contradicted: a table, one prompt, two answers."""
     policy = make_policy("table", longest=2)
     batch = dpo.draw([(PROMPTS[0], [1, 0], [2, 2])], reference_listing()[:1, :2])
     for _ in range(steps):
-        logp = logprobs(policy, batch.tokens, batch.response_mask)
-        F = method.coefficient(logp, batch.response_mask, batch.reference, beta=beta)
-        grads = gradients_of(surrogate(F, logp, batch.response_mask, pairs=1), policy)
+        logp = logprobs(policy, batch)
+        F = method.coefficient(batch, logp.detach(), **settings)
+        (grad,) = gradients_of(surrogate(F, logp, batch.response_mask, batch.divide_by), policy)
         with torch.no_grad():
-            policy.theta += r_gap * grads[0]
-    logp = logprobs(policy, batch.tokens, batch.response_mask).detach()
-    return float(margin(answer_logprobs(logp, batch.response_mask), batch.reference))
+            policy.theta += rate * grad
+    return float(margin(batch, logprobs(policy, batch).detach())[0])
 
 
-def test_a_choice_never_contradicted_pushes_dpo_on_and_stops_ipo():
-    """β = 0.5: IPO ends at h = 1/(2β) = 1; DPO's h goes on growing."""
-    assert climb(ipo, 0.5, 0.05, 300) == pytest.approx(1, abs=1e-6)
-    assert climb(dpo, 0.5, 2.0, 2000) > climb(dpo, 0.5, 2.0, 1000) > 5
+def test_a_choice_never_contradicted_pushes_dpo_and_simpo_on_and_stops_ipo():
+    """β = 0.5: IPO ends at h = 1/(2β) = 1; DPO's h goes on growing, and SimPO's."""
+    assert climb(ipo, 0.1, 150, beta=0.5) == pytest.approx(1, abs=1e-6)
+    for method in (dpo, simpo):
+        assert climb(method, 4.0, 600, beta=0.5) > climb(method, 4.0, 300, beta=0.5) > 5
 
 
-# --- planted bugs ---------------------------------------------------------------------------------------------------------------
+# --- planted bugs ---------------------------------------------------------------------------------
 
 
-def planted_margin(policy, planted):
+def planted_margin(policy, bug):
     """h of every pair with a bug in it, with gradient: what a loss built on it would see."""
     batch = every_pair()
-    logp, mask = logprobs(policy, batch.tokens, batch.response_mask), batch.response_mask
-    if planted == "the end token is dropped":
+    logp, mask = logprobs(policy, batch), batch.response_mask
+    if bug == "the end token is dropped":
         mask = mask & (batch.tokens != 0)
-    if planted == "the first token is cut":
+    if bug == "the first token is cut":
         mask = mask & (mask.long().cumsum(1) > 1)
     answers = (logp * mask).sum(1)
-    if planted == "a mean for a sum":
+    if bug == "a mean for a sum":
         answers = answers / batch.response_mask.sum(1)
     ratio = answers - batch.reference
-    if planted == "the reference is forgotten":
+    if bug == "the reference is forgotten":
         ratio = answers
     chosen, rejected = ratio.chunk(2)
-    return (rejected - chosen if planted == "chosen and rejected are turned" else chosen - rejected).view(X, -1)
+    return (rejected - chosen if bug == "chosen and rejected are turned" else chosen - rejected).view(X, -1)
 
 
-@pytest.mark.parametrize("planted", ["nothing", "the end token is dropped", "the first token is cut", "a mean for a sum",
-                                     "the reference is forgotten", "chosen and rejected are turned"])
-def test_a_wrong_h_is_seen(policy, planted):
+def test_a_wrong_h_is_seen(policy):
     weight = chances()
-    slopes = numeric_gradient(lambda: (weight * dpo_objective(slow_margin(policy))).sum() / X, policy.parameters())
-    grads = gradients_of((weight * dpo_objective(planted_margin(policy, planted))).sum() / X, policy)
-    assert relative_error(grads, slopes) < FINITE if planted == "nothing" else relative_error(grads, slopes) > 0.05
+
+    def objective(h):
+        return (weight * dpo_objective(h)).sum() / X
+
+    slopes = numeric_gradient(lambda: objective(slow_margin(policy)), policy.parameters())
+    assert relative_error(gradients_of(objective(planted_margin(policy, "nothing")), policy), slopes) < FINITE
+    for bug in ("the end token is dropped", "the first token is cut", "a mean for a sum",
+                "the reference is forgotten", "chosen and rejected are turned"):
+        grads = gradients_of(objective(planted_margin(policy, bug)), policy)
+        assert relative_error(grads, slopes) > 0.05, bug
 
 
 def test_an_F_that_is_not_detached_is_refused_and_would_count_the_gradient_twice():
     """∇(F · log p) = F ∇ log p + log p ∇F: the surrogate refuses such an F, and rightly."""
     policy, batch = make_policy("table", longest=2), every_pair()
-    logp = logprobs(policy, batch.tokens, batch.response_mask)
-    h = margin(answer_logprobs(logp, batch.response_mask), batch.reference)
+    logp = logprobs(policy, batch)
+    h, _ = margin(batch, logp)
     F = BETA * torch.sigmoid(-BETA * h)
     F = torch.cat([F, -F])
     with pytest.raises(ValueError, match="detach it"):
-        surrogate(F, logp, batch.response_mask, pairs=batch.pairs)
-    wrong = gradients_of((F * answer_logprobs(logp, batch.response_mask)).sum() / batch.pairs, policy)
-    right = gradients_of(-dpo.loss(logp, batch.response_mask, batch.reference, BETA).mean(), policy)
+        surrogate(F, logp, batch.response_mask, batch.divide_by)
+    wrong = gradients_of((F * answer_logprobs(logp, batch.response_mask)).sum() / batch.divide_by, policy)
+    right = gradients_of(-dpo.loss(h, BETA).mean(), policy)
     assert difference(wrong, right) > 0.1
 
 
-# --- KTO ------------------------------------------------------------------------------------------------------------------------
+# --- KTO ------------------------------------------------------------------------------------------
 
 
-def thumbs_batch(policy_seed=0):
+def thumbs_batch():
     """Examples of both prompts and thumbs, with their mismatched rows and p_ref of all."""
     examples = [(PROMPTS[k % 2], ANSWERS[(3 * k + 1) % N], k % 3 != 0) for k in range(9)]
     batch = kto.draw(examples)
     reference = make_policy("table", 7, longest=2)
-    batch.reference = answer_logprobs(logprobs(reference, batch.tokens, batch.response_mask), batch.response_mask).detach()
+    batch.reference = answer_logprobs(logprobs(reference, batch), batch.response_mask).detach()
     return examples, batch
 
 
 @pytest.mark.parametrize("lift", [-4.0, 4.0])
 def test_kto_climbs_its_value_with_the_reference_point_held(policy, lift):
-    """z from the shifted pairs, max(0, mean of r), by plain loops; then a constant. `lift` moves the mean, so that z > 0 once and 0 once."""
+    """z from the shifted pairs, max(0, mean of r), by plain loops; then a constant.
+
+    `lift` moves the mean, so that z > 0 once and 0 once.
+    """
     examples, batch = thumbs_batch()
     batch.reference = batch.reference - lift
     answers, reference = [list(y) for _, y, _ in examples], batch.reference
@@ -264,36 +376,51 @@ def test_kto_climbs_its_value_with_the_reference_point_held(policy, lift):
             value = value + (1.5 if up else 0.5) / (1 + torch.exp(-BETA * (r(i, 0) - z) * (1 if up else -1)))
         return value / 9
 
-    logp = logprobs(policy, batch.tokens, batch.response_mask)
-    settings = {"beta": BETA, "up": 1.5, "down": 0.5}
-    F = kto.coefficient(logp, batch.response_mask, batch.reference, batch.thumbs, **settings)
-    by_F = gradients_of(surrogate(F, logp, batch.response_mask, pairs=batch.pairs), policy)
-    loss = kto.loss(logp, batch.response_mask, batch.reference, batch.thumbs, **settings)
-    assert difference(by_F, gradients_of(-loss.mean(), policy)) < ROUNDING
-    assert relative_error(by_F, numeric_gradient(objective, policy.parameters(), directions=4)) < FINITE
+    logp = logprobs(policy, batch)
+    F = kto.coefficient(batch, logp.detach(), beta=BETA, up=1.5, down=0.5)
+
+    def gradient(F):
+        return gradients_of(surrogate(F, logp, batch.response_mask, batch.divide_by), policy)
+
+    by_F = gradient(F)
+    ratio = (logp * batch.response_mask).sum(1) - batch.reference
+    losses = kto.loss(ratio[:9], z, batch.thumbs, BETA, 1.5, 0.5)
+    assert losses.shape == (9,) and not F.requires_grad
+    assert difference(by_F, gradients_of(-losses.mean(), policy)) < ROUNDING
+    slopes = numeric_gradient(objective, policy.parameters(), directions=4)
+    assert relative_error(by_F, slopes) < FINITE
+    bugs = planted(F, batch) | {"a thumb's sign is lost": F.abs(), "mismatched rows count": F + F.roll(9)}
+    for bug, wrong in bugs.items():
+        assert relative_error(gradient(wrong), slopes) > 0.02, bug
     assert F[9:].eq(0).all() and (F[:9] > 0).tolist() == [up for _, _, up in examples]
     if lift > 0:  # a reference point that carries a gradient is another gradient
-        a, m = (answer_logprobs(logp, batch.response_mask) - batch.reference).chunk(2)
+        a, m = ratio.chunk(2)
         u = BETA * (a - m.mean().clamp(min=0)) * torch.where(batch.thumbs, 1.0, -1.0)
         flowing = gradients_of((torch.where(batch.thumbs, 1.5, 0.5) * torch.sigmoid(u)).mean(), policy)
         assert difference(flowing, by_F) > 0.05
 
 
 def test_kto_by_hand():
-    """r = 2 (up), −1 (down); mismatched r = 1, 2: z = 1.5. u = β·0.5 and β·2.5 with β = 1: F = σ'(0.5), −2·σ'(2.5), 0, 0."""
+    """r = 2 (up), −1 (down); mismatched r = 1, 2: z = 1.5. u = β·0.5 and β·2.5 with β = 1.
+
+    F = σ'(0.5), −2·σ'(2.5), 0, 0.
+    """
     mask = torch.tensor([[False, True]] * 4)
     logp = tensor([0.0, -1.0], [0.0, -3.0], [0.0, -2.0], [0.0, -1.0])
-    reference, thumbs = tensor(-3.0, -2.0, -3.0, -3.0), torch.tensor([True, False])
-    F = kto.coefficient(logp, mask, reference, thumbs, beta=1.0, down=2.0)
+    batch = Batch(torch.ones(4, 2, dtype=torch.long), mask, reference=tensor(-3.0, -2.0, -3.0, -3.0),
+                  thumbs=torch.tensor([True, False]))
+    r, z = kto.ratio_and_point(batch, logp)
+    assert r.tolist() == [2, -1] and float(z) == 1.5
+    F = kto.coefficient(batch, logp, beta=1.0, down=2.0)
     assert F.tolist() == pytest.approx([0.23500371, -2 * 0.07010372, 0, 0], abs=1e-8)
-    losses = kto.loss(logp, mask, reference, thumbs, beta=1.0, down=2.0)
+    losses = kto.loss(r, z, batch.thumbs, beta=1.0, disliked=2.0)
     assert losses.tolist() == pytest.approx([1 - 0.62245933, 2 * (1 - 0.92414182)], abs=1e-8)
 
 
 def test_kto_never_takes_a_negative_reference_point():
     """Mismatched r = −5: z = 0, not −5. u = β·r: F = σ'(2)."""
-    mask = torch.tensor([[False, True]] * 2)
-    F = kto.coefficient(tensor([0.0, -1.0], [0.0, -6.0]), mask, tensor(-3.0, -1.0), torch.tensor([True]), beta=1.0)
+    batch = Batch(torch.ones(2, 2, dtype=torch.long), reference=tensor(-3.0, -1.0), thumbs=torch.tensor([True]))
+    F = kto.coefficient(batch, tensor([0.0, -1.0], [0.0, -6.0]), beta=1.0)
     assert F.tolist() == pytest.approx([0.10499359, 0], abs=1e-8)
 
 
@@ -301,17 +428,21 @@ def test_ktos_mismatched_rows_are_the_next_ones_answer():
     batch = kto.draw([([1], [5, 0], True), ([2, 2], [6, 6, 0], False), ([3], [7, 0], True)])
     rows = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
     assert rows == [[5, 0], [6, 6, 0], [7, 0], [6, 6, 0], [7, 0], [5, 0]]
-    assert batch.tokens[3].tolist() == [1, 6, 6, 0, 0] and batch.thumbs.tolist() == [True, False, True] and batch.pairs == 3
+    assert batch.tokens[3].tolist() == [1, 6, 6, 0, 0]
+    assert batch.thumbs.tolist() == [True, False, True] and batch.divide_by == 3
 
 
-# --- draws ----------------------------------------------------------------------------------------------------------------------
+# --- draws ----------------------------------------------------------------------------------------
 
 
 def test_dpos_batch_by_hand():
-    """Two comparisons: chosen rows first, their reference log-probs too."""
-    batch = dpo.draw([([7], [8, 0], [9, 9, 0]), ([6, 6], [5], [4, 0])], tensor([-1.0, -2.0], [-3.0, -4.0]))
-    assert [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)] == [[8, 0], [5], [9, 9, 0], [4, 0]]
-    assert batch.reference.tolist() == [-1, -3, -2, -4] and batch.pairs == 2
+    """Two comparisons: chosen rows first, their reference log-probs too; without a reference there is none."""
+    comparisons = [([7], [8, 0], [9, 9, 0]), ([6, 6], [5], [4, 0])]
+    batch = dpo.draw(comparisons, tensor([-1.0, -2.0], [-3.0, -4.0]))
+    rows = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
+    assert rows == [[8, 0], [5], [9, 9, 0], [4, 0]]
+    assert batch.reference.tolist() == [-1, -3, -2, -4] and batch.divide_by == 2
+    assert dpo.draw(comparisons).reference is None
 
 
 def test_reference_logprobs_are_the_slow_ones_whatever_the_rows():
@@ -323,36 +454,29 @@ def test_reference_logprobs_are_the_slow_ones_whatever_the_rows():
         assert torch.allclose(found, slow, atol=ROUNDING) and not found.requires_grad
 
 
-@pytest.mark.parametrize("name", ["dpo", "ipo", "kto"])
+@pytest.mark.parametrize("name", ["dpo", "ipo", "simpo", "kto"])
 def test_the_one_loop_trains_each(name):
-    """Twenty steps of `train` with the method's two functions: the chosen answer's share of what it is compared with grows."""
+    """Twenty steps of `train` with the method's coefficient as it is: the chosen answers gain on the others."""
     policy, reference = (Tiny(1, torch.float32, vocab_size=6, context=8) for _ in range(2))
     data = [([1, k], [2, 0], [3, 0]) for k in range(1, 6)]
-
-    def ref(rows):
-        return dpo.reference_logprobs(reference, rows)
-
+    compared = dpo.draw(data)
+    compared.reference = dpo.reference_logprobs(reference, [(x, w) for x, w, _ in data] + [(x, l) for x, _, l in data])
+    batch = compared
     if name == "kto":
         batch = kto.draw([(x, y, up) for x, w, l in data for y, up in ((w, True), (l, False))])
-        batch.reference = answer_logprobs(logprobs(reference, batch.tokens, batch.response_mask), batch.response_mask).detach()
-        F = lambda b, logp: kto.coefficient(logp, b.response_mask, b.reference, b.thumbs)  # noqa: E731
-    else:
-        batch = dpo.draw(data, torch.stack([ref([(x, w) for x, w, _ in data]), ref([(x, l) for x, _, l in data])], 1))
-        method = {"dpo": dpo, "ipo": ipo}[name]
-        F = lambda b, logp: method.coefficient(logp, b.response_mask, b.reference)         # noqa: E731
-    compared = dpo.draw(data, torch.zeros(5, 2))
+        batch.reference = answer_logprobs(logprobs(reference, batch), batch.response_mask).detach()
 
     def gap():
         with torch.no_grad():
-            logp = logprobs(policy, compared.tokens, compared.response_mask)
-            return float(margin(answer_logprobs(logp, compared.response_mask), torch.zeros(10)).mean())
+            return float(margin(compared, logprobs(policy, compared))[0].mean())
 
+    F = {"dpo": dpo, "ipo": ipo, "simpo": simpo, "kto": kto}[name].coefficient
     before = gap()
-    rows = train(policy, lambda step: Batch(**vars(batch)), F, Settings(20, lr=3e-3, muon_lr=0), progress=False)
+    rows = train(policy, lambda step: batch, F, Settings(20, lr=3e-3, muon_lr=0), progress=False)
     assert len(rows) == 20 and gap() > before + 0.5
 
 
-# --- the reward model -----------------------------------------------------------------------------------------------------------
+# --- the reward model -----------------------------------------------------------------------------
 
 
 def model_and_batch(seed=0):
@@ -360,7 +484,10 @@ def model_and_batch(seed=0):
     model = reward_model.RewardModel(Tiny(seed))
     with torch.no_grad():
         model.head.copy_(random(8, seed=seed))
-    return model, reward_model.draw([([1], [[2, 0], [0], [1, 1]]), ([2, 1], [[1, 0], [2, 2]]), ([1], [[0], [1, 0], [2, 0], [2, 1]])])
+    rankings = [([1], [[2, 0], [0], [1, 1]]),
+                ([2, 1], [[1, 0], [2, 2]]),
+                ([1], [[0], [1, 0], [2, 0], [2, 1]])]
+    return model, reward_model.draw(rankings)
 
 
 def test_the_reward_is_read_at_the_last_token_of_the_answer_padded_or_not():
@@ -375,21 +502,22 @@ def test_a_fresh_reward_model_has_no_opinion_and_learns():
     """All r are 0 at first; 60 steps by hand on two rankings and every choice is likely."""
     model = reward_model.RewardModel(Tiny(0))
     batch = reward_model.draw([([1], [[2, 0], [0], [1, 1]]), ([2, 1], [[1, 0], [2, 2]])])
-    each = (batch.better, batch.worse, batch.weight.double())
-    assert model(batch.tokens, batch.response_mask).eq(0).all()
+    assert reward_model.score(model, batch).eq(0).all()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     for _ in range(60):
-        r = model(batch.tokens, batch.response_mask)[:, None]
-        (-surrogate(reward_model.coefficient(r[:, 0], *each), r, torch.ones(5, 1, dtype=torch.bool), batch.pairs)).backward()
+        r = reward_model.score(model, batch)
+        F = reward_model.coefficient(batch, r.detach())
+        (-surrogate(F, r, batch.response_mask, batch.divide_by)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert (reward_model.loss(model(batch.tokens, batch.response_mask).detach(), *each) / each[2] < 0.3).all()
+    gaps = reward_model.gaps(batch, reward_model.score(model, batch).detach())
+    assert gaps.shape == (4,) and (reward_model.loss(gaps) < 0.3).all()
 
 
 def test_rankings_by_hand():
     """3, 2 and 4 answers: 3 + 1 + 6 choices, weights 1/3, 1, 1/6; each answer stands in the batch once."""
     _, batch = model_and_batch()
-    assert batch.tokens.shape[0] == 9 and batch.pairs == 3
+    assert batch.tokens.shape[0] == 9 and batch.divide_by == 3
     choices = list(zip(batch.better.tolist(), batch.worse.tolist()))
     assert choices == [(0, 1), (0, 2), (1, 2), (3, 4), (5, 6), (5, 7), (5, 8), (6, 7), (6, 8), (7, 8)]
     assert batch.weight.tolist() == pytest.approx([1 / 3] * 3 + [1] + [1 / 6] * 6)
@@ -409,35 +537,57 @@ def test_the_reward_model_climbs_the_likelihood_of_the_choices(margins):
 
     def objective():
         r = [reward(i) for i in range(9)]
-        return sum(w * -torch.log(1 + torch.exp(-(r[i] - r[j] - k))) for (i, j), w, k in zip(choices, weight, m)) / 3
+        likelihood = 0.0
+        for (i, j), w, k in zip(choices, weight, m):
+            likelihood = likelihood - w * torch.log(1 + torch.exp(-(r[i] - r[j] - k)))
+        return likelihood / 3
 
-    r = model(batch.tokens, batch.response_mask)
-    each = (batch.better, batch.worse, weight, m if margins else 0.0)
-    F = reward_model.coefficient(r, *each)
-    one = torch.ones(9, 1, dtype=torch.bool)
-    by_F = gradients_of(surrogate(F, r[:, None], one, pairs=3), model)  # r stands where log p stands
-    loss = reward_model.loss(r, *each)
-    assert loss.shape == (10,) and F.shape == (9,) and not F.requires_grad
-    by_loss = gradients_of(-loss.sum() / 3, model)
-    choice = torch.nn.functional.logsigmoid(r[batch.better] - r[batch.worse] - m)[:, None]
-    by_one = gradients_of(surrogate(weight, choice, torch.ones(10, 1, dtype=torch.bool), pairs=3), model)
+    r = reward_model.score(model, batch)
+    F = reward_model.coefficient(batch, r.detach(), m if margins else 0.0)
+
+    def gradient(F, scores=r):
+        return gradients_of(surrogate(F, scores, batch.response_mask, divide_by=3), model)  # r where log p stands
+
+    by_F = gradient(F)
+    gap = r[batch.better] - r[batch.worse] - m
+    losses = weight * reward_model.loss(gap)
+    assert losses.shape == (10,) and F.shape == (9,) and not F.requires_grad
+    by_loss = gradients_of(-losses.sum() / 3, model)
+    one_choice_a_row = torch.ones(10, 1, dtype=torch.bool)
+    choice = torch.nn.functional.logsigmoid(gap)
+    by_one = gradients_of(surrogate(weight, choice, one_choice_a_row, divide_by=3), model)
     assert difference(by_F, by_loss) < ROUNDING and difference(by_F, by_one) < ROUNDING
-    assert relative_error(by_F, numeric_gradient(objective, parameters)) < FINITE
+    slopes = numeric_gradient(objective, parameters)
+    assert relative_error(by_F, slopes) < FINITE
+    turned = replace(batch, better=batch.worse, worse=batch.better)
+    unweighed = replace(batch, weight=torch.ones(10))
+    trimmed = batch.response_mask & ~(batch.response_mask.long().cumsum(1) == batch.response_mask.sum(1, keepdim=True))
+    early = model(batch.tokens, trimmed | (batch.response_mask & (batch.response_mask.sum(1, keepdim=True) == 1)))
+    bugs = {"the sign is turned": gradient(-F),
+            "better and worse are turned": gradient(reward_model.coefficient(turned, r.detach())),
+            "a prompt's weight is forgotten": gradient(reward_model.coefficient(unweighed, r.detach())),
+            "the worse answer is left out": gradient(F.clamp(min=0)),
+            "r is read before the end token": gradient(reward_model.coefficient(batch, early.detach()), early),
+            "a mean for a sum": gradient(F / batch.response_mask.sum(1))}
+    for bug, wrong in bugs.items():
+        assert relative_error(wrong, slopes) > 0.05, bug
 
 
 def test_a_margin_asks_for_more():
     """r = 2 and 0 with m = 2: p = σ(0) = 1/2, F = ±1/2; with m = 0, p = σ(2)."""
-    rows, w = (torch.tensor([0]), torch.tensor([1])), tensor(1.0)
-    assert reward_model.coefficient(tensor(2.0, 0.0), *rows, w, 2.0).tolist() == [0.5, -0.5]
-    assert reward_model.coefficient(tensor(2.0, 0.0), *rows, w).tolist() == pytest.approx([0.11920292, -0.11920292])
+    batch = replace(hand(), better=torch.tensor([0]), worse=torch.tensor([1]), weight=tensor(1.0))
+    assert reward_model.coefficient(batch, tensor(2.0, 0.0), 2.0).tolist() == [0.5, -0.5]
+    F = reward_model.coefficient(batch, tensor(2.0, 0.0))
+    assert F.tolist() == pytest.approx([0.11920292, -0.11920292])
 
 
 def test_rewards_are_learned_up_to_a_constant():
     """Choices by Bradley–Terry, every pair with its chance: at r + 3 the gradient is 0, at 2·r it is not."""
     r = random(N, seed=2)
     p = torch.sigmoid(r[FIRST] - r[SECOND])
-    assert float(reward_model.coefficient(r + 3, FIRST, SECOND, p).abs().max()) < 1e-12
-    assert float(reward_model.coefficient(2 * r, FIRST, SECOND, p).abs().max()) > 0.1
+    batch = replace(batch_pairs([([1], y) for y in ANSWERS]), better=FIRST, worse=SECOND, weight=p)
+    assert float(reward_model.coefficient(batch, r + 3).abs().max()) < 1e-12
+    assert float(reward_model.coefficient(batch, 2 * r).abs().max()) > 0.1
 
 
 def test_calibration_by_hand():
@@ -448,10 +598,13 @@ def test_calibration_by_hand():
 
 
 def test_a_person_with_the_models_own_doubts_finds_it_calibrated():
-    """Gaps from a normal, choices drawn with σ(gap): says and is agree within 4 standard errors in each of five bins; at 3·gap they don't."""
+    """Gaps from a normal, choices drawn with σ(gap): says and is agree within 4 standard errors in each bin.
+
+    At 3·gap they don't.
+    """
     for seed in range(3):
         gap = 1.5 * random(40_000, seed=seed)
-        turned = torch.rand(40_000, dtype=torch.float64, generator=torch.Generator().manual_seed(50 + seed)) > gap.sigmoid()
+        turned = torch.rand(40_000, dtype=torch.float64, generator=seeded(50 + seed)) > gap.sigmoid()
         held = torch.where(turned, -gap, gap)                                   # r_chosen − r_rejected
         says, right, count = reward_model.calibration(held)
         assert ((says - right).abs() < 4 * (says * (1 - says) / count).sqrt()).all()
