@@ -17,10 +17,9 @@ import pytest
 import torch
 
 import grader
-from grader import notebook
-from grader.checks import CHAPTERS
-from grader.driver import respond
-from grader.judge import Fields, Trial, believed, close, judge, plan, widen
+from grader.inside.driver import respond
+from grader.outside import CHAPTERS, notebook
+from grader.outside.judge import Fields, Trial, believed, close, judge, plan, widen
 
 CHECKS = {check.name: check for checks in CHAPTERS.values() for check in checks}
 SOLUTIONS = Path(__file__).resolve().parents[2] / "solutions"
