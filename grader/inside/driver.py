@@ -45,11 +45,14 @@ def respond(
 ) -> Arrays | Complaint:
     """What a function gives back for one input, or the complaint that stands for it, whatever the function raises.
 
-    Random numbers are the same on every call.
+    Random numbers start the same on every call: see own_random_numbers_kept.
     """
     too_long = f"It had not come to an end after {SECONDS:g} seconds, and was stopped. Does a loop in it ever end?"
     try:
-        with same_random_numbers(), time_limit(SECONDS, too_long):
+        torch.random.default_generator.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        with torch.enable_grad(), time_limit(SECONDS, too_long):
             return driver(function, arguments, inputs)
     except Unfit as unfit:
         return Complaint(*unfit.args)
@@ -167,15 +170,15 @@ def as_verdict(verdict: object) -> np.ndarray:
 
 
 @contextmanager
-def same_random_numbers() -> Iterator[None]:
-    """The same seed for every call; the learner's own random numbers go on afterwards where they stood."""
-    torch_state, numpy_state, python_state = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
-    torch.random.default_generator.manual_seed(0), np.random.seed(0), random.seed(0)
+def own_random_numbers_kept() -> Iterator[None]:
+    """Afterwards, the learner's own random numbers go on where they stood."""
+    torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
-        with torch.enable_grad():
-            yield
+        yield
     finally:
-        torch.random.set_rng_state(torch_state), np.random.set_state(numpy_state), random.setstate(python_state)
+        torch.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 @contextmanager
@@ -204,10 +207,11 @@ def describe(error: BaseException, function: Callable, signature: str) -> str:
     said = said if len(said) <= 300 else said[:300] + " …"
     text = said if isinstance(error, TooLong) else f"It raises {type(error).__name__}" + (f": {said}" if said else "")
     code = getattr(inspect.unwrap(function), "__code__", None)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
-    if frames:
-        line = (frames[-1].line or linecache.getline(frames[-1].filename, frames[-1].lineno or 0)).strip()
-        text += f"\nat line {frames[-1].lineno}:\n    {line}" if line else ""
+    numbers = [number for frame, number in traceback.walk_tb(error.__traceback__)
+               if code and frame.f_code.co_filename == code.co_filename]
+    if numbers:
+        line = linecache.getline(code.co_filename, numbers[-1]).strip()
+        text += f"\nat line {numbers[-1]}:\n    {line}" if line else ""
     return f"{text}\nIt is called as {signature}."
 
 

@@ -11,7 +11,7 @@ from textwrap import fill
 
 import numpy as np
 
-from ..inside.driver import Arrays, Complaint, a, respond
+from ..inside.driver import Arrays, Complaint, a, own_random_numbers_kept, respond
 from . import CHAPTERS
 from .judge import Check, Trial, judge, plan
 
@@ -72,7 +72,9 @@ def status(chapter: int | None = None) -> None:
     print(f"{done} of {len(checks)} done in this session. Nothing is saved: a new kernel starts with all of them open.")
 
 
-def ask(check: Check, trials: Sequence[Trial], function: Callable, seed: int | None = None) -> list[Arrays | Complaint]:
+def ask(
+    check: Check, trials: Sequence[Trial], function: Callable, seed: int | None = None
+) -> list[Arrays | Complaint]:
     """What the function gives back for each trial, in the order of the trials.
 
     A check that is `shuffled` asks in an order of its own, drawn from seed; None draws a new one each time.
@@ -81,10 +83,11 @@ def ask(check: Check, trials: Sequence[Trial], function: Callable, seed: int | N
     order = np.random.default_rng(seed).permutation(len(trials)) if check.shuffled else range(len(trials))
     answers: dict[int, Arrays | Complaint] = {}
     endless = None
-    for n in order:
-        answers[n] = endless or respond(check.call, function, signature, check.arguments, trials[n].inputs)
-        if isinstance(answers[n], Complaint) and answers[n].name == "endless":
-            endless = answers[n]                      # what did not end once is not waited for again
+    with own_random_numbers_kept():
+        for n in order:
+            answers[n] = endless or respond(check.call, function, signature, check.arguments, trials[n].inputs)
+            if isinstance(answers[n], Complaint) and answers[n].name == "endless":
+                endless = answers[n]              # what did not end once is not waited for again
     return [answers[n] for n in range(len(trials))]
 
 
