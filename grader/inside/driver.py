@@ -37,17 +37,25 @@ class Unfit(Exception):
 
 
 class TooLong(BaseException):
-    """Raised in a learner's function that runs for too long; no Exception, so that their own `except` lets it through."""
+    """Raised in a learner's function that runs for too long.
+
+    It is no Exception, so that an `except Exception` of the learner's lets it through.
+    """
 
 
 def respond(
-    driver: Callable[..., Arrays], function: Callable, signature: str, arguments: tuple[str, ...], inputs: Arrays
+    driver: Callable[..., Arrays],
+    function: Callable,
+    signature: str,
+    arguments: tuple[str, ...],
+    inputs: Arrays,
 ) -> Arrays | Complaint:
-    """What a function gives back for one input, or the complaint that stands for it, whatever the function raises.
+    """What a function gives back for one input, or the complaint that stands for it. It raises nothing.
 
     Random numbers start the same on every call: see own_random_numbers_kept.
     """
-    too_long = f"It had not come to an end after {SECONDS:g} seconds, and was stopped. Does a loop in it ever end?"
+    too_long = (f"It had not come to an end after {SECONDS:g} seconds, and "
+                "was stopped. Does a loop in it ever end?")
     try:
         torch.random.default_generator.manual_seed(0)
         np.random.seed(0)
@@ -81,15 +89,17 @@ def call_by_hand(function: Callable, arguments: tuple[str, ...], inputs: Arrays)
             return call(function, arguments, inputs)
         except RuntimeError as error:
             if "does not require grad" in str(error):
-                raise Unfit("autograd", "It asks autograd for the gradient. This one is by hand, and runs with autograd off.") from None
+                raise Unfit("autograd",
+                            "It asks autograd for the gradient. "
+                            "This one is by hand, and runs with autograd off.") from None
             raise
 
 
 def follow_gradient(function: Callable, arguments: tuple[str, ...], inputs: Arrays) -> Arrays:
     """The driver of a surrogate: the gradient of the number that it returns.
 
-    `result` is that gradient in logprobs (B, T). Where the input `slope` is not 0, coefficient is computed from
-    logprobs, and `through_F` is the gradient in it: (B,), or (1,) where none flows.
+    `result` is that gradient in logprobs (B, T). Where the input `slope` is not 0, coefficient is computed
+    from logprobs, and `through_F` is the gradient in it: (B,), or (1,) where none flows.
     """
     theta = torch.from_numpy(inputs["logprobs"].copy()).requires_grad_()
     logprobs = theta * 1                                             # as a model gives them: not a leaf
@@ -105,12 +115,14 @@ def follow_gradient(function: Callable, arguments: tuple[str, ...], inputs: Arra
         gradient, *through_F = torch.autograd.grad(value, sources, allow_unused=True)
     except RuntimeError as error:
         if "second time" in str(error):
-            raise Unfit("backward called", "It calls backward() itself. Return the number; "
+            raise Unfit("backward called",
+                        "It calls backward() itself. Return the number; "
                         "whoever calls it takes the gradient.") from None
         raise
     if gradient is None:
-        raise Unfit("no gradient", "The number that it returns does not depend on logprobs, "
-                    "so nothing could be learned from it.")
+        raise Unfit("no gradient",
+                    "The number that it returns does not depend on "
+                    "logprobs, so nothing could be learned from it.")
     flows = bool(through_F) and through_F[0] is not None
     return {
         "result": as_array(gradient),
@@ -125,14 +137,17 @@ def expect_number_with_gradient(value: object) -> None:
     """Unfit unless value is a finite number, of shape (), that carries a gradient."""
     number = as_array(value)
     if not isinstance(value, Tensor) or not value.requires_grad:
-        raise Unfit("no gradient", "The number that it returns carries no gradient, so nothing could be learned "
-                    "from it. detach(), item(), no_grad() and torch.tensor() cut the graph: "
-                    "keep logprobs out of them.")
+        raise Unfit("no gradient",
+                    "The number that it returns carries no gradient, so nothing could be "
+                    "learned from it. detach(), item(), no_grad() and torch.tensor() cut the "
+                    "graph: keep logprobs out of them.")
     if value.shape != ():
-        raise Unfit("shape", f"It returns shape {tuple(value.shape)}; wanted is a single number, of shape ().")
+        raise Unfit("shape",
+                    f"It returns shape {tuple(value.shape)}; "
+                    "wanted is a single number, of shape ().")
     if not np.isfinite(number):
-        raise Unfit("not finite", "The number that it returns is NaN or infinite. "
-                    "What is left out should count as 0.")
+        raise Unfit("not finite",
+                    "The number that it returns is NaN or infinite. What is left out should count as 0.")
 
 
 def as_array(result: object) -> np.ndarray:
@@ -141,13 +156,15 @@ def as_array(result: object) -> np.ndarray:
         raise Unfit("None", "It returns None. Does it end with a `return`?")
     if isinstance(result, Tensor):
         if result.dtype in (torch.float16, torch.bfloat16):
-            raise Unfit("dtype", f"It returns {str(result.dtype).removeprefix('torch.')}, which keeps two or three "
-                        "digits: compute in float32.")
+            raise Unfit("dtype",
+                        f"It returns {str(result.dtype).removeprefix('torch.')}, which keeps two or "
+                        "three digits: compute in float32.")
         try:
             result = result.detach().cpu().resolve_conj().resolve_neg().numpy()
         except (RuntimeError, TypeError, AttributeError):
-            raise Unfit("type", "It returns a tensor of a kind that cannot be read as plain numbers: "
-                        "return a dense tensor.") from None
+            raise Unfit("type",
+                        "It returns a tensor of a kind that cannot be read "
+                        "as plain numbers: return a dense tensor.") from None
     if not isinstance(result, np.ndarray) or result.dtype.kind not in "biuf":
         kind = f"an array of {result.dtype}" if isinstance(result, np.ndarray) else a(type(result).__name__)
         raise Unfit("type", f"It returns {kind}; wanted is a tensor of numbers.")
@@ -155,14 +172,15 @@ def as_array(result: object) -> np.ndarray:
 
 
 def as_verdict(verdict: object) -> np.ndarray:
-    """True or False, as a bool array of shape (), from what a learner's test says; Unfit for anything else."""
+    """What a learner's test says, True or False, as a bool array of shape (); Unfit for anything else."""
     if verdict is None:
         raise Unfit("None", "It returns None. Does it end with a `return`?")
     if isinstance(verdict, Tensor | np.ndarray):
         said = as_array(verdict)
         if said.dtype != bool or said.size != 1:
-            raise Unfit("type", f"It returns a tensor of {verdict.dtype} and shape {tuple(said.shape)}; "
-                        "wanted is True or False.")
+            raise Unfit("type",
+                        f"It returns a tensor of {verdict.dtype} and shape "
+                        f"{tuple(said.shape)}; wanted is True or False.")
         return said.reshape(())
     if not isinstance(verdict, bool | np.bool_):
         raise Unfit("type", f"It returns {a(type(verdict).__name__)}; wanted is True or False.")
@@ -183,7 +201,10 @@ def own_random_numbers_kept() -> Iterator[None]:
 
 @contextmanager
 def time_limit(seconds: float, said: str) -> Iterator[None]:
-    """Raise TooLong(said) after so many seconds, where the system has such a clock and in the main thread alone."""
+    """Raise TooLong(said) after so many seconds.
+
+    Where the system has no such clock, and in other threads than the main one, there is no limit.
+    """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -192,20 +213,24 @@ def time_limit(seconds: float, said: str) -> Iterator[None]:
         raise TooLong(said)
 
     before = signal.signal(signal.SIGALRM, stop)
-    left = signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again each second: a bare `except` may catch the first
+    # again each second: a bare `except` may catch the first
+    left = signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, *left)          # whoever had set one, a test runner say, has it back
+        # whoever had set one, a test runner say, has it back
+        signal.setitimer(signal.ITIMER_REAL, *left)
 
 
 def describe(error: BaseException, function: Callable, signature: str) -> str:
     """What was raised and in which line of the learner's own code."""
     said = " ".join(str(error).split())
     said = said if len(said) <= 300 else said[:300] + " …"
-    text = said if isinstance(error, TooLong) else f"It raises {type(error).__name__}" + (f": {said}" if said else "")
+    text = (said
+            if isinstance(error, TooLong)
+            else f"It raises {type(error).__name__}" + (f": {said}" if said else ""))
     code = getattr(inspect.unwrap(function), "__code__", None)
     numbers = [number for frame, number in traceback.walk_tb(error.__traceback__)
                if code and frame.f_code.co_filename == code.co_filename]

@@ -1,7 +1,9 @@
-"""What a check is, and how an answer to it is judged from arrays alone. It leaves out where the learner's function runs.
+"""What a check is, and how an answer to it is judged from arrays alone. It leaves out where the learner's
+function runs.
 
-The steps need not share a process: `plan` draws inputs and `judge` knows what was wanted (grader/judge.py); `respond` calls the
-learner's function on one input and hands back arrays (grader/driver.py). What was wanted never goes where that function runs.
+The steps need not share a process: `plan` draws inputs and `judge` knows what was wanted (grader/judge.py);
+`respond` calls the learner's function on one input and hands back arrays (grader/driver.py). What was wanted
+never goes where that function runs.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import numpy as np
 
 from ..inside.driver import Complaint, call
 
-# float32 keeps seven digits. A result here is some dozen operations on numbers of size 10, and logits may be of size 100: up to
-# two digits are lost, and one more is left for luck. Misconceptions differ from what is right by 1e-2 or more (a test holds that).
+# float32 keeps seven digits. A result here is some dozen operations on numbers of size 10, and logits may be
+# of size 100: up to two digits are lost, and one more is left for luck. Misconceptions differ from what is
+# right by 1e-2 or more (a test holds that).
 TOLERANCE = 1e-4
 NAMING = 1e-3  # a misconception is recognised more loosely: an epsilon of the learner's own must not hide it
 
@@ -30,7 +33,8 @@ class Misconception:
 
     name: str
     why: str                                  # one or two sentences: what was done, and why it matters
-    gives: Callable[[Fields], np.ndarray]     # inputs -> result; it may raise ValueError where shapes would not meet
+    # inputs -> result; it may raise ValueError where shapes would not meet
+    gives: Callable[[Fields], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,14 @@ class Case:
     """One law, and inputs on which breaking it shows."""
 
     law: str
-    draw: Callable[[np.random.Generator, int], Arrays]        # the k-th input, k = 0, 1, …: the first ones are the smallest
-    holds: Callable[[Fields, Fields], bool] | None = None     # (inputs, outputs): is the law kept, right numbers or not?
+    # the k-th input, k = 0, 1, …: the first ones are the smallest
+    draw: Callable[[np.random.Generator, int], Arrays]
+    # (inputs, outputs): is the law kept, right numbers or not?
+    holds: Callable[[Fields, Fields], bool] | None = None
     draws: int = 6
     note: str = ""                                            # what the printed input cannot show
-    nan: str = "Look for a division by zero, a log of zero, or an exp that overflows."   # said where the result is not finite
+    # said where the result is not finite
+    nan: str = "Look for a division by zero, a log of zero, or an exp that overflows."
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Verdict:
-    """passed; reason: a misconception's name, "a law", or what else went wrong; text for the learner; which cases held."""
+    """passed; reason: a misconception's name, "a law", or what else went wrong; text for the learner; which
+    cases held."""
 
     passed: bool
     reason: str
@@ -111,14 +119,17 @@ def judge(check: Check, trials: Sequence[Trial], answers: Sequence[Arrays | Comp
     held = tuple(all(o.right for o in outcomes if o.trial.case is case) for case in check.cases)
     failed = sorted((o for o in outcomes if not o.right), key=lambda o: o.trial.size)
     if not failed:
-        return Verdict(True, "right", f"{check.name}: right, on {len(trials)} inputs in {len(held)} cases.", held)
+        return Verdict(True, "right", f"{check.name}: right, on {len(trials)} inputs in {len(held)} cases.",
+                       held)
     unwritten = next((o.complaint for o in failed if o.complaint and o.complaint.name == "stub"), None)
     if unwritten:
         return Verdict(False, "stub", f"{check.name}: {unwritten.sentence}", held)
     reason, sentence, shown = recognise(check, outcomes, failed) or explain(check, failed)
-    lines = [f"{check.name}: not yet.", sentence, *show(check, shown), f"Right so far: {sum(held)} of {len(held)} cases."]
+    lines = [f"{check.name}: not yet.", sentence, *show(check, shown),
+             f"Right so far: {sum(held)} of {len(held)} cases."]
     lines = [line for text in lines for line in text.split("\n")]
-    return Verdict(False, reason, "\n".join(line if line.startswith("    ") else fill(line, 96) for line in lines), held)
+    return Verdict(False, reason,
+                   "\n".join(line if line.startswith("    ") else fill(line, 96) for line in lines), held)
 
 
 def compare(check: Check, trial: Trial, answer: Arrays | Complaint) -> Outcome:
@@ -132,36 +143,49 @@ def compare(check: Check, trial: Trial, answer: Arrays | Complaint) -> Outcome:
     complaint = None
     if outputs.result.shape == wanted.shape and not np.isfinite(outputs.result).all():
         place, number = first(~np.isfinite(outputs.result)), outputs.result[~np.isfinite(outputs.result)][0]
-        complaint = Complaint("not finite", f"{sentence_case(check.compared)} holds {'NaN' if np.isnan(number) else 'infinity'}{place}. "
-                              f"{trial.case.nan} The law tried here: {trial.case.law}")
+        complaint = Complaint("not finite",
+                              f"{sentence_case(check.compared)} holds "
+                              f"{'NaN' if np.isnan(number) else 'infinity'}{place}. {trial.case.nan} The law "
+                              f"tried here: {trial.case.law}")
         return Outcome(trial, inputs, None, complaint, wanted, False)
-    changed = [name for name in check.arguments
-               if f"after_{name}" in answer and not np.array_equal(answer[f"after_{name}"], trial.inputs[name])]
+    changed = [name
+               for name in check.arguments
+               if f"after_{name}" in answer
+                  and not np.array_equal(answer[f"after_{name}"], trial.inputs[name])]
     if changed:
-        complaint = Complaint("input changed", f"It changes its input {' and '.join(changed)} in place. The caller goes on using that: "
-                              "work on a copy, or make a new tensor.")
+        complaint = Complaint("input changed",
+                              f"It changes its input {' and '.join(changed)} in place. The caller goes on "
+                              "using that: work on a copy, or make a new tensor.")
     right = complaint is None and close(outputs.result, wanted)
     return Outcome(trial, inputs, outputs, complaint, wanted, right)
 
 
-def recognise(check: Check, outcomes: list[Outcome], failed: list[Outcome]) -> tuple[str, str, Outcome] | None:
-    """(name, sentence, trial to show) of the misconception that explains all that came back, None if there is none."""
+def recognise(
+    check: Check, outcomes: list[Outcome], failed: list[Outcome]
+) -> tuple[str, str, Outcome] | None:
+    """(name, sentence, trial to show) of the misconception that explains all that came back, None if there is
+    none."""
     wrong = [o for o in failed if o.outputs is not None and not close(o.outputs.result, o.wanted)]
     if not wrong:
         return None
     for sign in (1, -1) if any(m.name == "sign turned" for m in check.misconceptions) else (1,):
         for m in check.misconceptions:
             if all(explains(m, o, sign) for o in outcomes):
-                name, why = (m.name, m.why) if sign == 1 else (f"{m.name}, and the sign turned", f"{m.why} And the sign is turned.")
+                name, why = (m.name, m.why) if sign == 1 else (f"{m.name}, and the sign turned",
+                                                               f"{m.why} And the sign is turned.")
                 return name, f"It looks like this: {name}.\n{why}", wrong[0]
     return None
 
 
 def explains(m: Misconception, o: Outcome, sign: int) -> bool:
-    """True if this is what the misconception gives here; one whose shapes do not meet must have raised. NaN says nothing."""
+    """True if this is what the misconception gives here; one whose shapes do not meet must have raised.
+
+    NaN says nothing.
+    """
     if o.outputs is not None:
         return close(sign * o.outputs.result, believed(m, o.inputs), NAMING)
-    return o.complaint.name == "not finite" or (o.complaint.name == "raised" and believed(m, o.inputs).size == 0)
+    return o.complaint.name == "not finite" or (o.complaint.name == "raised"
+                                                and believed(m, o.inputs).size == 0)
 
 
 def believed(m: Misconception, inputs: Fields) -> np.ndarray:
@@ -174,18 +198,24 @@ def believed(m: Misconception, inputs: Fields) -> np.ndarray:
 
 
 def explain(check: Check, failed: list[Outcome]) -> tuple[str, str, Outcome]:
-    """(reason, sentence, trial to show) where no misconception fits: what it raised, a shape, a broken law, or the task itself."""
-    smallest = next((o for o in failed if o.complaint and o.complaint.name in ("raised", "endless")), failed[0])
+    """(reason, sentence, trial to show) where no misconception fits: what it raised, a shape, a broken law,
+    or the task itself."""
+    smallest = next((o for o in failed if o.complaint and o.complaint.name in ("raised", "endless")),
+                    failed[0])
     if smallest.complaint:
         return smallest.complaint.name, smallest.complaint.sentence, smallest
-    if all(o.outputs is not None and o.outputs.result.ndim == 2 and close(o.outputs.result.T, o.wanted) for o in failed):
-        return "axes swapped", f"The numbers are right, but the two axes of {check.compared} are swapped.", smallest
+    if all(o.outputs is not None and o.outputs.result.ndim == 2 and close(o.outputs.result.T, o.wanted)
+           for o in failed):
+        sentence = f"The numbers are right, but the two axes of {check.compared} are swapped."
+        return "axes swapped", sentence, smallest
     if smallest.outputs.result.shape != smallest.wanted.shape:
         return "shape", f"{sentence_case(check.compared)} has another shape than is wanted.", smallest
-    several = max((np.abs(o.wanted) > 1e-2).sum() for o in failed) > 2  # a single number is a multiple of any other
+    # a single number is a multiple of any other
+    several = max((np.abs(o.wanted) > 1e-2).sum() for o in failed) > 2
     if several and all(o.outputs is not None and multiple(o.outputs.result, o.wanted) for o in failed):
-        return "a factor", ("The numbers stand in the right proportions, but are too large or too small by a factor: look at what you "
-                            "divide by."), smallest
+        sentence = ("The numbers stand in the right proportions, but are too large or too small by a factor: "
+                    "look at what you divide by.")
+        return "a factor", sentence, smallest
     for case in check.cases:
         for o in failed:
             if o.trial.case is case and broken(o):
@@ -194,7 +224,10 @@ def explain(check: Check, failed: list[Outcome]) -> tuple[str, str, Outcome]:
 
 
 def broken(o: Outcome) -> bool:
-    """True if this trial's own law is seen to be broken. A law without a test of its own is broken by a wrong number."""
+    """True if this trial's own law is seen to be broken.
+
+    A law without a test of its own is broken by a wrong number.
+    """
     if o.outputs is None or o.outputs.result.shape != o.wanted.shape or close(o.outputs.result, o.wanted):
         return False
     with np.errstate(all="ignore"):
@@ -202,7 +235,8 @@ def broken(o: Outcome) -> bool:
 
 
 def show(check: Check, o: Outcome) -> list[str]:
-    """The input, ready to be pasted, and where the result is wrong: shapes and places, never the number wanted."""
+    """The input, ready to be pasted, and where the result is wrong: shapes and places, never the number
+    wanted."""
     names = [name for name in check.arguments if name in o.trial.inputs]
     if not names:
         return []
@@ -215,7 +249,8 @@ def show(check: Check, o: Outcome) -> list[str]:
             lines.append(f"Shape of {check.compared}: {got.shape}; wanted: {wanted.shape}.")
         elif not close(got, wanted):
             off = np.abs(got - wanted) > TOLERANCE * scale(wanted)
-            lines += [f"Shape of {check.compared}: {got.shape}, as wanted.", f"Wrong in {off.sum()} of {off.size} places, the first{first(off)}."]
+            lines += [f"Shape of {check.compared}: {got.shape}, as wanted.",
+                      f"Wrong in {off.sum()} of {off.size} places, the first{first(off)}."]
     return lines
 
 
@@ -226,13 +261,16 @@ def close(got: np.ndarray, wanted: np.ndarray, tolerance: float = TOLERANCE) -> 
 
 
 def scale(wanted: np.ndarray) -> float:
-    """What a tolerance is multiplied by: the largest absolute value of an array of any shape, and 1 at least."""
+    """What a tolerance is multiplied by: the largest absolute value of an array of any shape, and 1 at least.
+    """
     return max(1.0, float(np.abs(wanted).max(initial=0.0)))
 
 
 def multiple(got: np.ndarray, wanted: np.ndarray) -> bool:
     """True if got is a positive number times wanted."""
-    factor = float((got * wanted).sum() / max((wanted * wanted).sum(), 1e-12)) if got.shape == wanted.shape else 0.0
+    factor = (float((got * wanted).sum() / max((wanted * wanted).sum(), 1e-12))
+              if got.shape == wanted.shape
+              else 0.0)
     return factor > 1e-3 and close(got, factor * wanted)
 
 

@@ -1,7 +1,9 @@
-"""What every check must be worth, for the test file of each chapter: a class Proof, and how a verdict is come by.
+"""What every check must be worth, for the test file of each chapter: a class Proof, and how a verdict is come
+by.
 
 A chapter's file makes `class TestProof(Proof)` with its number and two tables: WRONG, exercise -> [(the
-misconception's name, a function that has it), …], and RIGHT, exercise -> [a right function written another way, …].
+misconception's name, a function that has it), …], and RIGHT, exercise -> [a right function written another
+way, …].
 """
 
 from __future__ import annotations
@@ -91,7 +93,8 @@ def writes_a_test(name):
 @cache
 def given(name):
     """The sizes of all numbers in the inputs of a check."""
-    return {round(abs(float(v)), 4) for trial in trials_of(name) for array in trial.inputs.values() for v in array.flat}
+    return {round(abs(float(v)), 4)
+            for trial in trials_of(name) for array in trial.inputs.values() for v in array.flat}
 
 
 @pytest.fixture
@@ -144,7 +147,8 @@ HOSTILE = [
     (endless, "raised", "RecursionError"),
     (lambda *_: exit(0), "raised", "SystemExit"),
     (lambda *_: 1 / 0, "raised", "ZeroDivisionError"),
-    (lambda *_: torch.tensor([True]).softmax(0), "raised", "not implemented for 'Bool'"),  # of a stub's kind, and none
+    # of a stub's kind, and none
+    (lambda *_: torch.tensor([True]).softmax(0), "raised", "not implemented for 'Bool'"),
     (lambda: 1, "raised", "It is called as"),
 ]
 
@@ -178,7 +182,8 @@ class Proof:
         assert time.perf_counter() - begun < 2
 
     def test_a_wrong_answer_fails_by_its_name_and_is_told_no_number(self, name, reason, function):
-        """The only decimals in a verdict are those of the inputs shown, and 0.7, the temperature of a planted bug."""
+        """The only decimals in a verdict are those of the inputs shown, and 0.7, the temperature of a planted
+        bug."""
         result = verdict(name, function)
         assert not result.passed and not all(result.held)
         assert reason == result.reason or (result.reason == "a law" and reason in result.text), result.text
@@ -200,7 +205,8 @@ class Proof:
         assert len(reasons) >= 5 and len(self.RIGHT[name]) >= 2
 
     def test_misconceptions_can_be_told_apart(self, name):
-        """On some input each differs from what is right by far more than a tolerance, and so do any two of them."""
+        """On some input each differs from what is right by far more than a tolerance, and so do any two of
+        them."""
         check, inputs = CHECKS[name], inputs_of(name)
         beliefs = [(m.name, [believed(m, i) for i in inputs]) for m in check.misconceptions]
         beliefs += [("right", [check.expected(i) for i in inputs])]
@@ -211,7 +217,8 @@ class Proof:
                     assert not alike, (name_a, name_b)
 
     def test_each_law_is_kept_by_the_reference_and_broken_by_something(self, name):
-        """A law that is printed as broken must be one: the reference keeps it, and some wrong answer does not."""
+        """A law that is printed as broken must be one: the reference keeps it, and some wrong answer does
+        not."""
         check = CHECKS[name]
 
         def kept(case, function):
@@ -278,7 +285,8 @@ class Proof:
         assert re.search(rf"{name} .* open", capsys.readouterr().out)
 
     def test_whatever_comes_back_gets_a_sentence(self, name):
-        first = {trial.case.law: trial for trial in reversed(trials_of(name))}.values()      # one of each case
+        # one of each case
+        first = {trial.case.law: trial for trial in reversed(trials_of(name))}.values()
         for function, reason, said in HOSTILE:
             result = judge(CHECKS[name], first, notebook.ask(CHECKS[name], list(first), function))
             assert not result.passed and not any(result.held)
@@ -289,19 +297,23 @@ class Proof:
             return
         with_gradient = 1 if name == "surrogate" else 0
         assert not verdict(name, lambda *inputs: (inputs[with_gradient] * torch.nan).sum()).passed
-        assert not verdict(name, lambda *inputs: torch.zeros(7, 7, requires_grad=True).as_subclass(YesTensor)).passed
+        assert (not verdict(name,
+                            lambda *inputs:
+                                torch.zeros(7, 7, requires_grad=True).as_subclass(YesTensor)).passed)
         assert not verdict(name, lambda *inputs: (inputs[0] * 0).as_subclass(YesTensor)).passed
         assert not verdict(name, mutate).passed
 
     def test_the_text_agrees_with_the_checks(self):
-        """Each exercise has its cell, a check cell marked for comparison, and its time; the last cell is status."""
+        """Each exercise has its cell, a check cell marked for comparison, and its time; the last cell is
+        status."""
         cells = solutions(self.chapter).cells
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         code = [cell.source for cell in code_cells(self.chapter)]
         assert list(exercise_cells(self.chapter)) == [check.name for check in CHAPTERS[self.chapter]]
         for check in CHAPTERS[self.chapter]:
             stars = "★" * check.difficulty + "☆" * (3 - check.difficulty)
-            assert f"`{check.name}` · difficulty {stars} · {check.minutes} minutes" in text and check.title in text
+            assert (f"`{check.name}` · difficulty {stars} · {check.minutes} minutes" in text
+                    and check.title in text)
             assert f'# NBVAL_CHECK_OUTPUT\ncheck("{check.name}", {check.function})' in code
             for marker in ("### BEGIN SOLUTION", "### END SOLUTION"):
                 assert CELLS[check.name].count(marker) == 1

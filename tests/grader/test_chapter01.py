@@ -1,6 +1,8 @@
-"""The proof of each check: the reference and other right answers pass; wrong ones, as a learner would write them, fail by name.
+"""The proof of each check: the reference and other right answers pass; wrong ones, as a learner would write
+them, fail by name.
 
-Here are chapter 1's wrong and right answers, what holds for some checks, and check, hint and status. What holds for every check is in proof.py.
+Here are chapter 1's wrong and right answers, what holds for some checks, and check, hint and status. What
+holds for every check is in proof.py.
 """
 
 from __future__ import annotations
@@ -53,14 +55,17 @@ WRONG["surrogate"] = [
     ("p for log p", lambda c, l, m: (c.detach() * (l.exp() * m).sum(1)).mean()),
     ("F averaged over the batch", lambda c, l, m: c.detach().mean() * (l * m).sum(1).mean()),
     ("F left out", lambda c, l, m: (l * m).sum(1).mean()),
-    ("mean over tokens for sum, and the sign turned", lambda c, l, m: -(c.detach() * (l * m).sum(1) / m.sum(1)).mean()),
+    ("mean over tokens for sum, and the sign turned",
+     lambda c, l, m: -(c.detach() * (l * m).sum(1) / m.sum(1)).mean()),
     ("a factor", lambda c, l, m: (c.detach() * (l * m).sum(1)).mean() / 2),
-    ("a law", lambda c, l, m: (c * (l * m).sum(1) / m.sum(1)).sum()),                      # three errors at once
+    # three errors at once
+    ("a law", lambda c, l, m: (c * (l * m).sum(1) / m.sum(1)).sum()),
     ("no gradient", lambda c, l, m: (c * (l.detach() * m).sum(1)).mean()),
     ("no gradient", lambda c, l, m: torch.tensor(((c[:, None] * l * m).sum() / len(c)).item())),
     ("type", lambda c, l, m: ((c[:, None] * l * m).sum() / len(c)).item()),
     ("shape", lambda c, l, m: c.detach() * (l * m).sum(1)),
-    ("raised", lambda c, l, m: (c.detach() * l * m).sum() / len(c)),                       # (B,) does not meet (B, T)
+    # (B,) does not meet (B, T)
+    ("raised", lambda c, l, m: (c.detach() * l * m).sum() / len(c)),
     ("raised", lambda c, l, m: (c.detach() * (l * m).sum(0)).mean()),                      # nor (T,)
     ("not finite", lambda c, l, m: (c.detach() * l.masked_fill(~m, -torch.inf).sum(1)).mean()),
 ]
@@ -109,7 +114,8 @@ WRONG["exact-gradient"] = [
     ("mean not taken off", lambda theta, F: theta.softmax(-1) * F),
     ("mean over answers for expectation", lambda theta, F: theta.softmax(-1) * (F - F.mean())),
     ("mean over answers for expectation",
-     lambda theta, F: torch.stack([(F * ((torch.arange(len(F)) == k).float() - theta.softmax(0)[k])).mean() for k in range(len(F))])),
+     lambda theta, F: torch.stack([(F * ((torch.arange(len(F)) == k).float() - theta.softmax(0)[k])).mean()
+                                   for k in range(len(F))])),
     ("sign turned", lambda theta, F: theta.softmax(-1) * ((theta.softmax(-1) * F).sum() - F)),
     ("p forgotten", lambda theta, F: F - (theta.softmax(-1) * F).sum()),
     ("p forgotten in the expectation", lambda theta, F: F - theta.softmax(-1) * F.sum()),
@@ -123,8 +129,10 @@ WRONG["exact-gradient"] = [
     ("no F", lambda theta, F: torch.zeros_like(theta)),
     ("the expectation itself", lambda theta, F: theta.softmax(-1) @ F),
     ("mean not taken off, and the sign turned", lambda theta, F: -theta.softmax(-1) * F),
-    ("not finite", lambda theta, F: theta.exp() / theta.exp().sum() * (F - (theta.exp() / theta.exp().sum() * F).sum())),
-    ("autograd", lambda theta, F: torch.autograd.grad((theta.requires_grad_().softmax(-1) * F).sum(), theta)[0]),
+    ("not finite",
+     lambda theta, F: theta.exp() / theta.exp().sum() * (F - (theta.exp() / theta.exp().sum() * F).sum())),
+    ("autograd",
+     lambda theta, F: torch.autograd.grad((theta.requires_grad_().softmax(-1) * F).sum(), theta)[0]),
     ("a factor", lambda theta, F: 2 * theta.softmax(-1) * (F - theta.softmax(-1) @ F)),
     ("shape", lambda theta, F: (theta.softmax(-1) * (F - theta.softmax(-1) @ F))[None]),
     ("dtype", lambda theta, F: (theta.softmax(-1) * (F - theta.softmax(-1) @ F)).bfloat16()),
@@ -135,7 +143,8 @@ WRONG["exact-gradient"] = [
 def jacobian_by_loops(logits, value):
     z = torch.exp(logits - logits.max())
     p = [float(v / z.sum()) for v in z]
-    return torch.tensor([sum(p[y] * float(value[y]) * ((y == k) - p[k]) for y in range(len(p))) for k in range(len(p))])
+    return torch.tensor([sum(p[y] * float(value[y]) * ((y == k) - p[k]) for y in range(len(p)))
+                         for k in range(len(p))])
 
 
 def two_steps_in_place(theta, F):
@@ -149,7 +158,8 @@ def two_steps_in_place(theta, F):
 RIGHT["exact-gradient"] = [
     jacobian_by_loops, two_steps_in_place,
     lambda theta, F: torch.einsum("y,yk,y->k", theta.softmax(0), torch.eye(len(F)) - theta.softmax(0), F),
-    lambda theta, F: torch.stack([theta.softmax(0) * (F - theta.softmax(0) @ F), F], 1)[:, 0],            # not contiguous
+    # not contiguous
+    lambda theta, F: torch.stack([theta.softmax(0) * (F - theta.softmax(0) @ F), F], 1)[:, 0],
     lambda theta, F: np.exp(nn_F.log_softmax(theta, 0).numpy()) * (F - (theta.softmax(0) * F).sum()).numpy(),
 ]
 
@@ -166,10 +176,13 @@ WRONG["leave-one-out"] = [
     ("baseline over the whole batch", lambda R: R - (R.sum() - R) / (R.numel() - 1)),
     ("wrong axis", of_each_other_prompt),
     ("wrong axis", lambda R: R - R.mean(0)),
-    ("divided by the standard deviation", lambda R: (R - R.mean(1, keepdim=True)) / (R.std(1, keepdim=True) + 1e-4)),
-    ("divided by the standard deviation", lambda R: (R - R.mean(1, keepdim=True)) / R.std(1, keepdim=True)),       # NaN on equal rewards
     ("divided by the standard deviation",
-     lambda R: (R - (R.sum(1, keepdim=True) - R) / (R.shape[1] - 1)) / (R.std(1, correction=0, keepdim=True) + 1e-6)),
+     lambda R: (R - R.mean(1, keepdim=True)) / (R.std(1, keepdim=True) + 1e-4)),
+    # NaN on equal rewards
+    ("divided by the standard deviation", lambda R: (R - R.mean(1, keepdim=True)) / R.std(1, keepdim=True)),
+    ("divided by the standard deviation",
+     lambda R: (R - (R.sum(1, keepdim=True) - R) / (R.shape[1] - 1))
+               / (R.std(1, correction=0, keepdim=True) + 1e-6)),
     ("sign turned", lambda R: (R.sum(1, keepdim=True) - R) / (R.shape[1] - 1) - R),
     ("the baseline itself", lambda R: (R.sum(1, keepdim=True) - R) / (R.shape[1] - 1)),
     ("sum of the others for their mean", lambda R: R - (R.sum(1, keepdim=True) - R)),
@@ -194,7 +207,8 @@ def by_lists(paid):
 RIGHT["leave-one-out"] = [
     by_lists,
     lambda R: (R - R.mean(1, keepdim=True)) * R.shape[1] / (R.shape[1] - 1),
-    lambda R: torch.einsum("xg,gh->xh", R.double(), (torch.eye(R.shape[1]).double() * R.shape[1] - 1) / (R.shape[1] - 1)),
+    lambda R: torch.einsum("xg,gh->xh", R.double(), (torch.eye(R.shape[1]).double() * R.shape[1] - 1)
+                                                    / (R.shape[1] - 1)),
     lambda R: (R.T - (R.T.sum(0) - R.T) / (len(R.T) - 1)).T,
 ]
 
@@ -244,7 +258,8 @@ def against_own_code(answer_logprob):
     torch.manual_seed(3)
     tokens, logits = torch.randint(0, 5, (3, 6)), torch.randn(3, 6, 5)
     mask = torch.tensor([[0, 0, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 0]]).bool()
-    slow = [sum(float(logits[b, t - 1].log_softmax(0)[tokens[b, t]]) for t in range(6) if mask[b, t]) for b in range(3)]
+    slow = [sum(float(logits[b, t - 1].log_softmax(0)[tokens[b, t]]) for t in range(6) if mask[b, t])
+            for b in range(3)]
     return torch.allclose(answer_logprob(logits, tokens, mask), torch.tensor(slow), atol=1e-4)
 
 
@@ -253,7 +268,8 @@ def known_probabilities(answer_logprob):
     p = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.25, 0.25, 0.5]], dtype=torch.float64)
     batch = batch_pairs([([1, 2], [1, 2, 0]), ([1, 2], [0]), ([2, 2, 1], [1, 0])])
     wanted = torch.tensor([0.25 * 0.3 * 0.25, 0.25, 0.6 * 0.1]).double()
-    return torch.isclose(answer_logprob(p.log()[batch.tokens] + 2, batch.tokens, batch.response_mask).exp(), wanted).all()
+    logits = p.log()[batch.tokens] + 2
+    return torch.isclose(answer_logprob(logits, batch.tokens, batch.response_mask).exp(), wanted).all()
 
 
 def one_for_each_place(table, tokens):
@@ -271,7 +287,8 @@ WRONG["find-the-bug"] = [
     ("one law where two are needed", lambda f: bool((total_of(f) - 1).abs() < 1e-4)),
     ("the mean over tokens", lambda f: abs(total_of(f, longest=1).item() - 1) < 1e-4),
     ("the prompt's tokens are scored too", lambda f: abs(float(total_of(f, prompt=(1,))) - 1) < 1e-4),
-    ("logits stand for log-probabilities", lambda f: abs(float(total_of(f, table=torch.eye(3).log_softmax(-1))) - 1) < 1e-4),
+    ("logits stand for log-probabilities",
+     lambda f: abs(float(total_of(f, table=torch.eye(3).log_softmax(-1))) - 1) < 1e-4),
     ("at its own place", lambda f: abs(float(total_of(f, make=one_for_each_place)) - 1) < 1e-4),
     ("saying False to code in which", p_exceeds),
     ("saying True to right code", lambda f: abs(float(total_of(f)) - 1) < 1e-9),
@@ -292,7 +309,8 @@ class TestProof(Proof):
 
 
 def test_what_is_wanted_agrees_with_the_package():
-    """The checks' own NumPy against minillm: its surrogate, autograd's gradient of the listed expectation, its baseline, a gradient of zero."""
+    """The checks' own NumPy against minillm: its surrogate, autograd's gradient of the listed expectation,
+    its baseline, a gradient of zero."""
     assert verdict("surrogate", lambda c, l, m: minillm.surrogate(c.detach(), l, m)).passed
     for i in inputs_of("exact-gradient"):
         theta = torch.tensor(i.theta, requires_grad=True)
@@ -305,7 +323,8 @@ def test_what_is_wanted_agrees_with_the_package():
         assert close(CHECKS["leave-one-out"].expected(i), wanted.view_as(R).numpy(), 1e-9)
     for i in inputs_of("curator"):
         theta = torch.tensor(CHECKS["curator"].expected(i) + 1e-12).log().requires_grad_()
-        at_rest = minillm.exact_gradient(theta.log_softmax(-1), torch.tensor(i.keep), [theta], q=torch.tensor(i.q))[0]
+        at_rest = (minillm.exact_gradient(theta.log_softmax(-1), torch.tensor(i.keep), [theta],
+                                          q=torch.tensor(i.q))[0])
         assert close(at_rest.numpy(), np.zeros_like(i.q), 1e-9)
 
 
@@ -348,7 +367,8 @@ def test_partial_credit_is_seen_case_by_case():
 
 
 def test_the_learners_settings_do_no_harm():
-    """float64 as default and autograd off in the notebook change no verdict, and a check leaves random numbers as they were."""
+    """float64 as default and autograd off in the notebook change no verdict, and a check leaves random
+    numbers as they were."""
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
     wanted = torch.rand(3).tolist(), np.random.rand(), random.random()
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
@@ -372,7 +392,9 @@ def test_check_prints_returns_nothing_and_says_the_same_twice(capsys, fresh):
         notebook._told.clear()
         assert grader.check("curator", WRONG["curator"][0][1]) is None
         said.append(capsys.readouterr().out)
-    assert said[0] == said[1] and "not a mark" in said[0] and 'hint("curator") opens a hint; 3 left.' in said[0]
+    assert (said[0] == said[1]
+            and "not a mark" in said[0]
+            and 'hint("curator") opens a hint; 3 left.' in said[0])
     grader.check("curator", run_cell("curator"))
     assert "right" in (out := capsys.readouterr().out) and "mark" not in out and "hint" not in out
 
@@ -418,7 +440,8 @@ def test_status_tells_done_tried_and_open(capsys, fresh, tmp_path, monkeypatch):
     grader.status(1)
     out = capsys.readouterr().out
     rows = {line.split()[1]: line.split()[-1] for line in out.splitlines()[1:6]}
-    assert rows == {"surrogate": "done", "exact-gradient": "open", "leave-one-out": "open", "curator": "tried", "find-the-bug": "open"}
+    assert rows == {"surrogate": "done", "exact-gradient": "open", "leave-one-out": "open",
+                    "curator": "tried", "find-the-bug": "open"}
     assert "1 of 3" in out and "1 of 5 done in this session" in out and "Nothing is saved" in out
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="chapter is 99"):

@@ -1,9 +1,9 @@
-"""The proof of chapter 2's checks: wrong answers as a learner would write them, each with the name it must get, and right ones written another way."""
+"""The proof of chapter 2's checks: wrong answers as a learner would write them, each with the name it must
+get, and right ones written another way."""
 
 from __future__ import annotations
 
 import math
-import re
 import signal
 import time
 
@@ -33,7 +33,8 @@ def changes_its_input(x, w):
 
 
 WRONG["rms-norm"] = [
-    ("mean taken off", lambda x, w: (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + EPS).sqrt() * w),
+    ("mean taken off",
+     lambda x, w: (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + EPS).sqrt() * w),
     ("mean taken off", lambda x, w: F.layer_norm(x, (x.shape[-1],), w)),
     ("sum for mean", lambda x, w: x / (x.square().sum(-1, keepdim=True) + EPS).sqrt() * w),
     ("root forgotten", lambda x, w: x / (x.square().mean(-1, keepdim=True) + EPS) * w),
@@ -45,12 +46,15 @@ WRONG["rms-norm"] = [
     ("one size for a text", lambda x, w: x / (x.square().mean((1, 2), keepdim=True) + EPS).sqrt() * w),
     ("one added to the weights", lambda x, w: F.rms_norm(x, (x.shape[-1],), 1 + w, eps=EPS)),
     ("divided by the standard deviation", lambda x, w: x / (x.std(-1, keepdim=True) + EPS) * w),
-    ("divided by the standard deviation", lambda x, w: x / (x.var(-1, keepdim=True, correction=0) + EPS).sqrt() * w),
+    ("divided by the standard deviation",
+     lambda x, w: x / (x.var(-1, keepdim=True, correction=0) + EPS).sqrt() * w),
     ("divided by the standard deviation", lambda x, w: x / x.std(-1, keepdim=True) * w),
     ("another ε", lambda x, w: F.rms_norm(x, (x.shape[-1],), w)),
     ("another ε", lambda x, w: F.rms_norm(x, (x.shape[-1],), w, eps=1e-6)),
-    ("not finite", lambda x, w: x / x.square().mean(-1, keepdim=True).sqrt() * w),                   # no ε: 0/0
-    ("raised", lambda x, w: x / (x.square().mean(-1) + EPS).sqrt() * w),                             # (B, T) does not meet (B, T, D)
+    # no ε: 0/0
+    ("not finite", lambda x, w: x / x.square().mean(-1, keepdim=True).sqrt() * w),
+    # (B, T) does not meet (B, T, D)
+    ("raised", lambda x, w: x / (x.square().mean(-1) + EPS).sqrt() * w),
     ("shape", lambda x, w: (x / (x.square().mean(-1, keepdim=True) + EPS).sqrt() * w).flatten(0, 1)),
     ("a law", lambda x, w: x / x.abs().amax(-1, keepdim=True).clamp(min=EPS) * w),
     ("input changed", changes_its_input),
@@ -70,7 +74,8 @@ RIGHT["rms-norm"] = [
     vector_by_vector,
     lambda x, w: F.rms_norm(x, (x.shape[-1],), w, eps=1e-5),
     lambda x, w: (w * x.double() * torch.rsqrt((x.double() ** 2).mean(-1, True) + EPS)),
-    lambda x, w: torch.einsum("btd,bt,d->dbt", x, (einsum("btd,btd->bt", x, x) / x.shape[-1] + EPS) ** -0.5, w).permute(1, 2, 0),
+    lambda x, w: torch.einsum("btd,bt,d->dbt", x, (einsum("btd,btd->bt", x, x) / x.shape[-1] + EPS) ** -0.5,
+                              w).permute(1, 2, 0),
 ]
 
 # causal-attention
@@ -100,17 +105,25 @@ def masked_and_divided_again(q, k, v):
 WRONG["causal-attention"] = [
     ("no mask", lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
     ("mask off by one", lambda q, k, v: attend(q, k, v, by=1)),
-    ("not finite", lambda q, k, v: attend(q, k, v, by=-1)),                                          # the first place sees nothing
-    ("not finite", lambda q, k, v: attend(q, k, v, ~tri(q))),                                        # the past is masked, and not the future
-    ("not finite", lambda q, k, v: attend(q, k, v, dim=1)),                                          # over heads: all of them are masked
+    # the first place sees nothing
+    ("not finite", lambda q, k, v: attend(q, k, v, by=-1)),
+    # the past is masked, and not the future
+    ("not finite", lambda q, k, v: attend(q, k, v, ~tri(q))),
+    # over heads: all of them are masked
+    ("not finite", lambda q, k, v: attend(q, k, v, dim=1)),
     ("not finite", exp_as_it_is),
     ("not finite", masked_and_divided_again),
-    ("lowered, and not by enough", lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), -100).softmax(-1) @ v),
-    ("lowered, and not by enough", lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), -10).softmax(-1) @ v),
-    ("lowered, and not by enough", lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1]) - 100.0 * ~tri(q)).softmax(-1) @ v),
+    ("lowered, and not by enough",
+     lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), -100).softmax(-1) @ v),
+    ("lowered, and not by enough",
+     lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), -10).softmax(-1) @ v),
+    ("lowered, and not by enough",
+     lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1]) - 100.0 * ~tri(q)).softmax(-1) @ v),
     ("mask turned over", lambda q, k, v: attend(q, k, v, tri(q).T)),
-    ("mask after the softmax", lambda q, k, v: ((q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1) * tri(q)) @ v),
-    ("zero for minus infinity", lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), 0).softmax(-1) @ v),
+    ("mask after the softmax",
+     lambda q, k, v: ((q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1) * tri(q)) @ v),
+    ("zero for minus infinity",
+     lambda q, k, v: (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~tri(q), 0).softmax(-1) @ v),
     ("not divided by √E", lambda q, k, v: attend(q, k, v, scale=1)),
     ("divided by E", lambda q, k, v: attend(q, k, v, scale=q.shape[-1])),
     ("divided by the root of T", lambda q, k, v: attend(q, k, v, scale=math.sqrt(q.shape[2]))),
@@ -141,7 +154,9 @@ RIGHT["causal-attention"] = [
     one_place_after_another,
     lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
     lambda q, k, v: attend(q.double(), k.double(), v.double()),
-    lambda q, k, v: einsum("bhts,bhse->tbhe", (einsum("bhte,bhse->bhts", q, k) / q.shape[-1] ** 0.5 + torch.triu(torch.full((q.shape[2],) * 2, -1e9), 1)).softmax(-1),
+    lambda q, k, v: einsum("bhts,bhse->tbhe",
+                           (einsum("bhte,bhse->bhts", q, k) / q.shape[-1] ** 0.5
+                            + torch.triu(torch.full((q.shape[2],) * 2, -1e9), 1)).softmax(-1),
                            v).permute(1, 2, 0, 3),
 ]
 
@@ -188,7 +203,8 @@ WRONG["rotate"] = [
     ("halves in, neighbours out", lambda x, p: torch.stack(turn(x, p).chunk(2, -1), -1).flatten(-2)),
     ("a factor", lambda x, p: turn(x, p) * 2 ** 0.5),
     ("a law", lambda x, p: turn(x, p) + 0.5),
-    ("a law", lambda x, p: turn(x, p[:1].expand(p.shape))),                                          # every row at the first row's places
+    # every row at the first row's places
+    ("a law", lambda x, p: turn(x, p[:1].expand(p.shape))),
     ("raised", lambda x, p: turn(x, p.unsqueeze(-1))),
     ("shape", lambda x, p: turn(x, p)[..., : x.shape[-1] // 2]),
 ]
@@ -234,7 +250,8 @@ def step(q, k, v, keys, values, *, append=True, tiled=False, scale=None, dim=-1)
 def fused_and_causal(q, k, v, keys, values):
     """PyTorch's is_causal lays its mask at the top left: one query sees the first key alone."""
     keys, values = torch.cat([keys, k[:, :, None]], 2), torch.cat([values, v[:, :, None]], 2)
-    return F.scaled_dot_product_attention(q[:, :, None], keys, values, is_causal=True, enable_gqa=True)[:, :, 0]
+    return (F.scaled_dot_product_attention(q[:, :, None], keys, values, is_causal=True,
+                                           enable_gqa=True)[:, :, 0])
 
 
 def written_over(q, k, v, keys, values):
@@ -256,13 +273,15 @@ def writes_into_the_cache(q, k, v, keys, values):
 
 def one_place_late(q, k, v, keys, values):
     """A cache with room for S + 2, in which the new token stands at S + 1."""
-    keys, values = (torch.cat([old, torch.zeros_like(old[:, :, :1]), new[:, :, None]], 2) for old, new in ((keys, k), (values, v)))
+    keys, values = ((torch.cat([old, torch.zeros_like(old[:, :, :1]), new[:, :, None]], 2)
+                     for old, new in ((keys, k), (values, v))))
     return step(q, k, v, keys, values, append=False)
 
 
 def by_the_number_of_sets(q, k, v, keys, values):
     K = k.shape[1]
-    out = [step(q[:, h:h + 1], *(a[:, h // K, None] for a in (k, v, keys, values))) for h in range(q.shape[1])]
+    out = [step(q[:, h:h + 1], *(a[:, h // K, None] for a in (k, v, keys, values)))
+           for h in range(q.shape[1])]
     return torch.cat(out, 1)
 
 
@@ -271,14 +290,19 @@ WRONG["cache-step"] = [
     ("only the first key", fused_and_causal),
     ("itself alone", lambda q, k, v, keys, values: v.repeat_interleave(q.shape[1] // k.shape[1], 1)),
     ("groups laid out in turn", lambda *a: step(*a, tiled=True)),
-    ("one set of keys for all", lambda q, k, v, keys, values: step(q, k[:, :1], v[:, :1], keys[:, :1], values[:, :1])),
+    ("one set of keys for all",
+     lambda q, k, v, keys, values: step(q, k[:, :1], v[:, :1], keys[:, :1], values[:, :1])),
     ("the last one overwritten", written_over),
     ("keys for values", lambda q, k, v, keys, values: step(q, k, k, keys, keys)),
     ("a row of zeros", one_place_late),
-    ("keys in front, values behind", lambda q, k, v, keys, values: step(q, k, v, torch.cat([k[:, :, None], keys], 2), torch.cat([values, v[:, :, None]], 2), append=False)),
+    ("keys in front, values behind",
+     lambda q, k, v, keys, values: step(q, k, v, torch.cat([k[:, :, None], keys], 2),
+                                        torch.cat([values, v[:, :, None]], 2), append=False)),
     ("divided by K for G", by_the_number_of_sets),
     ("the first one dropped", lambda q, k, v, keys, values: step(q, k, v, keys[:, :, 1:], values[:, :, 1:])),
-    ("the new token twice", lambda q, k, v, keys, values: step(q, k, v, torch.cat([keys, k[:, :, None]], 2), torch.cat([values, v[:, :, None]], 2))),
+    ("the new token twice",
+     lambda q, k, v, keys, values: step(q, k, v, torch.cat([keys, k[:, :, None]], 2),
+                                        torch.cat([values, v[:, :, None]], 2))),
     ("not divided by √E", lambda *a: step(*a, scale=1.0)),
     ("divided by the root of the places", lambda *a: step(*a, scale=math.sqrt(a[3].shape[2] + 1))),
     ("softmax over the heads", lambda *a: step(*a, dim=1)),
@@ -296,7 +320,8 @@ def head_by_head(query, key, value, old_keys, old_values):
     G = H // key.shape[1]
     out = []
     for h in range(H):
-        ks = torch.cat([key[:, h // G, None], old_keys[:, h // G]], 1)                               # the new one first: order is nothing
+        # the new one first: order is nothing
+        ks = torch.cat([key[:, h // G, None], old_keys[:, h // G]], 1)
         vs = torch.cat([value[:, h // G, None], old_values[:, h // G]], 1)
         out.append(((ks @ query[:, h, :, None])[..., 0] / E ** 0.5).softmax(-1)[:, None] @ vs)
     return torch.cat(out, 1)
@@ -304,10 +329,13 @@ def head_by_head(query, key, value, old_keys, old_values):
 
 RIGHT["cache-step"] = [
     head_by_head,
-    lambda q, k, v, keys, values: F.scaled_dot_product_attention(q[:, :, None], torch.cat([keys, k[:, :, None]], 2),
-                                                                 torch.cat([values, v[:, :, None]], 2), enable_gqa=True)[:, :, 0],
+    lambda q, k, v, keys, values: F.scaled_dot_product_attention(q[:, :, None],
+                                                                 torch.cat([keys, k[:, :, None]], 2),
+                                                                 torch.cat([values, v[:, :, None]], 2),
+                                                                 enable_gqa=True)[:, :, 0],
     lambda *a: step(*(x.double() for x in a)),
-    lambda *a: step(*a).transpose(0, 1).contiguous().transpose(0, 1),                                # not contiguous
+    # not contiguous
+    lambda *a: step(*a).transpose(0, 1).contiguous().transpose(0, 1),
 ]
 
 # find-the-leak
@@ -327,7 +355,8 @@ def the_future_changes_nothing(attention, rows=2, fewer=True, size=20.0, toleran
             new_k[:, :, place:] += size * numbers(rows, 2, 6 - place, 4, seed=place)
             new_v[:, :, place:] += 7
             kept = max(0, place - (6 - T))
-            if not torch.allclose(before[:, :, :kept], attention(q[:, :, -T:], new_k, new_v)[:, :, :kept], atol=tolerance):
+            if not torch.allclose(before[:, :, :kept], attention(q[:, :, -T:], new_k, new_v)[:, :, :kept],
+                                  atol=tolerance):
                 return False
     return True
 
@@ -336,15 +365,21 @@ def even_weights(attention, rows=2):
     """Queries of zero: the mean of what may be seen."""
     v = numbers(rows, 1, 5, 3)
     mean = v.cumsum(2) / torch.arange(1, 6)[:, None]
-    return all(torch.allclose(attention(torch.zeros(rows, 1, T, 3), v, v), mean[:, :, -T:], atol=1e-3) for T in (5, 2))
+    return all(torch.allclose(attention(torch.zeros(rows, 1, T, 3), v, v), mean[:, :, -T:], atol=1e-3)
+               for T in (5, 2))
 
 
 def against_own_code(attention, tolerance=1e-4, rows=2):
     """Not a law: a slow computation of one's own, held against the function on a random batch."""
     for T, S in ((5, 5), (2, 6)):
-        q, k, v = 3 * numbers(rows, 3, T, 4), 3 * numbers(rows, 3, S, 4, seed=1), numbers(rows, 3, S, 4, seed=2)
-        slow = torch.stack([(q[:, :, t, None] @ k[:, :, :S - T + t + 1].mT / 2).softmax(-1)[:, :, 0, :, None].mul(v[:, :, :S - T + t + 1]).sum(2)
-                            for t in range(T)], 2)
+        q = 3 * numbers(rows, 3, T, 4)
+        k = 3 * numbers(rows, 3, S, 4, seed=1)
+        v = numbers(rows, 3, S, 4, seed=2)
+        slow = torch.empty_like(q)
+        for t in range(T):
+            seen = S - T + t + 1
+            weights = (q[:, :, t, None] @ k[:, :, :seen].mT / 2).softmax(-1)
+            slow[:, :, t] = (weights @ v[:, :, :seen])[:, :, 0]
         if not torch.allclose(attention(q, k, v), slow, atol=tolerance):
             return False
     return True
@@ -353,13 +388,17 @@ def against_own_code(attention, tolerance=1e-4, rows=2):
 WRONG["find-the-leak"] = [
     ("it lets everything through", lambda f: True),
     ("it turns everything away", lambda f: False),
-    ("it turns everything away", lambda f: bool((f(numbers(1, 1, 3, 2), numbers(1, 1, 4, 2), numbers(1, 1, 4, 2)) == 0).all())),
+    ("it turns everything away",
+     lambda f: bool((f(numbers(1, 1, 3, 2), numbers(1, 1, 4, 2), numbers(1, 1, 4, 2)) == 0).all())),
     ("the future alone", the_future_changes_nothing),
     ("only the first row of the batch is masked", lambda f: against_own_code(f, rows=1)),
-    ("the mask begins at the first key", lambda f: the_future_changes_nothing(f, fewer=False) and even_weights_of_all(f)),
+    ("the mask begins at the first key",
+     lambda f: the_future_changes_nothing(f, fewer=False) and even_weights_of_all(f)),
     ("the scores are not divided", lambda f: the_future_changes_nothing(f) and even_weights(f)),
     ("the scores of the future are lowered", even_weights),
-    ("saying True to right code", lambda f: the_future_changes_nothing(f) and torch.equal(f(*DOUBLES), find_the_leak.in_float64(*DOUBLES))),
+    ("saying True to right code",
+     lambda f: the_future_changes_nothing(f)
+               and torch.equal(f(*DOUBLES), find_the_leak.in_float64(*DOUBLES))),
     ("type", lambda f: f(numbers(1, 1, 2, 2), numbers(1, 1, 2, 2), numbers(1, 1, 2, 2))),
     ("type", lambda f: 1),
     ("None", lambda f: print(end="")),
@@ -372,14 +411,17 @@ DOUBLES = numbers(2, 2, 5, 4), numbers(2, 2, 7, 4), numbers(2, 2, 7, 4)
 def even_weights_of_all(attention):
     """As even_weights, with as many queries as keys only."""
     v = numbers(2, 1, 5, 3)
-    return torch.allclose(attention(torch.zeros(2, 1, 5, 3), v, v), v.cumsum(2) / torch.arange(1, 6)[:, None], atol=1e-3)
+    return torch.allclose(attention(torch.zeros(2, 1, 5, 3), v, v), v.cumsum(2) / torch.arange(1, 6)[:, None],
+                          atol=1e-3)
 
 
 RIGHT["find-the-leak"] = [
     against_own_code,
     lambda f: np.bool_(against_own_code(f, 1e-3)),
-    lambda f: the_future_changes_nothing(f) and even_weights(f) and bool((f(torch.full((1, 1, 1, 4), 1.0), torch.tensor([[[[math.log(2)] * 4, [0.0] * 4]]]),
-                                                                         torch.tensor([[[[5.0] * 4, [0.0] * 4]]])) - 4.0).abs().max() < 1e-3),
+    lambda f: the_future_changes_nothing(f)
+              and even_weights(f)
+              and bool((f(torch.full((1, 1, 1, 4), 1.0), torch.tensor([[[[math.log(2)] * 4, [0.0] * 4]]]),
+                       torch.tensor([[[[5.0] * 4, [0.0] * 4]]])) - 4.0).abs().max() < 1e-3),
 ]
 
 
@@ -410,12 +452,14 @@ def test_what_never_ends_is_stopped(name, function, monkeypatch, capsys, fresh):
     stopped = "It has no answer" if name == "find-the-leak" else "It had not come to an end"
     assert f"{stopped} after 0.1 seconds" in said and "at line" in said
     assert time.perf_counter() - begun < 1
-    assert signal.getsignal(signal.SIGALRM) is handler and (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == ran
+    assert (signal.getsignal(signal.SIGALRM) is handler
+            and (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == ran)
 
 
 def test_nan_is_said_to_come_from_where_it_comes():
     """A place that sees nothing, and an exp that overflows, are told apart."""
-    said = [" ".join(verdict("causal-attention", f).text.split()) for reason, f in WRONG["causal-attention"] if reason == "not finite"]
+    said = [" ".join(verdict("causal-attention", f).text.split())
+            for reason, f in WRONG["causal-attention"] if reason == "not finite"]
     assert ["sees nothing" in text for text in said] == [True, True, True, False, False]
     assert ["take the largest score off" in text for text in said] == [False, False, False, True, True]
 
@@ -428,9 +472,11 @@ class TestProof(Proof):
 
 
 def test_what_is_wanted_agrees_with_the_package():
-    """The checks' own NumPy against the transformer: its norm, PyTorch's attention, its rotation, and a step through its kind of attention."""
+    """The checks' own NumPy against the transformer: its norm, PyTorch's attention, its rotation, and a step
+    through its kind of attention."""
     for i in inputs_of("rms-norm"):
-        norm = torch.nn.functional.rms_norm(torch.tensor(i.x), (i.x.shape[-1],), torch.tensor(i.weight), eps=Config().norm_eps)
+        norm = torch.nn.functional.rms_norm(torch.tensor(i.x), (i.x.shape[-1],), torch.tensor(i.weight),
+                                            eps=Config().norm_eps)
         assert Config().norm_eps == EPS and close(CHECKS["rms-norm"].expected(i), norm.numpy(), 1e-9)
     for i in inputs_of("causal-attention"):
         wanted = F.scaled_dot_product_attention(*map(torch.tensor, (i.q, i.k, i.v)), is_causal=True)
@@ -439,7 +485,8 @@ def test_what_is_wanted_agrees_with_the_package():
         E = i.x.shape[-1]
         model = Transformer(Config(vocab_size=3, d_model=2 * E, n_heads=2, n_kv_heads=1, d_ff=4, context=64))
         places = torch.tensor(i.places).long()
-        assert close(CHECKS["rotate"].expected(i), packages_rotate(torch.tensor(i.x), model.cos[places].double(), model.sin[places].double()).numpy(), 1e-5)
+        wanted = packages_rotate(torch.tensor(i.x), model.cos[places].double(), model.sin[places].double())
+        assert close(CHECKS["rotate"].expected(i), wanted.numpy(), 1e-5)
     for i in inputs_of("cache-step"):
         q, k, v, keys, values = map(torch.tensor, (i.q, i.k, i.v, i.keys, i.values))
         wanted = RIGHT["cache-step"][1](q, k, v, keys, values)
@@ -447,7 +494,8 @@ def test_what_is_wanted_agrees_with_the_package():
 
 
 def test_the_planted_code_is_what_it_says():
-    """The right codes agree on shapes of every kind; each wrong one differs from them somewhere, and those in HARMLESS see no future."""
+    """The right codes agree on shapes of every kind; each wrong one differs from them somewhere, and those in
+    HARMLESS see no future."""
     for B, H, T, S, E in ((2, 2, 4, 4, 3), (1, 1, 1, 6, 2), (3, 1, 2, 5, 4)):
         q, k, v = 2 * numbers(B, H, T, E), 2 * numbers(B, H, S, E, seed=1), numbers(B, H, S, E, seed=2)
         first = find_the_leak.RIGHT[0](q, k, v)

@@ -1,4 +1,5 @@
-"""The proof of chapter 3's checks: wrong answers, as a learner would write them, fail by name; right ones, written another way, pass.
+"""The proof of chapter 3's checks: wrong answers, as a learner would write them, fail by name; right ones,
+written another way, pass.
 
 What holds for every check is in proof.py.
 """
@@ -87,7 +88,8 @@ def without_overlap(ids):
 
 def by_replacing_text(ids, new):
     (a, b), _ = counted(ids)[0]
-    return torch.tensor([int(v) for v in " ".join(map(str, ids.tolist())).replace(f"{a} {b}", str(int(new))).split()])
+    text = " ".join(map(str, ids.tolist())).replace(f"{a} {b}", str(int(new)))
+    return torch.tensor([int(v) for v in text.split()])
 
 
 WRONG["merge-step"] = [
@@ -98,7 +100,9 @@ WRONG["merge-step"] = [
     ("the commonest tokens for the commonest pair",
      lambda ids, new: joined(ids, [tuple(t for t, _ in Counter(ids.tolist()).most_common(2))], new)),
     ("order of the pair ignored", by_either_order),
-    ("pairs cut two by two", lambda ids, new: joined(ids, [Counter(zip(ids.tolist()[::2], ids.tolist()[1::2])).most_common(1)[0][0]], new)),
+    ("pairs cut two by two",
+     lambda ids, new: joined(ids, [Counter(zip(ids.tolist()[::2], ids.tolist()[1::2])).most_common(1)[0][0]],
+                             new)),
     ("counted without overlap", lambda ids, new: joined(ids, [without_overlap(ids)], new)),
     ("digits for ids", by_replacing_text),
     ("the second token kept", keeps_the_second),
@@ -114,7 +118,8 @@ def from_the_package(ids, new):
     letters = sorted({*ids.tolist()})
     chunk = "".join(chr(ord("a") + letters.index(v)) for v in ids.tolist())
     merges = learn_merges([chunk], 1)
-    return torch.tensor([int(new) if len(s) == 2 else letters[ord(s) - ord("a")] for s in apply_merges(chunk, merges)])
+    return torch.tensor([int(new) if len(s) == 2 else letters[ord(s) - ord("a")]
+                         for s in apply_merges(chunk, merges)])
 
 
 def in_place_from_the_left(ids, new):
@@ -130,7 +135,9 @@ def in_place_from_the_left(ids, new):
     return np.array(text)
 
 
-RIGHT["merge-step"] = [from_the_package, in_place_from_the_left, lambda ids, new: joined(ids, [counted(ids)[0][0]], new).to(torch.int32),
+RIGHT["merge-step"] = [from_the_package, in_place_from_the_left, lambda ids, new: joined(ids,
+                                                                                         [counted(ids)[0][0]],
+                                                                                         new).to(torch.int32),
                        lambda ids, new: torch.stack([joined(ids, [counted(ids)[0][0]], new)] * 2, 1)[:, 0]]
 
 # bits-per-byte: l, m, n are logprobs, response_mask, n_bytes
@@ -162,15 +169,21 @@ WRONG["bits-per-byte"] = [
     ("mask shifted by one", lambda l, m, n: -l[:, :-1][m[:, 1:]].sum() / math.log(2) / n.sum()),
     ("mask shifted by one", lambda l, m, n: -l[:, 1:][m[:, :-1]].sum() / math.log(2) / n.sum()),
     ("mean over texts for sum", lambda l, m, n: -l.where(m, 0).sum(1).mean() / math.log(2) / n.sum()),
-    ("mean over each text's tokens", lambda l, m, n: -(l.where(m, 0).sum(1) / m.sum(1)).sum() / math.log(2) / n.sum()),
-    ("mean over each text's tokens", lambda l, m, n: -(l.where(m, 0).sum(1) / m.sum(1) / n).mean() / math.log(2)),
+    ("mean over each text's tokens",
+     lambda l, m, n: -(l.where(m, 0).sum(1) / m.sum(1)).sum() / math.log(2) / n.sum()),
+    ("mean over each text's tokens",
+     lambda l, m, n: -(l.where(m, 0).sum(1) / m.sum(1) / n).mean() / math.log(2)),
     ("mean over everything", lambda l, m, n: -l.where(m, 0).mean() / math.log(2) / n.sum()),
     ("a law", lambda l, m, n: -l[m].sum() / math.log(3) / n.sum()),
 ]
 RIGHT["bits-per-byte"] = [
-    lambda l, m, n: sum(-float(v) for row, mask in zip(l, m) for v, on in zip(row, mask) if on) / math.log(2) / torch.tensor(float(sum(n))),
+    lambda l, m, n: sum(-float(v) for row, mask in zip(l, m) for v, on in zip(row, mask) if on)
+                    / math.log(2)
+                    / torch.tensor(float(sum(n))),
     lambda l, m, n: -torch.log2(l.double().exp()).masked_fill(~m, 0).sum() / n.sum(),
-    lambda surprise, scored, length: (surprise.T.where(scored.T, 0).sum() / -length.sum() * torch.tensor(1.4426950408889634)),
+    lambda surprise, scored, length: (surprise.T.where(scored.T, 0).sum()
+                                      / -length.sum()
+                                      * torch.tensor(1.4426950408889634)),
 ]
 
 # top-p
@@ -217,18 +230,26 @@ WRONG["top-p"] = [
     ("not renormalised", lambda x, p: sorted_rows(x, p, needed, norm=False)),
     ("the token that crosses p dropped", lambda x, p: sorted_rows(x, p, lambda s, c, p: c <= p)),
     ("the token that crosses p dropped", lambda x, p: sorted_rows(x, p, lambda s, c, p: c < p, norm=False)),
-    ("the token that crosses p dropped", lambda x, p: sorted_rows(x, p, lambda s, c, p: (c < p) | (torch.arange(s.shape[1]) == 0))),
+    ("the token that crosses p dropped",
+     lambda x, p: sorted_rows(x, p, lambda s, c, p: (c < p) | (torch.arange(s.shape[1]) == 0))),
     ("one token too many", lambda x, p: walk(x, p, extra=1)),
     ("p as a bound on each token", lambda x, p: sorted_rows(x, p, lambda s, c, p: s >= p)),
-    ("p as a share of the largest", lambda x, p: sorted_rows(x, p, lambda s, c, p: s >= p * s.amax(-1, keepdim=True))),
-    ("p of the tokens for p of the probability", lambda x, p: sorted_rows(x, p, lambda s, c, p: torch.arange(s.shape[1]) < math.ceil(round(float(p) * s.shape[1], 3)))),
+    ("p as a share of the largest",
+     lambda x, p: sorted_rows(x, p, lambda s, c, p: s >= p * s.amax(-1, keepdim=True))),
+    ("p of the tokens for p of the probability",
+     lambda x, p: sorted_rows(x, p,
+                              lambda s, c, p: torch.arange(s.shape[1])
+                                              < math.ceil(round(float(p) * s.shape[1], 3)))),
     ("left in sorted order", lambda x, p: sorted_rows(x, p, needed, back=False)),
-    ("sorted upwards", lambda x, p: sorted_rows(x, p, lambda s, c, p: (s.flip(-1).cumsum(-1).flip(-1) - s) < p)),
+    ("sorted upwards",
+     lambda x, p: sorted_rows(x, p, lambda s, c, p: (s.flip(-1).cumsum(-1).flip(-1) - s) < p)),
     ("the tail kept", lambda x, p: sorted_rows(x, p, lambda s, c, p: c - s >= p)),
-    ("one nucleus for all rows", lambda x, p: sorted_rows(x, p, lambda s, c, p: torch.arange(s.shape[1]) < int(((c - s)[0] < p).sum()))),
+    ("one nucleus for all rows",
+     lambda x, p: sorted_rows(x, p, lambda s, c, p: torch.arange(s.shape[1]) < int(((c - s)[0] < p).sum()))),
     ("dropped logits set to 0", lambda x, p: (x * (sorted_rows(x, p, needed) > 0)).softmax(-1)),
     ("softmax of probabilities", lambda x, p: sorted_rows(x, p, needed, norm=False).softmax(-1)),
-    ("the index used the wrong way round", lambda x, p: sorted_rows(x, p, needed, back=False).gather(-1, x.argsort(-1, descending=True))),
+    ("the index used the wrong way round",
+     lambda x, p: sorted_rows(x, p, needed, back=False).gather(-1, x.argsort(-1, descending=True))),
     ("not sorted", lambda x, p: renormalised(x.softmax(-1) * (x.softmax(-1).cumsum(-1) - x.softmax(-1) < p))),
     ("not sorted", lambda x, p: renormalised(x.softmax(-1) * (x.softmax(-1).cumsum(-1) <= p))),
     ("softmax over the wrong axis", lambda x, p: renormalised(down_the_columns(x, p))),
@@ -278,13 +299,15 @@ WRONG["scaling-law"] = [
     ("loss not in logarithms", lambda C, L, E, at: E + read(C.log(), L - E, at.log())),
     ("no logarithms", lambda C, L, E, at: E + read(C, L - E, at)),
     ("only the ends", lambda C, L, E, at: E + read(C[[0, -1]].log(), (L - E)[[0, -1]].log(), at.log()).exp()),
-    ("only the last two runs", lambda C, L, E, at: E + read(C[-2:].log(), (L - E)[-2:].log(), at.log()).exp()),
+    ("only the last two runs",
+     lambda C, L, E, at: E + read(C[-2:].log(), (L - E)[-2:].log(), at.log()).exp()),
     ("sign turned", turned),
     ("sign turned", lambda C, L, E, at: E + read(C.log(), (L - E).log(), -at.log()).exp()),
     ("bases mixed", lambda C, L, E, at: E + 10 ** read(C.log(), (L - E).log(), at.log())),
     ("bases mixed", lambda C, L, E, at: E + read(C.log10(), (L - E).log(), at.log()).exp()),
     ("axes swapped", swapped),
-    ("no intercept", lambda C, L, E, at: E + ((C.log() * (L - E).log()).sum() / C.log().square().sum() * at.log()).exp()),
+    ("no intercept",
+     lambda C, L, E, at: E + ((C.log() * (L - E).log()).sum() / C.log().square().sum() * at.log()).exp()),
     ("exp forgotten", lambda C, L, E, at: E + read(C.log(), (L - E).log(), at.log())),
     ("bases mixed", lambda C, L, E, at: E + read(C.log10(), (L - E).log10(), at.log10()).exp()),
     ("the last loss again", lambda C, L, E, at: L[-1]),
@@ -302,7 +325,9 @@ def by_lstsq(C, L, E, at):
 
 RIGHT["scaling-law"] = [
     by_lstsq,
-    lambda C, L, E, at: E + 10 ** torch.tensor(np.polyval(np.polyfit(np.log10(C.numpy()), np.log10((L - E).numpy()), 1), np.log10(float(at)))),
+    lambda C, L, E, at: E + 10 ** torch.tensor(np.polyval(np.polyfit(np.log10(C.numpy()),
+                                                                     np.log10((L - E).numpy()), 1),
+                                                          np.log10(float(at)))),
     lambda C, L, E, at: E + read(C.double().log2(), (L - E).double().log2(), at.double().log2()).exp2(),
 ]
 
@@ -338,11 +363,14 @@ WRONG["cut-the-text"] = [
     ("it lets everything through", lambda cut: True),
     ("it turns everything away", lambda cut: False),
     ("counted, and not looked at", counts),
-    ("a last row that is not full", lambda cut: agrees(cut, documents=([5, 6, 7, 8], [9], [10, 11, 12, 13, 14], [15]), length=4)),
-    ("a document longer than a row", lambda cut: agrees(cut, documents=([5, 6], [7, 8, 9], [10], [11, 12]), length=6)),
+    ("a last row that is not full",
+     lambda cut: agrees(cut, documents=([5, 6, 7, 8], [9], [10, 11, 12, 13, 14], [15]), length=4)),
+    ("a document longer than a row",
+     lambda cut: agrees(cut, documents=([5, 6], [7, 8, 9], [10], [11, 12]), length=6)),
     ("saying False to code in which", lambda cut: agrees(cut, documents=([5, 6, 7],), length=9)),
     ("saying True to right code", against_one_way_to_cut),
-    ("saying False to code in which", lambda cut: int((cut([[5, 6, 7], [8, 9]], 4)[0] == 0)[cut([[5, 6, 7], [8, 9]], 4)[1]].sum()) == 2),
+    ("saying False to code in which",
+     lambda cut: int((cut([[5, 6, 7], [8, 9]], 4)[0] == 0)[cut([[5, 6, 7], [8, 9]], 4)[1]].sum()) == 2),
     ("type", lambda cut: float(counts(cut))),
     ("None", lambda cut: print(end="")),
     ("raised", lambda cut: agrees(cut, documents=([0, 5],))),
@@ -351,15 +379,20 @@ WRONG["cut-the-text"] = [
 
 
 def by_rebuilding(cut):
-    """Every token and what stands up to two places before it, held against the documents, on several corpora."""
-    for documents, length in (([[3, 4], [5]], 3), ([[3, 4, 5, 6, 7, 8, 9], [3]], 4), ([[3], [4, 3], [5, 6, 7, 8]], 6)):
+    """Every token and what stands up to two places before it, held against the documents, on several corpora.
+    """
+    for documents, length in (([[3, 4], [5]], 3), ([[3, 4, 5, 6, 7, 8, 9], [3]], 4),
+                              ([[3], [4, 3], [5, 6, 7, 8]], 6)):
         got, wanted = pairs(cut, documents, length)
         if got != wanted:
             return False
     return True
 
 
-RIGHT["cut-the-text"] = [by_rebuilding, lambda cut: np.bool_(agrees(cut)), lambda cut: torch.tensor(agrees(cut, length=4)) & agrees(cut, length=6)]
+RIGHT["cut-the-text"] = [by_rebuilding, lambda cut: np.bool_(agrees(cut)), lambda cut:
+                                                                               torch.tensor(agrees(cut,
+                                                                                                   length=4))
+                                                                               & agrees(cut, length=6)]
 
 
 class TestProof(Proof):
@@ -368,13 +401,17 @@ class TestProof(Proof):
 
 def test_what_is_wanted_agrees_with_the_package():
     """The checks' own NumPy against minillm's merges and its warp."""
-    for name, answer in (("merge-step", from_the_package), ("top-p", lambda x, p: warp(x, top_p=float(p)).exp())):
+    for name, answer in (("merge-step", from_the_package), ("top-p", lambda x, p:
+                                                                         warp(x, top_p=float(p)).exp())):
         assert verdict(name, answer).passed
 
 
 def test_a_law_without_noise_is_read_off_exactly():
     for i in inputs_of("scaling-law")[:6]:
-        assert float(CHECKS["scaling-law"].expected(i)) == pytest.approx(float(by_lstsq(*(torch.tensor(v) for v in (i.compute, i.loss, i.floor, i.target)))), rel=1e-6)
+        assert (float(CHECKS["scaling-law"].expected(i))
+                == pytest.approx(float(by_lstsq(*(torch.tensor(v)
+                                                  for v in (i.compute, i.loss, i.floor, i.target)))),
+                                 rel=1e-6))
 
 
 @pytest.mark.parametrize("code", RIGHT_CODES, ids=lambda code: code.__name__)
@@ -383,7 +420,8 @@ def test_right_code_cuts_rightly_whatever_the_corpus(code, length):
     """Every pair (before, scored) of the text once, for corpora of one to five documents."""
     generator = torch.Generator().manual_seed(length)
     for n in range(1, 6):
-        documents = [torch.randint(1, 9, (int(torch.randint(1, 11, (1,), generator=generator)),), generator=generator).tolist() for _ in range(n)]
+        lengths = torch.randint(1, 11, (n,), generator=generator).tolist()
+        documents = [torch.randint(1, 9, (length_,), generator=generator).tolist() for length_ in lengths]
         got, wanted = pairs(handed_out(code), documents, length)
         assert got == wanted
 

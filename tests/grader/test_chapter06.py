@@ -1,4 +1,5 @@
-"""The proof of chapter 6's checks: wrong answers, as a learner would write them, fail by name; right ones, written another way, pass.
+"""The proof of chapter 6's checks: wrong answers, as a learner would write them, fail by name; right ones,
+written another way, pass.
 
 What holds for every check is in proof.py.
 """
@@ -42,7 +43,8 @@ def right_mask(tokens):
 
 def pick_answer(tokens, which):
     mask = walk(tokens)
-    number = (tokens == 2).cumsum(1)                                         # of the answer that a token may belong to, from 1
+    # of the answer that a token may belong to, from 1
+    number = (tokens == 2).cumsum(1)
     return mask & (number == (1 if which == 0 else number.amax(1, keepdim=True)))
 
 
@@ -108,7 +110,8 @@ WRONG["turns-mask"] = [
 def by_marks(tokens):
     """The last mark or end before each place says who speaks."""
     t = torch.arange(tokens.shape[1])
-    place = t.where(tokens <= 2, -1).cummax(1).values                        # of the last mark or end, up to here
+    # of the last mark or end, up to here
+    place = t.where(tokens <= 2, -1).cummax(1).values
     before = torch.cat([torch.full_like(place[:, :1], -1), place[:, :-1]], 1)
     said = tokens.gather(1, before.clamp(min=0))
     return (said == 2) & (before >= 0)
@@ -123,7 +126,8 @@ def by_splitting(tokens):
     return out
 
 
-RIGHT["turns-mask"] = [by_marks, by_splitting, lambda ids: walk(ids).to(torch.int64), lambda ids: walk(ids).T.contiguous().T]
+RIGHT["turns-mask"] = [by_marks, by_splitting, lambda ids: walk(ids).to(torch.int64),
+                       lambda ids: walk(ids).T.contiguous().T]
 
 # packed-mask
 
@@ -142,13 +146,18 @@ WRONG["packed-mask"] = [
     ("future seen", equal),
     ("axes swapped", lambda sequence: equal(sequence) & causal(sequence).T),
     ("itself not seen", lambda sequence: equal(sequence) & causal(sequence, strict=True)),
-    ("order of numbers", lambda sequence: (sequence.unsqueeze(2) >= sequence.unsqueeze(1)) & causal(sequence)),
+    ("order of numbers",
+     lambda sequence: (sequence.unsqueeze(2) >= sequence.unsqueeze(1)) & causal(sequence)),
     ("padding blind", lambda sequence: equal(sequence) & causal(sequence) & (sequence != -1).unsqueeze(2)),
-    ("padding sees all", lambda sequence: (equal(sequence) | (sequence == -1).unsqueeze(2)) & causal(sequence)),
+    ("padding sees all",
+     lambda sequence: (equal(sequence) | (sequence == -1).unsqueeze(2)) & causal(sequence)),
     ("turned round", lambda sequence: ~(equal(sequence) & causal(sequence))),
-    ("first row for all", lambda sequence: (equal(sequence) & causal(sequence))[:1].repeat(len(sequence), 1, 1)),
-    ("only the token before", lambda sequence: equal(sequence) & causal(sequence) & ~causal(sequence, strict=True).tril(-2)),
-    ("a law", lambda sequence: equal(sequence) & causal(sequence) | torch.eye(sequence.shape[1]).bool().roll(2, 0)),
+    ("first row for all",
+     lambda sequence: (equal(sequence) & causal(sequence))[:1].repeat(len(sequence), 1, 1)),
+    ("only the token before",
+     lambda sequence: equal(sequence) & causal(sequence) & ~causal(sequence, strict=True).tril(-2)),
+    ("a law",
+     lambda sequence: equal(sequence) & causal(sequence) | torch.eye(sequence.shape[1]).bool().roll(2, 0)),
     ("shape", lambda sequence: (equal(sequence) & causal(sequence))[:, None]),
     ("raised", lambda sequence: equal(sequence) & causal(sequence)[:, 1:]),
 ]
@@ -172,7 +181,8 @@ def by_blocks(sequence):
     return torch.stack(rows)
 
 
-RIGHT["packed-mask"] = [in_loops, by_blocks, lambda numbers: apart(numbers)[1][:, 0], lambda numbers: torch.where(equal(numbers), causal(numbers), False)]
+RIGHT["packed-mask"] = [in_loops, by_blocks, lambda numbers: apart(numbers)[1][:, 0],
+                        lambda numbers: torch.where(equal(numbers), causal(numbers), False)]
 
 # crowd
 
@@ -194,19 +204,30 @@ def best(counts, right):
 
 
 WRONG["crowd"] = [
-    ("pooled for averaged", lambda counts, right: two(at(counts, right).sum() / counts.sum(), best(counts, right))),
+    ("pooled for averaged",
+     lambda counts, right: two(at(counts, right).sum() / counts.sum(), best(counts, right))),
     ("order swapped", lambda counts, right: two(best(counts, right), at(p_of(counts), right).mean())),
-    ("majority for plurality", lambda counts, right: two(at(p_of(counts), right).mean(), (at(p_of(counts), right) > 0.5).double().mean())),
-    ("drawn twice", lambda counts, right: two(at(p_of(counts), right).mean(), at(p_of(counts), right).mean())),
+    ("majority for plurality",
+     lambda counts, right: two(at(p_of(counts), right).mean(),
+                               (at(p_of(counts), right) > 0.5).double().mean())),
+    ("drawn twice",
+     lambda counts, right: two(at(p_of(counts), right).mean(), at(p_of(counts), right).mean())),
     ("greedy twice", lambda counts, right: two(best(counts, right), best(counts, right))),
-    ("sum for mean", lambda counts, right: two(at(p_of(counts), right).sum(), (counts.argmax(1) == right).sum())),
-    ("wrong axis", lambda counts, right: two(at(counts.double() / counts.sum(0), right).mean(), best(counts, right))),
-    ("each answer once", lambda counts, right: two(at(p_of((counts > 0).long()), right).mean(), best(counts, right))),
-    ("softmax of counts", lambda counts, right: two(at(counts.double().softmax(1), right).mean(), best(counts, right))),
-    ("wrong answers counted", lambda counts, right: two(1 - at(p_of(counts), right).mean(), 1 - best(counts, right))),
-    ("two draws that agree", lambda counts, right: two((p_of(counts) ** 2).sum(1).mean(), best(counts, right))),
+    ("sum for mean",
+     lambda counts, right: two(at(p_of(counts), right).sum(), (counts.argmax(1) == right).sum())),
+    ("wrong axis",
+     lambda counts, right: two(at(counts.double() / counts.sum(0), right).mean(), best(counts, right))),
+    ("each answer once",
+     lambda counts, right: two(at(p_of((counts > 0).long()), right).mean(), best(counts, right))),
+    ("softmax of counts",
+     lambda counts, right: two(at(counts.double().softmax(1), right).mean(), best(counts, right))),
+    ("wrong answers counted",
+     lambda counts, right: two(1 - at(p_of(counts), right).mean(), 1 - best(counts, right))),
+    ("two draws that agree",
+     lambda counts, right: two((p_of(counts) ** 2).sum(1).mean(), best(counts, right))),
     ("the top's share", lambda counts, right: two(p_of(counts).amax(1).mean(), best(counts, right))),
-    ("a law", lambda counts, right: two(at(p_of(counts), right).mean(), (counts.argmin(1) == right).double().mean())),
+    ("a law",
+     lambda counts, right: two(at(p_of(counts), right).mean(), (counts.argmin(1) == right).double().mean())),
     ("shape", lambda counts, right: at(p_of(counts), right).mean()),
     ("raised", lambda counts, right: counts.mean(1)),
 ]
@@ -222,25 +243,33 @@ def by_counting(counts, right):
 
 def by_one_hot(votes, which):
     truth = torch.nn.functional.one_hot(which, votes.shape[1]).double()
-    return torch.stack([(votes / votes.sum(1, keepdim=True) * truth).sum(), (truth * (votes == votes.amax(1, keepdim=True))).sum()]) / len(which)
+    return (torch.stack([(votes / votes.sum(1, keepdim=True) * truth).sum(),
+                         (truth * (votes == votes.amax(1, keepdim=True))).sum()])
+            / len(which))
 
 
-RIGHT["crowd"] = [by_counting, by_one_hot, lambda counts, right: torch.tensor(by_counting(counts, right), dtype=torch.float32)]
+RIGHT["crowd"] = [by_counting, by_one_hot, lambda counts, right: torch.tensor(by_counting(counts, right),
+                                                                              dtype=torch.float32)]
 
 # make-the-batch
 
-TALKS = [[([3, 4], [5, 6]), ([7], [8, 9])], [([10], [11])], [([12, 13], [14])], [([15], [16, 17, 18])], [([19, 20], [21])]]
+TALKS = [[([3, 4], [5, 6]), ([7], [8, 9])], [([10], [11])], [([12, 13], [14])], [([15], [16, 17, 18])],
+         [([19, 20], [21])]]
 
 
 def by_the_package(conversations):
     """What each conversation is as one row, by minillm: (ids, scored)."""
     batch = batch_turns([[(x, [*y, 0]) for x, y in turns] for turns in conversations])
     return sorted((tuple(t[:n].tolist()), tuple(m[:n].tolist())) for t, m, n in
-                  zip(batch.tokens, batch.response_mask, (sum(len(x) + len(y) + 1 for x, y in turns) for turns in conversations)))
+                  zip(batch.tokens, batch.response_mask,
+                      (sum(len(x) + len(y) + 1 for x, y in turns) for turns in conversations)))
 
 
 def found(make, conversations, length, numbers=True):
-    """What make made of each conversation: (ids, scored), sorted. Without numbers: by whose words they are."""
+    """What make made of each conversation: (ids, scored), sorted.
+
+    Without numbers: by whose words they are.
+    """
     tokens, scored, number = make(conversations, length)
     out = []
     for t, m, n in zip(tokens, scored, number):
@@ -278,7 +307,9 @@ def with_random_conversations(make):
     rng = np.random.default_rng(3)
     for _ in range(5):
         names = iter(rng.permutation(np.arange(1, 400)).tolist())
-        talks = [[([next(names) for _ in range(rng.integers(1, 4))], [next(names) for _ in range(rng.integers(1, 4))]) for _ in range(rng.integers(1, 4))]
+        talks = [[([next(names) for _ in range(rng.integers(1, 4))],
+                   [next(names) for _ in range(rng.integers(1, 4))])
+                  for _ in range(rng.integers(1, 4))]
                  for _ in range(7)]
         longest = max(sum(len(x) + len(y) + 1 for x, y in talk) for talk in talks)
         if not agrees(make, talks, longest + 4):
@@ -286,7 +317,8 @@ def with_random_conversations(make):
     return True
 
 
-RIGHT["make-the-batch"] = [with_random_conversations, lambda make: np.bool_(agrees(make)), lambda make: torch.tensor(agrees(make))]
+RIGHT["make-the-batch"] = [with_random_conversations, lambda make: np.bool_(agrees(make)),
+                           lambda make: torch.tensor(agrees(make))]
 
 
 class TestProof(Proof):
@@ -296,7 +328,8 @@ class TestProof(Proof):
 def test_what_is_wanted_agrees_with_the_package():
     """The checks' own NumPy against minillm's batches and its mask."""
     for i in inputs_of("packed-mask"):
-        assert np.array_equal(CHECKS["packed-mask"].expected(i), apart(torch.tensor(i.sequence).long())[1][:, 0].numpy())
+        assert np.array_equal(CHECKS["packed-mask"].expected(i),
+                              apart(torch.tensor(i.sequence).long())[1][:, 0].numpy())
     talk = [([1, 7, 8, 2], [9, 0]), ([1, 5, 2], [0])]
     batch = batch_turns([talk, talk[:1]])
     mask = run_cell("turns-mask")(batch.tokens)
@@ -310,13 +343,14 @@ def test_right_code_makes_right_batches_whatever_the_conversations(code):
     assert with_random_conversations(handed_out(code)) and agrees(handed_out(code))
 
 
-@pytest.mark.parametrize("code", [code for _, _, code in WRONG_CODES], ids=[what[:30] for what, _, _ in WRONG_CODES])
-def test_wrong_code_is_wrong_on_the_solutions_conversations(code):
+@pytest.mark.parametrize("bug, shows, code", WRONG_CODES, ids=[bug[:30] for bug, _, _ in WRONG_CODES])
+def test_wrong_code_is_wrong_on_the_solutions_conversations(bug, shows, code):
     assert not agrees(handed_out(code)) and not with_random_conversations(handed_out(code))
 
 
 def test_a_crowd_can_be_wiser_than_its_members():
-    """The two numbers differ on every input, so that one cannot pass for the other; on some, greedy is far above drawn."""
+    """The two numbers differ on every input, so that one cannot pass for the other; on some, greedy is far
+    above drawn."""
     both = [CHECKS["crowd"].expected(i) for i in inputs_of("crowd")]
     assert any(g > d + 0.2 for d, g in both)
     assert all(not close(np.array(d), np.array(g), 1e-2) for d, g in both)

@@ -1,4 +1,5 @@
-"""The proof of chapter 8's checks: wrong answers, as a learner would write them, fail by name; right ones, written another way, pass.
+"""The proof of chapter 8's checks: wrong answers, as a learner would write them, fail by name; right ones,
+written another way, pass.
 
 What holds for every check is in proof.py.
 """
@@ -8,7 +9,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grader.outside.chapter08.find_the_merge import RIGHT as RIGHT_CODES, SAME, WRONG as WRONG_CODES, handed_out
+from grader.outside.chapter08.find_the_merge import RIGHT as RIGHT_CODES, WRONG as WRONG_CODES
+from grader.outside.chapter08.find_the_merge import SAME, handed_out
 from minillm.adapt.quantize import LEVELS, bytes_of, from_nf4, quantize, to_nf4
 from minillm.adapt.lora import adapters, add_lora
 from minillm.transformer import Config, Transformer
@@ -54,8 +56,12 @@ def rank_by_rank(x, W, A, B, alpha):
 
 RIGHT["lora-forward"] = [
     in_place, rank_by_rank,
-    lambda x, W, A, B, alpha: torch.einsum("nd,fd->nf", x, W + alpha / B.shape[1] * torch.einsum("fr,rd->fd", B, A)),
-    lambda inp, weight, down, up, strength: ((weight.T + strength / down.shape[0] * down.T @ up.T).T @ inp.T).T,
+    lambda x, W, A, B, alpha: torch.einsum("nd,fd->nf", x, W
+                                                           + alpha
+                                                             / B.shape[1]
+                                                             * torch.einsum("fr,rd->fd", B, A)),
+    lambda inp, weight, down, up, strength: ((weight.T + strength / down.shape[0] * down.T @ up.T).T
+                                             @ inp.T).T,
 ]
 
 # adapter-gradient
@@ -71,7 +77,9 @@ WRONG["adapter-gradient"] = [
     ("the gradient of the whole map", lambda x, g, A, B, scale: g.T @ x),
     ("sign turned", lambda x, g, A, B, scale: -scale * (g @ B).T @ x),
     ("axes swapped", lambda x, g, A, B, scale: scale * x.T @ (g @ B)),
-    ("autograd", lambda x, g, A, B, scale: torch.autograd.grad((scale * (x @ A.requires_grad_().T) @ B.T * g).sum(), A)[0]),
+    ("autograd",
+     lambda x, g, A, B, scale: torch.autograd.grad((scale * (x @ A.requires_grad_().T) @ B.T * g).sum(),
+                                                   A)[0]),
     ("a law", lambda x, g, A, B, scale: scale * (g @ B).T @ x + A),
 ]
 
@@ -120,7 +128,8 @@ def division_by_zero(w, levels):
 
 def truncated(w, levels):
     s, largest = shares(w)
-    size = torch.searchsorted(levels[levels >= 0], s, right=True) - 1          # the level below, of those from 0 up
+    # the level below, of those from 0 up
+    size = torch.searchsorted(levels[levels >= 0], s, right=True) - 1
     turned = torch.searchsorted(-levels[levels <= 0].flip(0), -s, right=True) - 1
     up, down = levels[levels >= 0], levels[levels <= 0].flip(0)
     return torch.where(s > 0, up[size.clamp(0)], down[turned.clamp(0)]) * largest
@@ -130,15 +139,21 @@ WRONG["round-to-levels"] = [
     ("one scale for all", by(lambda w: w.abs().max())),
     ("a scale for each column", by(lambda w: w.abs().amax(0))),
     ("the largest, not the largest size", by(lambda w: w.amax(1, keepdim=True))),
-    ("the level below", lambda w, levels: levels[(torch.bucketize(shares(w)[0] + 1e-6, levels, right=True) - 1).clamp(min=0)] * shares(w)[1]),
-    ("the level above", lambda w, levels: levels[torch.searchsorted(levels, shares(w)[0]).clamp(max=len(levels) - 1)] * shares(w)[1]),
+    ("the level below",
+     lambda w, levels: levels[(torch.bucketize(shares(w)[0] + 1e-6, levels, right=True) - 1).clamp(min=0)]
+                       * shares(w)[1]),
+    ("the level above",
+     lambda w, levels: levels[torch.searchsorted(levels, shares(w)[0]).clamp(max=len(levels) - 1)]
+                       * shares(w)[1]),
     ("rounded towards 0", truncated),
-    ("differences with their sign", lambda w, levels: levels[(shares(w)[0][..., None] - levels).argmin(-1)] * shares(w)[1]),
+    ("differences with their sign",
+     lambda w, levels: levels[(shares(w)[0][..., None] - levels).argmin(-1)] * shares(w)[1]),
     ("the extreme with its sign", by(lambda w: w.gather(1, w.abs().argmax(1, keepdim=True)))),
     ("scaled by the mean", by(lambda w: w.abs().mean(1, keepdim=True))),
     ("scaled by the norm", by(lambda w: w.norm(dim=1, keepdim=True))),
     ("scaled by the standard deviation", by(lambda w: w.std(1, unbiased=False, keepdim=True))),
-    ("even steps", lambda w, levels: to_nearest(shares(w)[0], torch.linspace(-1, 1, len(levels))) * shares(w)[1]),
+    ("even steps",
+     lambda w, levels: to_nearest(shares(w)[0], torch.linspace(-1, 1, len(levels))) * shares(w)[1]),
     ("not scaled back", lambda w, levels: to_nearest(shares(w)[0], levels)),
     ("numbers of levels", lambda w, levels: (shares(w)[0][..., None] - levels).abs().argmin(-1)),
     ("scaled by the standard deviation", by(lambda w: w.std(1, keepdim=True))),
@@ -166,7 +181,9 @@ def by_midpoints(w, levels):
 
 RIGHT["round-to-levels"] = [
     one_at_a_time, by_midpoints,
-    lambda w, levels: torch.stack([levels[(row[:, None] - levels * row.abs().max()).abs().argmin(1)] * row.abs().max() for row in w]),
+    lambda w, levels: torch.stack([levels[(row[:, None] - levels * row.abs().max()).abs().argmin(1)]
+                                   * row.abs().max()
+                                   for row in w]),
 ]
 
 # training-bytes
@@ -187,7 +204,8 @@ WRONG["training-bytes"] = [
     ("the scales forgotten", count(scale=0)),
     ("a scale for each row", lambda shapes, rank: count(scale=0)(shapes, rank) + shapes[:, 0].sum()),
     ("a gradient for frozen maps", count(half=4.5)),
-    ("all rows by all columns", lambda s, rank: (0.5 + 1 / 64) * s[:, 0].sum() * s[:, 1].sum() + 16 * rank * s.sum()),
+    ("all rows by all columns",
+     lambda s, rank: (0.5 + 1 / 64) * s[:, 0].sum() * s[:, 1].sum() + 16 * rank * s.sum()),
     ("a scale for each number", count(scale=1)),
     ("scales of four bytes", count(scale=4 / 64)),
     ("a byte for a frozen number", count(half=1)),
@@ -210,7 +228,8 @@ def map_by_map(shapes, rank):
 RIGHT["training-bytes"] = [
     map_by_map,
     lambda shapes, rank: shapes.double().prod(1).sum() * 33 / 64 + 16 * rank * shapes.double().sum(),
-    lambda sizes, r: torch.einsum("m,m->", sizes[:, 0].double(), sizes[:, 1].double()) * 0.515625 + (16 * r * (sizes[:, 0] + sizes[:, 1])).sum(),
+    lambda sizes, r: torch.einsum("m,m->", sizes[:, 0].double(), sizes[:, 1].double()) * 0.515625
+                     + (16 * r * (sizes[:, 0] + sizes[:, 1])).sum(),
 ]
 
 # find-the-merge
@@ -274,7 +293,9 @@ def thorough(adapt, shapes=((5, 3), (4, 4)), alpha=6.0, theirs=True, watched=3):
         own = [t.clone() for t in (W, A, B)]
         wanted = x @ (W + alpha / 2 * B @ A).T
         part = adapt(W, A, B, alpha)
-        good = alike(part.forward(x), wanted) and alike(part.reference(x), x @ W.T) and alike(part.forward(x), wanted)
+        good = (alike(part.forward(x), wanted)
+                and alike(part.reference(x), x @ W.T)
+                and alike(part.forward(x), wanted))
         part.merge()
         good = good and alike(part.forward(x), wanted)
         if not good or theirs and not all(torch.equal(a, b) for a, b in zip(own[:watched], (W, A, B))):
@@ -299,14 +320,17 @@ WRONG["find-the-merge"] = [
 
 def with_numbers(adapt):
     """The example of exercise 1, and a square map, by numbers alone."""
-    x, W, A, B = (torch.tensor(v) for v in ([[1.0, 2.0]], [[3.0, 0.0], [0.0, 1.0]], [[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]], [[1.0, 1.0, 0.0], [0.0, 2.0, 5.0]]))
+    x, W, A, B = (torch.tensor(v) for v in ([[1.0, 2.0]], [[3.0, 0.0], [0.0, 1.0]],
+                                            [[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]],
+                                            [[1.0, 1.0, 0.0], [0.0, 2.0, 5.0]]))
     kept = [t.clone() for t in (W, A, B)]
     part = adapt(W, A, B, 6.0)                                                 # α/r = 2; B·A·x = (5, 4)
     answers = [part.forward(x), part.reference(x), part.forward(x)]
     part.merge()
     answers.append(part.forward(x))
     wanted = torch.tensor([[13.0, 10.0], [3.0, 2.0], [13.0, 10.0], [13.0, 10.0]])
-    return bool((torch.cat(answers) - wanted).abs().max() < 1e-3) and all(bool((now == was).all()) for now, was in zip((W, A, B), kept))
+    return (bool((torch.cat(answers) - wanted).abs().max() < 1e-3)
+            and all(bool((now == was).all()) for now, was in zip((W, A, B), kept)))
 
 
 RIGHT["find-the-merge"] = [thorough, with_numbers]
@@ -318,11 +342,13 @@ class TestProof(Proof):
     RIGHT = RIGHT
 
 
-# --- what is this chapter's own -------------------------------------------------------------------------------------------------
+# --- what is this chapter's own
+# -------------------------------------------------------------------------------------------------
 
 
 def test_the_planted_code_is_what_it_says():
-    """Right code passes the thorough test and wrong code fails it; before and after merge() show all but those in SAME."""
+    """Right code passes the thorough test and wrong code fails it; before and after merge() show all but
+    those in SAME."""
     for code in RIGHT_CODES:
         assert thorough(handed_out(code)) and before_and_after(handed_out(code)), code.__name__
     for _, _, code in WRONG_CODES:
@@ -333,33 +359,47 @@ def test_the_planted_code_is_what_it_says():
 def test_each_planted_bug_is_one_that_some_test_misses():
     """For every bug there is a wrong answer above that does not see it."""
     for _, _, code in WRONG_CODES:
-        assert any(reason == "a law" and test(handed_out(code)) for reason, test in WRONG["find-the-merge"] if reason == "a law") or before_and_after(handed_out(code))
+        assert (any(reason == "a law" and test(handed_out(code))
+                    for reason, test in WRONG["find-the-merge"] if reason == "a law")
+                or before_and_after(handed_out(code)))
 
 
 def test_planted_code_refuses_what_does_not_fit():
     adapt = handed_out(RIGHT_CODES[0])
     W, A, B, x = some()
-    for call, message in ((lambda: adapt(W, A.T, B, 1.0), "A is of shape"), (lambda: adapt(W, A, B.T, 1.0), "B is of shape"),
-                          (lambda: adapt(W, A, B, 1.0).forward(x[0]), "x is of shape"), (lambda: adapt(W.requires_grad_(), A, B, 1.0), "asking for gradients")):
+    for call, message in ((lambda: adapt(W, A.T, B, 1.0), "A is of shape"),
+                          (lambda: adapt(W, A, B.T, 1.0), "B is of shape"),
+                          (lambda: adapt(W, A, B, 1.0).forward(x[0]), "x is of shape"),
+                          (lambda: adapt(W.requires_grad_(), A, B, 1.0), "asking for gradients")):
         with pytest.raises(ValueError, match=message):
             call()
 
 
 def test_the_package_agrees_with_the_exercises():
     """What is wanted in exercises 1 to 4 is what minillm does."""
-    forward, gradient, rounding, count_bytes = (run_cell(name) for name in ("lora-forward", "adapter-gradient", "round-to-levels", "training-bytes"))
-    model = add_lora(Transformer(Config(vocab_size=16, d_model=64, n_layers=1, n_heads=2, n_kv_heads=2, d_ff=128, context=8)), 4, 1.5)
+    forward, gradient, rounding, count_bytes = ((run_cell(name)
+                                                 for name in ("lora-forward", "adapter-gradient",
+                                                              "round-to-levels", "training-bytes")))
+    model = add_lora(Transformer(Config(vocab_size=16, d_model=64, n_layers=1, n_heads=2, n_kv_heads=2,
+                                        d_ff=128, context=8)),
+                     4, 1.5)
     part = adapters(model)["blocks.0.up"]
     torch.nn.init.normal_(part.B)
     x, g = torch.randn(9, 64), torch.randn(9, 128)
     out = part(x)
-    torch.testing.assert_close(out, forward(x, part.base.weight, part.A, part.B, torch.tensor(6.0)), atol=1e-4, rtol=0)
-    torch.testing.assert_close(torch.autograd.grad((out * g).sum(), part.A)[0], gradient(x, g, part.A.detach(), part.B.detach(), torch.tensor(1.5)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(out, forward(x, part.base.weight, part.A, part.B, torch.tensor(6.0)),
+                               atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.autograd.grad((out * g).sum(), part.A)[0],
+                               gradient(x, g, part.A.detach(), part.B.detach(), torch.tensor(1.5)), atol=1e-3,
+                               rtol=0)
     w = torch.randn(2, 64)
-    w[1] *= w[0].abs().max() / w[1].abs().max()  # one scale for both: the second quantisation then rounds nothing
-    torch.testing.assert_close(from_nf4(*to_nf4(w), w.shape), rounding(w, torch.tensor(LEVELS)), atol=1e-5, rtol=0)
+    # one scale for both: the second quantisation then rounds nothing
+    w[1] *= w[0].abs().max() / w[1].abs().max()
+    torch.testing.assert_close(from_nf4(*to_nf4(w), w.shape), rounding(w, torch.tensor(LEVELS)), atol=1e-5,
+                               rtol=0)
     quantize(model)
     shapes = torch.tensor([[m.out_features, m.in_features] for m in adapters(model).values()])
     maps = [m.base for m in adapters(model).values()]
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert sum(bytes_of(m) - m.outer.nbytes for m in maps) + 16 * trained == int(count_bytes(shapes, torch.tensor(4)))
+    assert (sum(bytes_of(m) - m.outer.nbytes for m in maps)
+            + 16 * trained == int(count_bytes(shapes, torch.tensor(4))))

@@ -1,4 +1,5 @@
-"""The proof of chapter 10's checks: wrong answers as a learner would write them, each by its name, and right ones written another way."""
+"""The proof of chapter 10's checks: wrong answers as a learner would write them, each by its name, and right
+ones written another way."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def in_place(c, r, m):
 RIGHT["bradley-terry"] = [
     number_by_number, in_place,
     lambda c, r, m: torch.logaddexp(torch.zeros_like(c), r + m - c),
-    lambda c, r, m: F.cross_entropy(torch.stack([c - m, r]).T, torch.zeros(len(c), dtype=torch.long), reduction="none"),
+    lambda c, r, m: F.cross_entropy(torch.stack([c - m, r]).T, torch.zeros(len(c), dtype=torch.long),
+                                    reduction="none"),
     lambda c, r, m: torch.stack([c, F.softplus(-(c - r - m))], 1)[:, 1],                    # not contiguous
 ]
 
@@ -88,9 +90,11 @@ WRONG["k-wise"] = [
     ("sum for mean", lambda r: costs(r, every(r)).sum(1)),
     ("neighbours only", lambda r: -F.logsigmoid(r[:, :-1] - r[:, 1:]).mean(1)),
     ("the best against the rest", lambda r: -F.logsigmoid(r[:, :1] - r[:, 1:]).mean(1)),
-    ("both ways round", lambda r: costs(r, [(i, j) for i in range(r.shape[1]) for j in range(r.shape[1]) if i != j]).mean(1)),
+    ("both ways round",
+     lambda r: costs(r, [(i, j) for i in range(r.shape[1]) for j in range(r.shape[1]) if i != j]).mean(1)),
     ("worst first", lambda r: costs(r.flip(1), every(r)).mean(1)),
-    ("answers with themselves", lambda r: costs(r, [(i, j) for i in range(r.shape[1]) for j in range(i, r.shape[1])]).mean(1)),
+    ("answers with themselves",
+     lambda r: costs(r, [(i, j) for i in range(r.shape[1]) for j in range(i, r.shape[1])]).mean(1)),
     ("divided by K", lambda r: costs(r, every(r)).sum(1) / r.shape[1]),
     ("divided by K(K − 1)", lambda r: costs(r, every(r)).sum(1) / (r.shape[1] * (r.shape[1] - 1))),
     ("the whole order at once", lambda r: (r.flip(1).logcumsumexp(1).flip(1) - r).sum(1)),
@@ -105,7 +109,8 @@ WRONG["k-wise"] = [
 def prompt_by_prompt(scores):
     out = []
     for row in scores.tolist():
-        each = [math.log1p(math.exp(row[j] - row[i])) for i in range(len(row)) for j in range(i + 1, len(row))]
+        each = [math.log1p(math.exp(row[j] - row[i]))
+                for i in range(len(row)) for j in range(i + 1, len(row))]
         out.append(sum(each) / len(each))
     return torch.tensor(out)
 
@@ -119,7 +124,9 @@ def by_a_mask(r):
 RIGHT["k-wise"] = [
     prompt_by_prompt, by_a_mask,
     lambda r: torch.stack([F.softplus(r.T[j] - r.T[i]) for i, j in every(r)]).mean(0),
-    lambda r: torch.einsum("xij,ij->x", F.softplus(r[:, None, :] - r[:, :, None]), torch.ones(r.shape[1], r.shape[1]).triu(1)) / len(every(r)),
+    lambda r: torch.einsum("xij,ij->x", F.softplus(r[:, None, :] - r[:, :, None]),
+                           torch.ones(r.shape[1], r.shape[1]).triu(1))
+              / len(every(r)),
 ]
 
 # calibration
@@ -127,7 +134,9 @@ RIGHT["k-wise"] = [
 
 def binned(claim, value, low=0.5, over=None, empty=0.0):
     which = ((claim - low) / ((1 - low) / 3)).long().clamp(0, 2)
-    return torch.stack([value[which == k].sum() / (over or (which == k).sum()) if (which == k).any() else torch.tensor(empty)
+    return torch.stack([value[which == k].sum() / (over or (which == k).sum())
+                        if (which == k).any()
+                        else torch.tensor(empty)
                         for k in range(3)])
 
 
@@ -137,7 +146,9 @@ def agrees(g, c):
 
 def middles(g, c):
     claim = g.abs().sigmoid()
-    return binned(claim, torch.tensor([7 / 12, 9 / 12, 11 / 12])[((claim - 0.5) * 6).long().clamp(max=2)] - agrees(g, c))
+    return binned(claim,
+                  torch.tensor([7 / 12, 9 / 12, 11 / 12])[((claim - 0.5) * 6).long().clamp(max=2)]
+                  - agrees(g, c))
 
 
 def without_a_guard(g, c):
@@ -152,12 +163,14 @@ WRONG["calibration"] = [
     ("the first answer throughout", lambda g, c: binned(g.sigmoid(), g.sigmoid() - c.float())),
     ("sign turned", lambda g, c: binned(g.abs().sigmoid(), agrees(g, c) - g.abs().sigmoid())),
     ("bins from 0 to 1", lambda g, c: binned(g.abs().sigmoid(), g.abs().sigmoid() - agrees(g, c), low=0.0)),
-    ("divided by all pairs", lambda g, c: binned(g.abs().sigmoid(), g.abs().sigmoid() - agrees(g, c), over=len(g))),
+    ("divided by all pairs",
+     lambda g, c: binned(g.abs().sigmoid(), g.abs().sigmoid() - agrees(g, c), over=len(g))),
     ("sum for mean", lambda g, c: binned(g.abs().sigmoid(), g.abs().sigmoid() - agrees(g, c), over=1)),
     ("the bin's middle for its mean", middles),
     ("the share right alone", lambda g, c: binned(g.abs().sigmoid(), agrees(g, c))),
     ("the claims alone", lambda g, c: binned(g.abs().sigmoid(), g.abs().sigmoid())),
-    ("the distance for the difference", lambda g, c: binned(g.abs().sigmoid(), g.abs().sigmoid() - agrees(g, c)).abs()),
+    ("the distance for the difference",
+     lambda g, c: binned(g.abs().sigmoid(), g.abs().sigmoid() - agrees(g, c)).abs()),
     ("not finite", without_a_guard),
     ("shape", lambda g, c: binned(g.abs().sigmoid(), g.abs().sigmoid() - agrees(g, c)).mean()),
     ("a law", lambda g, c: binned(g.abs().sigmoid(), g.abs() - agrees(g, c))),
@@ -177,7 +190,8 @@ def pair_by_pair(gap, chose_first):
 
 def by_one_hot(gap, chose_first):
     p = torch.maximum(gap.sigmoid(), (-gap).sigmoid()).double()
-    one_hot = F.one_hot(torch.bucketize(p, torch.tensor([2 / 3, 5 / 6], dtype=torch.float64)), 3).double()  # (N, 3)
+    # (N, 3)
+    one_hot = F.one_hot(torch.bucketize(p, torch.tensor([2 / 3, 5 / 6], dtype=torch.float64)), 3).double()
     right = torch.where(gap > 0, chose_first, ~chose_first)
     return (p - right.double()) @ one_hot / one_hot.sum(0).clamp(min=1)
 
@@ -226,9 +240,12 @@ def case_by_case(before, habit, door):
 
 RIGHT["monty-hall"] = [
     case_by_case,
-    lambda p, h, d: F.normalize(torch.einsum("c,cd->dc", p.double(), h.double())[d] * (torch.arange(len(p)) != d), p=1, dim=0),
+    lambda p, h, d: F.normalize(torch.einsum("c,cd->dc", p.double(), h.double())[d]
+                                * (torch.arange(len(p)) != d),
+                                p=1, dim=0),
     lambda p, h, d: (p.log() + h[:, d].log()).masked_fill(torch.arange(len(p)) == d, -torch.inf).softmax(-1),
-    lambda p, h, d: (h.T[d] * p * (1 - F.one_hot(d, len(p)))) / (h.T[d] * p * (1 - F.one_hot(d, len(p)))).sum(),
+    lambda p, h, d: (h.T[d] * p * (1 - F.one_hot(d, len(p))))
+                    / (h.T[d] * p * (1 - F.one_hot(d, len(p)))).sum(),
 ]
 
 # find-the-reward
@@ -266,7 +283,8 @@ def with_a_wider_head(loss):
 
 
 def place_only(loss):
-    """What stands off the last token may change, what stands there may not: it says nothing about the rest."""
+    """What stands off the last token may change, what stands there may not: it says nothing about the rest.
+    """
     hidden, mask = batch()
     read = loss(hidden, torch.ones(1), mask, *CHOICES)
     other = hidden.clone()
@@ -288,15 +306,18 @@ WRONG["find-the-reward"] = [
     ("it lets everything through", lambda f: True),
     ("it turns everything away", lambda f: False),
     ("the place alone", place_only),
-    ("the last column", lambda f: against_own_code(f, lengths=((1, 6),) * 5)),                                   # no padding
+    # no padding
+    ("the last column", lambda f: against_own_code(f, lengths=((1, 6),) * 5)),
     ("counts alike", one_choice),
     ("it lets everything through", lambda f: float(f(batch()[0], torch.ones(1), batch()[1], *CHOICES)) > 0),
-    ("it turns everything away", lambda f: abs(float(f(batch()[0], torch.ones(1), batch()[1], *CHOICES)) - 0.7) < 1e-4),
+    ("it turns everything away",
+     lambda f: abs(float(f(batch()[0], torch.ones(1), batch()[1], *CHOICES)) - 0.7) < 1e-4),
     ("type", lambda f: f(batch()[0], torch.ones(1), batch()[1], *CHOICES)),
     ("None", lambda f: print(end="")),
     ("raised", lambda f: bool(f(batch()[0][0], torch.ones(1), batch()[1], *CHOICES) > 0)),
 ]
-RIGHT["find-the-reward"] = [against_own_code, with_a_wider_head, lambda f: np.bool_(against_own_code(f, seed=7))]
+RIGHT["find-the-reward"] = [against_own_code, with_a_wider_head, lambda f: np.bool_(against_own_code(f,
+                                                                                                     seed=7))]
 
 
 class TestProof(Proof):
@@ -307,7 +328,8 @@ class TestProof(Proof):
 
 
 def test_what_is_wanted_agrees_with_the_package():
-    """The checks' own NumPy against minillm: the loss of a choice, of a ranking, calibration, the puzzle of the chapter."""
+    """The checks' own NumPy against minillm: the loss of a choice, of a ranking, calibration, the puzzle of
+    the chapter."""
     for i in inputs_of("bradley-terry"):
         c, r, m = map(torch.tensor, (i.chosen, i.rejected, i.margin))
         rows = torch.arange(len(c))
@@ -317,20 +339,23 @@ def test_what_is_wanted_agrees_with_the_package():
         K = i.rewards.shape[1]
         for row, wanted in zip(i.rewards, CHECKS["k-wise"].expected(i)):
             b = reward_model.draw([([1], [[2]] * K)])
-            found = reward_model.loss(torch.tensor(row), b.better, b.worse, b.weight).sum()  # weights in float32
+            # weights in float32
+            found = reward_model.loss(torch.tensor(row), b.better, b.worse, b.weight).sum()
             assert close(wanted, found.numpy(), 1e-6)
     for i in inputs_of("calibration"):
         turned = np.where(i.chose_first, i.gap, -i.gap)                     # r_chosen − r_rejected
         says, right, count = reward_model.calibration(torch.tensor(turned), bins=3).numpy()
         assert close(CHECKS["calibration"].expected(i), np.where(count > 0, says - right, 0.0), 1e-9)
-    host = {"prior": np.full(3, 1 / 3), "opens": np.array([[0, 0.5, 0.5], [0, 0, 1], [0, 1, 0]]), "opened": np.array(2)}
+    host = {"prior": np.full(3, 1 / 3), "opens": np.array([[0, 0.5, 0.5], [0, 0, 1], [0, 1, 0]]),
+            "opened": np.array(2)}
     i = type(inputs_of("monty-hall")[0])(**host)
     p = monty_hall.make_puzzle("standard", random.Random(0))
     assert close(CHECKS["monty-hall"].expected(i), np.array([float(p.stay), float(p.switch), 0]), 1e-12)
 
 
 def test_each_bin_and_each_kind_of_case_is_drawn():
-    """Both signs of the gap, both choices, an empty bin; rankings of two to five answers; hosts who would have shown the car."""
+    """Both signs of the gap, both choices, an empty bin; rankings of two to five answers; hosts who would
+    have shown the car."""
     gaps = [i.gap for i in inputs_of("calibration")]
     assert all((g > 0).any() and (g < 0).any() for g in gaps)
     assert {i.rewards.shape[1] for i in inputs_of("k-wise")} == {2, 3, 4, 5}
@@ -342,19 +367,22 @@ def test_the_right_codes_agree_with_the_package(code):
     """Each of the five against reward_model: r read by RewardModel's own rule, its weights, its loss."""
     for seed in range(3):
         g = torch.Generator().manual_seed(seed)
-        batch_ = reward_model.draw([([1, 2], [[3, 4], [5], [6, 7, 8]]), ([1], [[2], [3, 4, 5]]), ([4, 4, 4], [[1], [2, 2], [3], [4, 1]])])
+        batch_ = reward_model.draw([([1, 2], [[3, 4], [5], [6, 7, 8]]), ([1], [[2], [3, 4, 5]]),
+                                    ([4, 4, 4], [[1], [2, 2], [3], [4, 1]])])
         hidden, head = torch.randn(*batch_.tokens.shape, 4, generator=g), torch.randn(4, generator=g)
         r = hidden[last_token(batch_.response_mask)] @ head
         wanted = reward_model.loss(r, batch_.better, batch_.worse, batch_.weight).sum() / batch_.pairs
         prompt = torch.tensor([0] * 3 + [1] * 2 + [2] * 4)
-        got = find_the_reward.handed_out(code)(hidden, head, batch_.response_mask, batch_.better, batch_.worse, prompt)
+        got = find_the_reward.handed_out(code)(hidden, head, batch_.response_mask, batch_.better,
+                                               batch_.worse, prompt)
         assert float(got) == pytest.approx(float(wanted), abs=1e-5)
 
 
-@pytest.mark.parametrize("bug, shows, code", find_the_reward.WRONG, ids=[code.__name__ for *_, code in find_the_reward.WRONG])
-def test_each_planted_bug_differs_from_the_right_code(bug, shows, code):
+@pytest.mark.parametrize("code", [code for *_, code in find_the_reward.WRONG], ids=lambda code: code.__name__)
+def test_each_planted_bug_differs_from_the_right_code(code):
     hidden, mask = batch()
-    right, wrong = (find_the_reward.handed_out(f)(hidden, torch.ones(1), mask, *CHOICES) for f in (find_the_reward.vectorised, code))
+    right, wrong = ((find_the_reward.handed_out(f)(hidden, torch.ones(1), mask, *CHOICES)
+                     for f in (find_the_reward.vectorised, code)))
     assert abs(float(right) - float(wrong)) > 0.05
 
 

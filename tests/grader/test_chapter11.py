@@ -1,4 +1,5 @@
-"""The proof of chapter 11's checks: wrong answers as a learner would write them, each with the name it must get, and right ones written another way."""
+"""The proof of chapter 11's checks: wrong answers as a learner would write them, each with the name it must
+get, and right ones written another way."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def walk(r, V, m, lam, *, gamma=1.0, beyond=False, take_off=1.0, reverse=True):
         places, ahead = m[b].nonzero()[:, 0].tolist(), 0.0
         order = list(zip(places, [*places[1:], None]))
         for t, behind in reversed(order) if reverse else order:
-            after = V[b, behind] if behind is not None else V[b, t + 1] if beyond and t + 1 < V.shape[1] else 0.0
+            after = (V[b, behind]
+                     if behind is not None
+                     else V[b, t + 1] if beyond and t + 1 < V.shape[1] else 0.0)
             ahead = r[b, t] + gamma * after - take_off * V[b, t] + gamma * lam * ahead
             out[b, t] = ahead
     return out
@@ -40,7 +43,9 @@ def shifted(V, m, by):
     out = V.clone() if by > 0 else torch.zeros_like(V)
     for b, row in enumerate(m):
         places = row.nonzero()[:, 0]
-        out[b, places[max(0, by):len(places) + min(0, by)]] = V[b, places[max(0, -by):len(places) - max(0, by)]]
+        out[b, places[max(0, by):len(places) + min(0, by)]] = (
+            V[b, places[max(0, -by):len(places) - max(0, by)]]
+        )
     return out
 
 
@@ -94,7 +99,8 @@ def by_powers(paid, expected, is_y, damp):
     for b in range(len(paid)):
         r, v = paid[b][is_y[b]].double(), expected[b][is_y[b]].double()
         d = [float(r[k] + (v[k + 1] if k + 1 < len(v) else 0) - v[k]) for k in range(len(v))]
-        out[b, is_y[b]] = torch.tensor([sum(float(damp) ** (j - k) * d[j] for j in range(k, len(d))) for k in range(len(d))]).double()
+        sums = [sum(float(damp) ** (j - k) * d[j] for j in range(k, len(d))) for k in range(len(d))]
+        out[b, is_y[b]] = torch.tensor(sums).double()
     return out
 
 
@@ -130,15 +136,22 @@ def masks_its_input(lp, old, A, m, clip):
 
 
 WRONG["ppo-coefficient"] = [
-    ("the ratio clipped, and the push kept", lambda lp, old, A, m, c: (lp - old).exp().clamp(1 - c, 1 + c) * A * m),
-    ("the loss for its gradient", lambda lp, old, A, m, c: torch.minimum((lp - old).exp() * A, (lp - old).exp().clamp(1 - c, 1 + c) * A) * m),
-    ("stopped on both sides", lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c, lambda r, A, c: (r - 1).abs() > c)),
-    ("stopped on the wrong side", lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c, lambda r, A, c: stop(r, -A, c))),
-    ("stopped as if all were good", lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c, lambda r, A, c: r > 1 + c)),
+    ("the ratio clipped, and the push kept",
+     lambda lp, old, A, m, c: (lp - old).exp().clamp(1 - c, 1 + c) * A * m),
+    ("the loss for its gradient",
+     lambda lp, old, A, m, c: torch.minimum((lp - old).exp() * A, (lp - old).exp().clamp(1 - c, 1 + c) * A)
+                              * m),
+    ("stopped on both sides",
+     lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c, lambda r, A, c: (r - 1).abs() > c)),
+    ("stopped on the wrong side",
+     lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c, lambda r, A, c: stop(r, -A, c))),
+    ("stopped as if all were good",
+     lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c, lambda r, A, c: r > 1 + c)),
     ("no clip", lambda lp, old, A, m, c: (lp - old).exp() * A * m),
     ("ratio forgotten", lambda lp, old, A, m, c: torch.where(m & ~stop((lp - old).exp(), A, c), A, 0.0)),
     ("ratio upside down", lambda lp, old, A, m, c: F_of((old - lp).exp(), A, m, c)),
-    ("the answer's ratio", lambda lp, old, A, m, c: F_of(((lp - old) * m).sum(1, keepdim=True).exp().expand_as(A), A, m, c)),
+    ("the answer's ratio",
+     lambda lp, old, A, m, c: F_of(((lp - old) * m).sum(1, keepdim=True).exp().expand_as(A), A, m, c)),
     ("mask ignored", lambda lp, old, A, m, c: F_of((lp - old).exp(), A, torch.ones_like(m), c)),
     ("log-ratio for ratio", lambda lp, old, A, m, c: F_of(lp - old, A, m, c)),
     ("sign turned", lambda lp, old, A, m, c: -F_of((lp - old).exp(), A, m, c)),
@@ -146,7 +159,8 @@ WRONG["ppo-coefficient"] = [
     ("a factor", lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c) / 2),
     ("mean for sum", lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c) / m.sum(1, keepdim=True)),
 
-    ("autograd", lambda lp, old, A, m, c: torch.autograd.grad((lp.requires_grad_() - old).exp().sum(), lp)[0]),
+    ("autograd",
+     lambda lp, old, A, m, c: torch.autograd.grad((lp.requires_grad_() - old).exp().sum(), lp)[0]),
     ("shape", lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c).sum(1)),
     ("shape", lambda lp, old, A, m, c: F_of((lp - old).exp(), A, m, c)[m]),
     ("input changed", masks_its_input),
@@ -175,12 +189,15 @@ def by_differences_of_the_minimum(lp, old, A, m, c, h=1e-6):
 RIGHT["ppo-coefficient"] = [
     four_cases, by_differences_of_the_minimum,
     lambda lp, old, A, m, c: ppo.coefficient(lp, m, old, A, float(c)),
-    lambda lp, old, A, m, c: torch.stack([F_of((a - b).exp(), w, k, c) for a, b, w, k in zip(lp.T, old.T, A.T, m.T)], 1),
+    lambda lp, old, A, m, c: torch.stack([F_of((a - b).exp(), w, k, c)
+                                          for a, b, w, k in zip(lp.T, old.T, A.T, m.T)],
+                                         1),
 ]
 
 # find-the-penalty
 
-P = torch.randn(3, 3, generator=torch.Generator().manual_seed(2)).log_softmax(-1)     # log p of what follows each token
+# log p of what follows each token
+P = torch.randn(3, 3, generator=torch.Generator().manual_seed(2)).log_softmax(-1)
 P_REF = torch.randn(3, 3, generator=torch.Generator().manual_seed(5)).log_softmax(-1)
 YS = every_answer(3, 3)
 LISTED = batch_pairs([([1, 2], y) for y in YS])
@@ -215,22 +232,33 @@ def against_own_loop(paid):
 
 def one_token(paid, ratio=2.0):
     m = torch.tensor([[False, True]])
-    return abs(float(paid(torch.tensor([1.0]), torch.tensor([[0.0, -1.0]]), torch.tensor([[0.0, -1.0 - ratio]]), m, 0.5)[0, 1]) - (1 - ratio / 2)) < 1e-4
+    return (abs(float(paid(torch.tensor([1.0]), torch.tensor([[0.0, -1.0]]),
+                           torch.tensor([[0.0, -1.0 - ratio]]), m, 0.5)[0, 1])
+                - (1 - ratio / 2)) < 1e-4)
 
+
+ONE = torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[False, True]])  # log-probs, reference, mask
 
 WRONG["find-the-penalty"] = [
     ("it lets everything through", lambda f: True),
     ("it turns everything away", lambda f: False),
-    ("it turns everything away", lambda f: f(torch.ones(1), torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[False, True]]), 1.0)[0, 1].item() == 2),
+    ("it turns everything away", lambda f: f(torch.ones(1), *ONE, 1.0)[0, 1].item() == 2),
     ("the mean alone", mean_is_right),
     ("absolute value stands for it", one_token),
-    ("padding is paid for too", lambda f: one_token(f) and mean_is_right(f) and bool(f(
-        torch.ones(1), torch.tensor([[0., -1, -1]]), torch.tensor([[0., -2, -3]]), torch.tensor([[False, True, True]]), 1.0)[0, 1] == -1)),
-    ("saying True to right code", lambda f: bool(against_own_loop(f)) and torch.equal(*(code(
-        torch.ones(len(YS)), listed(P), listed(P_REF), LISTED.response_mask, 0.7) for code in (f, find_the_penalty.by_the_package)))),
-    ("type", lambda f: f(torch.ones(1), torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([[False, True]]), 1.0)),
+    ("padding is paid for too",
+     lambda f: one_token(f)
+               and mean_is_right(f)
+               and bool(f(torch.ones(1), torch.tensor([[0., -1, -1]]), torch.tensor([[0., -2, -3]]),
+                          torch.tensor([[False, True, True]]), 1.0)[0, 1] == -1)),
+    ("saying True to right code",
+     lambda f: bool(against_own_loop(f))
+               and torch.equal(*(code(torch.ones(len(YS)), listed(P), listed(P_REF), LISTED.response_mask,
+                                      0.7)
+                                 for code in (f, find_the_penalty.by_the_package)))),
+    ("type",
+     lambda f: f(torch.ones(1), torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([[False, True]]), 1.0)),
     ("None", lambda f: print(end="")),
-    ("raised", lambda f: bool(f(torch.ones(2), torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[False, True]]), 1.0).sum())),
+    ("raised", lambda f: bool(f(torch.ones(2), *ONE, 1.0).sum())),
 ]
 RIGHT["find-the-penalty"] = [against_own_loop, lambda f: np.bool_(bool(against_own_loop(f)))]
 
@@ -239,9 +267,12 @@ RIGHT["find-the-penalty"] = [against_own_loop, lambda f: np.bool_(bool(against_o
 
 def some_batch(seed=3, B=4, T=8):
     generator = torch.Generator().manual_seed(seed)
-    start, size = torch.randint(1, 3, (B, 1), generator=generator), torch.randint(2, T - 2, (B, 1), generator=generator)
+    start = torch.randint(1, 3, (B, 1), generator=generator)
+    size = torch.randint(2, T - 2, (B, 1), generator=generator)
+    rewards = 5 + 3 * torch.randn(B, T, generator=generator)
+    values = 2 * torch.randn(B, T, generator=generator)
     t = torch.arange(T)
-    return 5 + 3 * torch.randn(B, T, generator=generator), 2 * torch.randn(B, T, generator=generator), (t >= start) & (t < start + size)
+    return rewards, values, (t >= start) & (t < start + size)
 
 
 def is_white(advantages):
@@ -277,11 +308,17 @@ WRONG["find-the-advantage"] = [
     ("it turns everything away", lambda f: False),
     ("it turns everything away", lambda f: bool(f(*some_batch(), 0.8).sum() == 0.123)),
     ("the mean and the spread alone", is_white),
-    ("λ is not used", lambda f: torch.allclose(f(*some_batch(), 1.0).double(), returns.whiten(by_powers(*some_batch(), 1.0), some_batch()[2]), atol=1e-4)),
-    ("what stands off the response is not 0", lambda f: torch.allclose(f(*some_batch(), 0.8)[some_batch()[2]].double(), returns.whiten(
-        by_powers(*some_batch(), 0.8), some_batch()[2])[some_batch()[2]], atol=1e-4)),
+    ("λ is not used",
+     lambda f: torch.allclose(f(*some_batch(), 1.0).double(),
+                              returns.whiten(by_powers(*some_batch(), 1.0), some_batch()[2]), atol=1e-4)),
+    ("what stands off the response is not 0",
+     lambda f: torch.allclose(f(*some_batch(), 0.8)[some_batch()[2]].double(),
+                              returns.whiten(by_powers(*some_batch(), 0.8), some_batch()[2])[some_batch()[2]],
+                              atol=1e-4)),
     ("saying False to code in which", lambda f: torch.equal(f(*some_batch(), 0.8) != 0, some_batch()[2])),
-    ("saying True to right code", lambda f: against_own_sums(f) and torch.equal(f(*some_batch(), 0.8), find_the_advantage.packages(*some_batch(), 0.8))),
+    ("saying True to right code",
+     lambda f: against_own_sums(f)
+               and torch.equal(f(*some_batch(), 0.8), find_the_advantage.packages(*some_batch(), 0.8))),
     ("type", lambda f: f(*some_batch(), 0.8)),
     ("raised", lambda f: bool(f(*some_batch(), 2.0).sum() == 0)),
     ("None", lambda f: None),
@@ -303,13 +340,15 @@ def test_what_is_wanted_agrees_with_the_package():
         assert close(CHECKS["gae"].expected(i), returns.gae(r, V, m, 1.0, float(i.lam)).numpy(), 1e-9)
     for i in inputs_of("ppo-coefficient"):
         lp, old, A, m = (torch.tensor(x) for x in (i.logprobs, i.old, i.advantages, i.response_mask))
-        assert close(CHECKS["ppo-coefficient"].expected(i), ppo.coefficient(lp, m, old, A, float(i.clip)).numpy(), 1e-9)
+        assert close(CHECKS["ppo-coefficient"].expected(i),
+                     ppo.coefficient(lp, m, old, A, float(i.clip)).numpy(), 1e-9)
 
 
 @pytest.mark.parametrize("code", find_the_penalty.RIGHT, ids=lambda code: code.__name__)
 def test_right_payments_agree(code):
     logp, ref, m, R = listed(P), listed(P_REF), LISTED.response_mask, torch.linspace(-1, 2, len(YS))
-    assert torch.allclose(find_the_penalty.handed_out(code)(R, logp, ref, m, 0.7), returns.rewards_with_kl(R, logp, ref, m, 0.7), atol=1e-5)
+    assert torch.allclose(find_the_penalty.handed_out(code)(R, logp, ref, m, 0.7),
+                          returns.rewards_with_kl(R, logp, ref, m, 0.7), atol=1e-5)
 
 
 def test_which_wrong_payments_a_mean_does_not_see():
@@ -322,7 +361,8 @@ def test_which_wrong_payments_a_mean_does_not_see():
 def test_right_advantages_agree(code):
     for seed in range(4):
         r, V, m = some_batch(seed)
-        assert torch.allclose(find_the_advantage.handed_out(code)(r, V, m, 0.8), returns.whiten(returns.gae(r, V, m, 1.0, 0.8), m), atol=1e-4)
+        assert torch.allclose(find_the_advantage.handed_out(code)(r, V, m, 0.8),
+                              returns.whiten(returns.gae(r, V, m, 1.0, 0.8), m), atol=1e-4)
 
 
 def test_which_wrong_advantages_are_white():

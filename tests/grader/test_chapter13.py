@@ -1,4 +1,5 @@
-"""The proof of chapter 13's checks: wrong answers as a learner would write them, each with the name it must get, and right ones written another way."""
+"""The proof of chapter 13's checks: wrong answers as a learner would write them, each with the name it must
+get, and right ones written another way."""
 
 from __future__ import annotations
 
@@ -42,12 +43,16 @@ WRONG["tilt"] = [
     ("log p for p", lambda q, R, beta: (q.log() + R / beta).log_softmax(-1)),
     ("the best answer alone", lambda q, R, beta: F.one_hot(R.argmax(1), R.shape[1]).float()),
     ("the reference itself", lambda q, R, beta: q),
-    ("not finite", lambda q, R, beta: q * (R / beta).exp() / (q * (R / beta).exp()).sum(1, keepdim=True)),   # exp overflows
-    ("not finite", lambda q, R, beta: largest_off(q, R, beta)),                                              # the largest may be where q is 0
+    # exp overflows
+    ("not finite", lambda q, R, beta: q * (R / beta).exp() / (q * (R / beta).exp()).sum(1, keepdim=True)),
+    # the largest may be where q is 0
+    ("not finite", lambda q, R, beta: largest_off(q, R, beta)),
     ("the odds of two answers", lambda q, R, beta: (q.log() + 0.9 * R / beta).softmax(-1)),
     ("a number added", lambda q, R, beta: (q.log() + R.clamp(max=50) / beta).softmax(-1)),
-    ("a law", lambda q, R, beta: (q.log() + (R - (q * R).sum(1, keepdim=True)).clamp(-2, 2) / beta).softmax(-1)),
-    ("a law", lambda q, R, beta: ((q + 1e-4).log() + R / beta).softmax(-1)),                                # so that log 0 is not met
+    ("a law",
+     lambda q, R, beta: (q.log() + (R - (q * R).sum(1, keepdim=True)).clamp(-2, 2) / beta).softmax(-1)),
+    # so that log 0 is not met
+    ("a law", lambda q, R, beta: ((q + 1e-4).log() + R / beta).softmax(-1)),
     ("a factor", lambda q, R, beta: (q.log() + R / beta).softmax(-1) * 0.9),
     ("input changed", changes_its_input),
 ]
@@ -58,7 +63,9 @@ def answer_by_answer(p_ref, reward, cost):
     for x in range(len(p_ref)):
         top = max(float(reward[x, y]) for y in range(p_ref.shape[1]) if p_ref[x, y] > 0)
         for y in range(p_ref.shape[1]):
-            out[x, y] = float(p_ref[x, y]) * np.exp(min(0.0, (float(reward[x, y]) - top) / float(cost))) if p_ref[x, y] > 0 else 0
+            out[x, y] = (float(p_ref[x, y]) * np.exp(min(0.0, (float(reward[x, y]) - top) / float(cost)))
+                         if p_ref[x, y] > 0
+                         else 0)
         out[x] /= out[x].sum()
     return out
 
@@ -106,7 +113,8 @@ def read_as_neighbours(logprobs, mask, reference, beta):
 
 WRONG["dpo-coefficient"] = [
     ("mean over tokens for sum", lambda *a: weigh(*a, size=True)),
-    ("mean over tokens for sum", lambda p, m, r, b: dpo.coefficient(p, m, r, float(b), average=True) * m.sum(1)),
+    ("mean over tokens for sum",
+     lambda p, m, r, b: dpo.coefficient(p, m, r, float(b), average=True) * m.sum(1)),
     ("mean for sum", lambda p, m, r, b: weigh((p * m).mean(1, keepdim=True), m.any(1, keepdim=True), r, b)),
     ("mask one token late", lambda p, m, r, b: weigh(p, later(m), r, b)),
     ("mask one token early", lambda p, m, r, b: weigh(p, F.pad(m[:, 1:], (0, 1)), r, b)),
@@ -123,8 +131,13 @@ WRONG["dpo-coefficient"] = [
     ("β missing inside", lambda *a: weigh(*a, inside=False)),
     ("β missing in front", lambda *a: weigh(*a, front=False)),
     ("both pushed up", lambda *a: weigh(*a).abs()),
-    ("each its own weight", lambda p, m, r, b: torch.cat([b * torch.sigmoid(-b * margins(p, m, r)), -b * torch.sigmoid(b * margins(p, m, r))])),
-    ("a weight for each answer", lambda p, m, r, b: b * torch.sigmoid(-b * ((p * m).sum(1) - r)) * torch.tensor([1.0, -1.0]).repeat_interleave(len(r) // 2)),
+    ("each its own weight",
+     lambda p, m, r, b: torch.cat([b * torch.sigmoid(-b * margins(p, m, r)),
+                                   -b * torch.sigmoid(b * margins(p, m, r))])),
+    ("a weight for each answer",
+     lambda p, m, r, b: b
+                        * torch.sigmoid(-b * ((p * m).sum(1) - r))
+                        * torch.tensor([1.0, -1.0]).repeat_interleave(len(r) // 2)),
     ("neighbours for pairs", read_as_neighbours),
     ("sign turned", lambda *a: -weigh(*a)),
     ("divided by the number of pairs", lambda *a: weigh(*a) / (len(a[2]) / 2)),
@@ -142,7 +155,8 @@ def pair_by_pair(logprobs, of_y, log_ref, beta):
     for i in range(B):
         both = []
         for row in (i, B + i):
-            both.append(sum(float(v) for v, yes in zip(logprobs[row], of_y[row]) if yes) - float(log_ref[row]))
+            both.append(sum(float(v) for v, yes in zip(logprobs[row], of_y[row]) if yes)
+                        - float(log_ref[row]))
         out[i] = float(beta) / (1 + np.exp(float(beta) * (both[0] - both[1])))
         out[B + i] = -out[i]
     return out
@@ -191,7 +205,8 @@ WRONG["ipo-coefficient"] = [
     ("reference turned", lambda p, r, b: spring(p, r.roll(len(r) // 2), b)),
     ("both pushed alike", lambda p, r, b: spring(p, r, b).chunk(2)[0].repeat(2)),
     ("neighbours for pairs", spring_of_neighbours),
-    ("DPO's weight", lambda p, r, b: half_of(b * torch.sigmoid(-b * (p - r).view(2, -1).diff(dim=0).neg()[0]))),
+    ("DPO's weight",
+     lambda p, r, b: half_of(b * torch.sigmoid(-b * (p - r).view(2, -1).diff(dim=0).neg()[0]))),
     ("β times h", lambda p, r, b: spring(b * p, b * r, b)),
     ("the loss for F", lambda p, r, b: (spring(p, r, b).chunk(2)[0] / 2) ** 2),
     ("a law", lambda p, r, b: spring(p, r, b).clamp(-10, 10)),
@@ -210,7 +225,10 @@ def spring_by_autograd(log_p, log_q, beta):
 RIGHT["ipo-coefficient"] = [
     spring_by_autograd,
     lambda p, r, b: ipo.coefficient(p[:, None], torch.ones(len(p), 1, dtype=torch.bool), r, float(b)),
-    lambda p, r, b: torch.tensor([(1 if i < len(p) // 2 else -1) * (1 / b - 2 * (p - r)[i % (len(p) // 2)] + 2 * (p - r)[len(p) // 2 + i % (len(p) // 2)])
+    lambda p, r, b: torch.tensor([(1 if i < len(p) // 2 else -1)
+                                  * (1 / b
+                                     - 2 * (p - r)[i % (len(p) // 2)]
+                                     + 2 * (p - r)[len(p) // 2 + i % (len(p) // 2)])
                                   for i in range(len(p))]),
 ]
 
@@ -275,7 +293,8 @@ def compares(coefficient, pairs=PAIRS, beta=0.4, grad=True, tolerance=1e-4, same
     other = table.detach() if same else other
     batch, expected = wanted(table, other, pairs, beta)
     found = coefficient(lambda t: table[t], lambda t: other[t], batch.tokens, batch.response_mask, beta)
-    return torch.allclose(found[:rows], expected[:rows], atol=tolerance) and not (grad and found.requires_grad)
+    return (torch.allclose(found[:rows], expected[:rows], atol=tolerance)
+            and not (grad and found.requires_grad))
 
 
 WRONG["find-the-wrong-push"] = [
@@ -283,16 +302,23 @@ WRONG["find-the-wrong-push"] = [
     ("it turns everything away", lambda f: False),
     ("it turns everything away", lambda f: not compares(f, grad=False, tolerance=100.0)),
     ("only the numbers are looked at", lambda f: compares(f, grad=False)),
-    ("log-probabilities are averaged", lambda f: compares(f, same=True)),                             # at h = 0 most bugs hide
+    # at h = 0 most bugs hide
+    ("log-probabilities are averaged", lambda f: compares(f, same=True)),
     ("beta stands before the logistic function", lambda f: compares(f, beta=1.0)),
     ("neighbouring rows are read as pairs", lambda f: compares(f, pairs=PAIRS[:1])),
-    ("padding is scored too", lambda f: compares(f, pairs=[(x, w, l) for x, w, l in PAIRS if len(w) == len(l)] * 2)),
+    ("padding is scored too",
+     lambda f: compares(f, pairs=[(x, w, l) for x, w, l in PAIRS if len(w) == len(l)] * 2)),
     ("the rejected answers get a weight of their own", lambda f: compares(f, rows=len(PAIRS))),
-    ("log-probabilities are averaged", lambda f: compares(f, tolerance=0.4)),                         # as wide as F can be
-    ("type", lambda f: f(lambda t: tables()[0][t], lambda t: tables()[1][t], torch.ones(2, 3).long(), torch.tensor([[False, True, True]] * 2), 0.5)),
+    # as wide as F can be
+    ("log-probabilities are averaged", lambda f: compares(f, tolerance=0.4)),
+    ("type",
+     lambda f: f(lambda t: tables()[0][t], lambda t: tables()[1][t], torch.ones(2, 3).long(),
+                 torch.tensor([[False, True, True]] * 2), 0.5)),
     ("type", lambda f: 1),
     ("None", lambda f: print(end="")),
-    ("raised", lambda f: bool(f(lambda t: tables()[0][t], lambda t: tables()[1][t], torch.ones(3, 3).long(), torch.tensor([[False, True, True]] * 3), 1).sum() == 0)),
+    ("raised",
+     lambda f: bool(f(lambda t: tables()[0][t], lambda t: tables()[1][t], torch.ones(3, 3).long(),
+                      torch.tensor([[False, True, True]] * 3), 1).sum() == 0)),
 ]
 
 
@@ -301,13 +327,16 @@ def by_losses(coefficient):
     table, other = tables(V=5, grad=True, seed=3)
     pairs, beta = [([1, 4], [2, 3, 0], [0]), ([2], [4, 0], [1, 1, 3, 0])], 1.7
     batch, _ = wanted(table, other, pairs, beta)
-    found = coefficient(lambda t: table[t].double(), lambda t: other[t].double(), batch.tokens, batch.response_mask, beta)
+    found = coefficient(lambda t: table[t].double(), lambda t: other[t].double(), batch.tokens,
+                        batch.response_mask, beta)
     if found.requires_grad:
         return False
 
     def h(x, w, l, step=0.0):
         def ratio(y):
-            return sum(float(table[a].detach().double().log_softmax(0)[b] - other[a].double().log_softmax(0)[b]) for a, b in zip([x[-1], *y], y))
+            return sum(float(table[a].detach().double().log_softmax(0)[b]
+                             - other[a].double().log_softmax(0)[b])
+                       for a, b in zip([x[-1], *y], y))
         return ratio(w) + step - ratio(l)
 
     for i, pair in enumerate(pairs):
@@ -317,7 +346,8 @@ def by_losses(coefficient):
     return True
 
 
-RIGHT["find-the-wrong-push"] = [compares, lambda f: np.bool_(compares(f, beta=2.5, tolerance=1e-3)), by_losses]
+RIGHT["find-the-wrong-push"] = [compares, lambda f: np.bool_(compares(f, beta=2.5, tolerance=1e-3)),
+                                by_losses]
 
 
 class TestProof(Proof):
@@ -330,7 +360,8 @@ class TestProof(Proof):
 def test_what_is_wanted_agrees_with_the_package():
     """The checks' own NumPy against minillm.methods, and the example of each task as the text gives it."""
     for i in inputs_of("dpo-coefficient"):
-        F_ = dpo.coefficient(torch.tensor(i.logprobs), torch.tensor(i.response_mask), torch.tensor(i.reference), float(i.beta))
+        F_ = dpo.coefficient(torch.tensor(i.logprobs), torch.tensor(i.response_mask),
+                             torch.tensor(i.reference), float(i.beta))
         assert close(CHECKS["dpo-coefficient"].expected(i), F_.numpy(), 1e-9)
     for i in inputs_of("ipo-coefficient"):
         one = torch.ones(len(i.logprobs), 1, dtype=torch.bool)
@@ -340,7 +371,9 @@ def test_what_is_wanted_agrees_with_the_package():
         B = len(i.ratio)
         mismatched = torch.tensor([i.ratio[k, (k + 1) % B] for k in range(B)])
         ratio, one = torch.cat([torch.zeros(B), mismatched])[:, None], torch.ones(2 * B, 1, dtype=torch.bool)
-        value = 1 - kto.loss(ratio.double(), one, torch.zeros(2 * B).double(), torch.ones(B, dtype=torch.bool), beta=0.05)[0]
+        value = (1
+                 - kto.loss(ratio.double(), one, torch.zeros(2 * B).double(), torch.ones(B, dtype=torch.bool),
+                            beta=0.05)[0])
         z = float((1 / value - 1).log() / 0.05)
         assert abs(z - float(CHECKS["reference-point"].expected(i))) < 1e-6
     for i in inputs_of("tilt"):  # no other policy near it has a larger J
@@ -355,7 +388,8 @@ def test_what_is_wanted_agrees_with_the_package():
 
 
 def test_the_planted_code_is_what_it_says():
-    """The right codes agree; each wrong one but the last differs from them in numbers, and the last carries a gradient."""
+    """The right codes agree; each wrong one but the last differs from them in numbers, and the last carries a
+    gradient."""
     table, other = tables(grad=True)
     batch, expected = wanted(table, other, PAIRS, 0.4)
     given = (lambda t: table[t], lambda t: other[t], batch.tokens, batch.response_mask, 0.4)

@@ -1,4 +1,5 @@
-"""What a learner's test can learn of planted code without testing it: nothing by its place, nothing by its name."""
+"""What a learner's test can learn of planted code without testing it: nothing by its place, nothing by its
+name."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def test_positions_cannot_be_learned(name):
 
 
 def test_each_check_draws_an_order_of_its_own():
-    """Two checks do not ask in one order, every code is asked once, and answers come back in the table's order."""
+    """Two checks do not ask in one order, every code is asked once, and answers come back in the table's
+    order."""
     orders = []
 
     def note(function, arguments, inputs):
@@ -55,18 +57,20 @@ def test_each_check_draws_an_order_of_its_own():
     for _ in range(3):
         orders.append([])
         answers = notebook.ask(check, trials, len)
-        assert [int(a["which"]) for a in answers] == [int(t.inputs["which"]) for t in trials] == sorted(orders[-1])
+        assert ([int(a["which"]) for a in answers]
+                == [int(t.inputs["which"]) for t in trials]
+                == sorted(orders[-1]))
     assert len({tuple(order) for order in orders}) > 1
 
 
 ATTRIBUTES = (
-    "__name__", "__qualname__", "__module__", "__doc__", "__dict__", "__code__", "__closure__", "cell_contents",
-    "__defaults__", "__kwdefaults__", "__wrapped__", "__func__", "__self__", "func", "args", "keywords",
+    "__name__", "__qualname__", "__module__", "__doc__", "__dict__", "__code__", "__closure__",
+    "cell_contents", "__defaults__", "__kwdefaults__", "__wrapped__", "__func__", "__self__", "func", "args", "keywords",
 )
 
 
 def read_off(thing, seen=None):
-    """All that attributes and closures say of a thing, as text; __globals__, which all that is handed over share, aside."""
+    """All that attributes and closures say of a thing, as text, but for its __globals__."""
     seen = [] if seen is None else seen
     if isinstance(thing, str | int | float | bytes | None):
         return [repr(thing)]

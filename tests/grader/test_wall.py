@@ -1,4 +1,5 @@
-"""The wall in the grader, held over the syntax trees: what runs beside a learner's function imports no answers."""
+"""The wall in the grader, held over the syntax trees: what runs beside a learner's function imports no
+answers."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ def imported(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[:len(package) - node.level + 1] if node.level else []
-            yield from (".".join([*base, node.module or "", alias.name]).replace("..", ".") for alias in node.names)
+            base += [node.module] if node.module else []
+            yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
 def test_inside_imports_nothing_of_outside():

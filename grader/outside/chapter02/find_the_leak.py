@@ -1,4 +1,5 @@
-"""find-the-leak: causal attention written right in five ways and wrong in ten, for a learner's test to tell apart.
+"""find-the-leak: causal attention written right in five ways and wrong in ten, for a learner's test to tell
+apart.
 
 Each takes q (B, H, T, E) and k, v (B, H, S, E), the queries being those of the last T of S tokens, and gives
 (B, H, T, E).
@@ -17,8 +18,11 @@ from minillm.expect import expect, expect_tensor
 
 from ..planted import finds_planted
 
-def handed_out(inside: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is inside."""
+def handed_out(
+    inside: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
+    inside."""
 
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What each of the last T places gets from the S places, (B, H, T, E): so it claims."""
@@ -65,7 +69,9 @@ def fused(q, k, v):
 def place_by_place(q, k, v):
     """One query after another, each with the keys up to its own place and no mask at all: (B, H, T, E)."""
     first = k.shape[2] - q.shape[2]
-    return torch.cat([mixed(scores(q[:, :, t:t + 1], k[:, :, :first + t + 1]), v[:, :, :first + t + 1]) for t in range(q.shape[2])], dim=2)
+    return torch.cat([mixed(scores(q[:, :, t:t + 1], k[:, :, :first + t + 1]), v[:, :, :first + t + 1])
+                      for t in range(q.shape[2])],
+                     dim=2)
 
 
 def in_float64(q, k, v):
@@ -79,8 +85,10 @@ def by_an_added_mask(q, k, v):
 
 
 RIGHT = (by_einsum, fused, place_by_place, in_float64, by_an_added_mask)
-WRITTEN = ("with einsum, −∞ and softmax", "with PyTorch's scaled_dot_product_attention", "one query after another, without a mask",
-           "in float64 and rounded at the end", "with −1e9 added to the future's scores")  # how each of RIGHT is
+WRITTEN = ("with einsum, −∞ and softmax", "with PyTorch's scaled_dot_product_attention",
+           "one query after another, without a mask",
+           "in float64 and rounded at the end",
+           "with −1e9 added to the future's scores")  # how each of RIGHT is
 
 
 # wrong code
@@ -124,7 +132,8 @@ def first_row_only(q, k, v):
 
 
 def without_itself(q, k, v):
-    """Each place sees what came before it, and not itself; a first place, which has nothing before it, does: (B, H, T, E)."""
+    """Each place sees what came before it, and not itself; a first place, which has nothing before it, does:
+    (B, H, T, E)."""
     seen = past(q, k, -1)
     seen[:, 0] = True
     return mixed(scores(q, k).masked_fill(~seen, -torch.inf), v)
@@ -143,17 +152,22 @@ def without_the_root(q, k, v):
 # (what is wrong, on what it shows, the code).
 WRONG = (
     ("each place sees the place after it too", "any text of two tokens or more", one_too_late),
-    ("each place sees itself and what follows, not what came before", "any text of two tokens or more", turned_over),
-    ("the weights of the future are set to 0 after the softmax, and the rest no longer sum to one", "keys of the future that change, "
-     "or values that are all alike", after_the_softmax),
-    ("the scores of the future are set to 0, whose exp is 1", "any text of two tokens or more", zero_for_minus_infinity),
-    ("the scores of the future are lowered, and not by enough", "a key of the future that has a very large score", lowered_by_ten),
+    ("each place sees itself and what follows, not what came before", "any text of two tokens or more",
+     turned_over),
+    ("the weights of the future are set to 0 after the softmax, and the rest no longer sum to one",
+     "keys of the future that change, or values that are all alike", after_the_softmax),
+    ("the scores of the future are set to 0, whose exp is 1", "any text of two tokens or more",
+     zero_for_minus_infinity),
+    ("the scores of the future are lowered, and not by enough",
+     "a key of the future that has a very large score", lowered_by_ten),
     ("only the first row of the batch is masked", "a batch of two", first_row_only),
-    ("the mask begins at the first key though the queries are those of the last places", "more keys than queries, as with a cache",
+    ("the mask begins at the first key though the queries are those of the last places",
+     "more keys than queries, as with a cache",
      from_the_top_left),
     ("a place does not see itself", "a value that changes where a query stands", without_itself),
     ("a place sees only itself and the two before it", "a text of four tokens or more", near_ones_only),
-    ("the scores are not divided by the root of E", "one weight that you know by hand, with E above 1", without_the_root),
+    ("the scores are not divided by the root of E", "one weight that you know by hand, with E above 1",
+     without_the_root),
 )
 
 # these let nothing of the future through
@@ -164,17 +178,21 @@ FIND_THE_LEAK = finds_planted(
     argument="attention", handed_out=handed_out, right=RIGHT, wrong=WRONG,
     right_is=WRITTEN,
     hides="; a loose tolerance hides it",
-    advice=("Compare with a tolerance; count from the end where there are fewer queries than keys: query t stands at place S − T + t, and sees "
-          "that place too. Or your own expected numbers are wrong: are they divided by √E?"),
+    advice=("Compare with a tolerance; count from the end where there are fewer queries than keys: "
+            "query t stands at place S − T + t, and sees that place too. Or your own expected "
+            "numbers are wrong: are they divided by √E?"),
     hints=(
-        "First law: the future changes nothing. Call the function; change keys and values from some place on; call it again. Which rows of "
-        "the result must be the same, and which need not? Make the change a large one, and take a batch of two.",
-        "Four of the bugs let nothing of the future through: they leave out some of the past, or weigh it wrongly. So you need outputs that "
-        "you know without the function. With queries of zeros all scores are 0: what is the softmax then, and what does a row of the result "
-        "hold? Do it once with as many queries as keys, and once with fewer.",
-        "With zeros for queries no one can see whether scores were divided by √E. Make one query and two keys so that the scores, after the "
-        "division, are numbers whose exp you know, and write down the weights."),
+        "First law: the future changes nothing. Call the function; change keys and values from some place "
+        "on; call it again. Which rows of the result must be the same, and which need not? Make the change a "
+        "large one, and take a batch of two.",
+        "Four of the bugs let nothing of the future through: they leave out some of the past, or weigh it "
+        "wrongly. So you need outputs that you know without the function. With queries of zeros all scores "
+        "are 0: what is the softmax then, and what does a row of the result hold? Do it once with as many "
+        "queries as keys, and once with fewer.",
+        "With zeros for queries no one can see whether scores were divided by √E. Make "
+        "one query and two keys so that the scores, after the division, are numbers whose "
+        "exp you know, and write down the weights."),
     half=("the future alone",
-          "It finds everything that looks into the future, and nothing else. A place that does not see all of its past, or weighs it "
-          "wrongly, is wrong too: hold some outputs against what you know by hand.",
+          "It finds everything that looks into the future, and nothing else. A place that does not see all "
+          "of its past, or weighs it wrongly, is wrong too: hold some outputs against what you know by hand.",
           HARMLESS))

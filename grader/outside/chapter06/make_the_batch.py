@@ -1,7 +1,7 @@
 """make-the-batch: conversations laid into rows, right in five ways and wrong in eleven, for a learner's test.
 
-Each takes conversations, lists of (prompt, response), and a length, and gives tokens, response_mask and sequence,
-(R, W) each. Several of the wrong ones have shipped.
+Each takes conversations, lists of (prompt, response), and a length, and gives tokens, response_mask and
+sequence, (R, W) each. Several of the wrong ones have shipped.
 """
 
 from __future__ import annotations
@@ -16,28 +16,43 @@ from minillm.tokenizer import END
 
 from ..planted import finds_planted
 
-Places = list[tuple[int, bool, int]]  # of one row: an id, whether it is scored, the number of its conversation
+# of one row: an id, whether it is scored, the number of its conversation
+Places = list[tuple[int, bool, int]]
 
 
-def handed_out(inside: Callable[[list, int], list[Places]]) -> Callable[[list, int], tuple[Tensor, Tensor, Tensor]]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is inside."""
+def handed_out(
+    inside: Callable[[list, int], list[Places]]
+) -> Callable[[list, int], tuple[Tensor, Tensor, Tensor]]:
+    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
+    inside."""
 
     def make(conversations: list, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """tokens, response_mask and sequence, (R, W) each, with W at most length: every answer and its end scored in its own conversation, it claims."""
-        expect(isinstance(conversations, list) and len(conversations) > 0, "conversations", conversations, "give a list with at least one")
+        """tokens, response_mask and sequence, (R, W) each, with W at most length: every answer and its end
+        scored in its own conversation, it claims."""
+        expect(isinstance(conversations, list) and len(conversations) > 0, "conversations", conversations,
+               "give a list with at least one")
         for i, turns in enumerate(conversations):
-            expect(isinstance(turns, list) and len(turns) > 0, f"conversations[{i}]", turns, "give a list of (prompt, response), at least one")
+            expect(isinstance(turns, list) and len(turns) > 0, f"conversations[{i}]", turns,
+                   "give a list of (prompt, response), at least one")
             for turn in turns:
-                expect(isinstance(turn, tuple | list) and len(turn) == 2 and all(isinstance(part, list) and part for part in turn), f"conversations[{i}]",
+                expect(isinstance(turn, tuple | list)
+                       and len(turn) == 2
+                       and all(isinstance(part, list) and part for part in turn),
+                       f"conversations[{i}]",
                        turns, "give a prompt and a response, two lists of ids with at least one each")
-                expect(all(isinstance(t, int) and t > END for part in turn for t in part), f"conversations[{i}]", turns,
+                expect(all(isinstance(t, int) and t > END for part in turn for t in part),
+                       f"conversations[{i}]", turns,
                        "give whole numbers from 1: make puts the ends")
         longest = max(sum(len(x) + len(y) + 1 for x, y in turns) for turns in conversations)
-        expect(isinstance(length, int) and length >= longest, "length", length, f"the longest conversation has {longest} tokens with its ends: give as many or more")
-        rows = [row[:length] for row in inside([[(list(x), list(y)) for x, y in turns] for turns in conversations], length)]
+        expect(isinstance(length, int) and length >= longest, "length", length,
+               f"the longest conversation has {longest} tokens with its ends: give as many or more")
+        rows = [row[:length]
+                for row in inside([[(list(x), list(y)) for x, y in turns] for turns in conversations],
+                                  length)]
         W = max(map(len, rows))
         padded = [row + [(END, False, -1)] * (W - len(row)) for row in rows]
-        tokens, scored, number = (torch.tensor([[place[n] for place in row] for row in padded]) for n in range(3))
+        tokens, scored, number = ((torch.tensor([[place[n] for place in row] for row in padded])
+                                   for n in range(3)))
         return tokens, scored, number
 
     return make
@@ -45,7 +60,8 @@ def handed_out(inside: Callable[[list, int], list[Places]]) -> Callable[[list, i
 
 def places(turns: list, i: int) -> Places:
     """One conversation: each turn's prompt, its response and an end, the last two scored."""
-    return [(t, scored, i) for x, y in turns for t, scored in [(t, False) for t in x] + [(t, True) for t in (*y, END)]]
+    return [(t, scored, i)
+            for x, y in turns for t, scored in [(t, False) for t in x] + [(t, True) for t in (*y, END)]]
 
 
 def laid(conversations: list[Places], length: int) -> list[Places]:
@@ -109,7 +125,8 @@ RIGHT = (a_row_each, packed, longest_first, numbered_in_each_row, behind_one_ano
 
 def rescored(scored: Callable[[Places], list[bool]]) -> Callable[[list, int], list[Places]]:
     """`packed`, with another mask on each row's places."""
-    return lambda conversations, length: [[(t, new, i) for (t, _, i), new in zip(row, scored(row))] for row in packed(conversations, length)]
+    return lambda conversations, length: [[(t, new, i) for (t, _, i), new in zip(row, scored(row))]
+                                          for row in packed(conversations, length)]
 
 
 def without_ends(conversations, length):
@@ -181,13 +198,19 @@ WRONG = (
     ("the end tokens are there and are not scored", "any conversation", ends_not_scored),
     ("what the user says is scored too", "any conversation", prompts_scored),
     ("the mask lies one place too early", "any conversation", one_too_early),
-    ("the mask lies one place too late: it lacks an answer's first token and scores what comes behind its end", "any conversation", cut_from_the_wrong_end),
+    ("the mask lies one place too late: it lacks an answer's first "
+     "token and scores what comes behind its end",
+     "any conversation", cut_from_the_wrong_end),
     ("only the last answer of a conversation is scored", "a conversation of two turns", last_answer_alone),
     ("the turns stand in the opposite order", "a conversation of two turns that differ", newest_turn_first),
-    ("each turn has a number of its own, so that no answer sees the turns before it", "a conversation of two turns, and its numbers", a_number_each_turn),
-    ("all conversations of a row have one number, so that they see each other", "two conversations in one row, and their numbers", one_number_a_row),
-    ("a conversation that finds no room in the last row is dropped", "conversations that do not all fit one row", what_does_not_fit_dropped),
-    ("a conversation is cut where a row ends, and goes on in the next without its beginning", "conversations that do not fill rows evenly",
+    ("each turn has a number of its own, so that no answer sees the turns before it",
+     "a conversation of two turns, and its numbers", a_number_each_turn),
+    ("all conversations of a row have one number, so that they see each other",
+     "two conversations in one row, and their numbers", one_number_a_row),
+    ("a conversation that finds no room in the last row is dropped",
+     "conversations that do not all fit one row", what_does_not_fit_dropped),
+    ("a conversation is cut where a row ends, and goes on in the next without its beginning",
+     "conversations that do not fill rows evenly",
      cut_where_the_row_ends),
 )
 
@@ -195,15 +218,17 @@ MAKE_THE_BATCH = finds_planted(
     name="make-the-batch", title="A test that lets no answer be lost", minutes=30, difficulty=3,
     argument="make", handed_out=handed_out, right=RIGHT, wrong=WRONG,
     right_is="however it lays its rows",
-    advice=("In which order conversations stand, how many share a row, what they are numbered, and how wide rows are is nobody's concern, as long as "
-          "a number stands for one conversation within its row."),
+    advice=("In which order conversations stand, how many share a row, what they are numbered, and how wide "
+            "rows are is nobody's concern, as long as a number stands for one conversation within its row."),
     hints=(
-        "Take a row and one of its numbers: sequence[r] == n. The tokens there, in their order, are what the model will see as one conversation; "
-        "the mask there says what it will learn. From your conversations you know both, ends included. Padding has the number −1.",
-        "So collect, over all rows and numbers, the pairs (tokens, mask) as tuples, and compare with those that you expect: each exactly once, in "
-        "any order. Is anything scored where the number is −1?",
-        "Choose conversations on which things happen: one of two turns, prompts and answers of several tokens, all ids different, several short "
-        "enough to share a row, and together too long for one."),
+        "Take a row and one of its numbers: sequence[r] == n. The tokens there, in their order, are what the "
+        "model will see as one conversation; the mask there says what it will learn. From your conversations "
+        "you know both, ends included. Padding has the number −1.",
+        "So collect, over all rows and numbers, the pairs (tokens, mask) as tuples, and compare with those "
+        "that you expect: each exactly once, in any order. Is anything scored where the number is −1?",
+        "Choose conversations on which things happen: one of two turns, prompts and answers of several "
+        "tokens, all ids different, several short enough to share a row, and together too long for one."),
     half=("numbers not read",
-          "Tokens and mask were looked at, sequence was not. It decides who sees whom: two of the planted bugs are wrong in nothing else.",
+          "Tokens and mask were looked at, sequence was not. It decides who sees whom: two of the planted "
+          "bugs are wrong in nothing else.",
           (one_number_a_row, a_number_each_turn)))

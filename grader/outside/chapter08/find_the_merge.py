@@ -1,6 +1,8 @@
-"""find-the-merge: a low-rank adapter right in five ways and wrong in eleven, for a learner's test to tell apart.
+"""find-the-merge: a low-rank adapter right in five ways and wrong in eleven, for a learner's test to tell
+apart.
 
-Each takes W (F, D), A (r, D), B (F, r) and alpha, and gives an object with forward(x), reference(x) and merge().
+Each takes W (F, D), A (r, D), B (F, r) and alpha, and gives an object with forward(x), reference(x) and
+merge().
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from minillm.expect import expect, expect_tensor
 from ..planted import finds_planted, sealed
 
 class Plain:
-    """The map and its adapter side by side. The right code and the wrong ones below differ from it in a line or two."""
+    """The map and its adapter side by side.
+
+    The right code and the wrong ones below differ from it in a line or two.
+    """
 
     def __init__(self, W: Tensor, A: Tensor, B: Tensor, alpha: float):
         self.W, self.A, self.B, self.scale, self.on = W.clone(), A.clone(), B.clone(), alpha / len(A), True
@@ -56,7 +61,9 @@ class ByRanks(Plain):
         return sum(self.scale * b[:, None] * a[None, :] for a, b in zip(self.A, self.B.t()))
 
     def forward(self, x):
-        return torch.einsum("nd,fd->nf", x, self.W + self.delta()) if self.on else torch.einsum("nd,fd->nf", x, self.W)
+        return (torch.einsum("nd,fd->nf", x, self.W + self.delta())
+                if self.on
+                else torch.einsum("nd,fd->nf", x, self.W))
 
 
 class InFloat64(Plain):
@@ -177,21 +184,27 @@ WRONG = (
     ("merge() multiplies by α/r twice", "forward before and after merge(), where α/r is not 1", ScaleTwice),
     ("merge() leaves α/r out", "forward before and after merge(), where α/r is not 1", ScaleForgotten),
     ("the adapter is still applied after merge()", "forward before and after merge()", StillApplied),
-    ("merge() adds the transpose of B·A where W is square", "forward before and after merge(), with as many rows as columns in W", Transposed),
+    ("merge() adds the transpose of B·A where W is square",
+     "forward before and after merge(), with as many rows as columns in W", Transposed),
     ("merge() takes away what it should add", "forward before and after merge()", Subtracted),
-    ("merge() writes into the W that it was given, which others may be using", "the tensor that you handed over, after merge()", IntoTheirs),
-    ("the reference is computed with the adapter on", "the reference beside the product with W alone", ReferenceOn),
+    ("merge() writes into the W that it was given, which others may be using",
+     "the tensor that you handed over, after merge()", IntoTheirs),
+    ("the reference is computed with the adapter on", "the reference beside the product with W alone",
+     ReferenceOn),
     ("after one call of reference() the adapter stays off", "forward before and after reference()", LeftOff),
     ("α stands for α/r", "a result that you know by hand, with a rank above 1", AlphaAlone),
-    ("α is divided by the width D in place of the rank r", "a result that you know by hand, with r and D unequal", AlphaByWidth),
-    ("merge() multiplies the B that it was given by α/r, and others may be using it", "all of the tensors that you handed over, after merge()",
+    ("α is divided by the width D in place of the rank r",
+     "a result that you know by hand, with r and D unequal", AlphaByWidth),
+    ("merge() multiplies the B that it was given by α/r, and others may be using it",
+     "all of the tensors that you handed over, after merge()",
      IntoTheirB),
 )
 
 
 
 def handed_out(inside: Callable[..., Plain]) -> Callable[[Tensor, Tensor, Tensor, float], object]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is inside."""
+    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
+    inside."""
 
     def adapt(W: Tensor, A: Tensor, B: Tensor, alpha: float):
         """A map W (F, D) with an adapter A (r, D), B (F, r) of strength alpha / r: so it claims."""
@@ -199,7 +212,8 @@ def handed_out(inside: Callable[..., Plain]) -> Callable[[Tensor, Tensor, Tensor
         F, D = W.shape
         expect_tensor("A", A, "r D", "float", D=D)
         expect_tensor("B", B, "F r", "float", F=F, r=len(A))
-        expect(not any(t.requires_grad for t in (W, A, B)), "W, A, B", "asking for gradients", "give plain tensors")
+        expect(not any(t.requires_grad for t in (W, A, B)), "W, A, B", "asking for gradients",
+               "give plain tensors")
         part = inside(W, A, B, float(alpha))
         forward, reference, merge = (sealed(method) for method in (part.forward, part.reference, part.merge))
 
@@ -231,15 +245,19 @@ SAME = (IntoTheirs, ReferenceOn, LeftOff, AlphaAlone, AlphaByWidth, IntoTheirB)
 FIND_THE_MERGE = finds_planted(
     name="find-the-merge", title="A test that no wrong merge passes", minutes=30, difficulty=3,
     argument="adapt", handed_out=handed_out, right=RIGHT, wrong=WRONG,
-    advice=("Compare with a tolerance (1e-4 of numbers of size 10); the reference is claimed before merge() alone; merge() is to be called once, on an "
-          "object of its own. Or your own expected numbers are wrong: is α divided by r, the number of A's rows?"),
+    advice=("Compare with a tolerance (1e-4 of numbers of size 10); the reference is claimed before merge() "
+            "alone; merge() is to be called once, on an object of its own. Or your own expected numbers are "
+            "wrong: is α divided by r, the number of A's rows?"),
     hints=(
-        "Write down what you expect, once and by hand: with W, A and B of your own, what should forward(x) be, and what reference(x)? Take a rank "
-        "above 1, a width that is not the rank, and an α that makes α/r neither 0 nor 1.",
-        "What may change nothing? A call of reference() leaves forward as it was. merge() leaves forward as it was.",
-        "Three bugs are left. One needs a W with as many rows as columns, since only such a matrix can be transposed unnoticed. Two give the right "
-        "results, and spoil something that is yours: look at all of the tensors that you handed over."),
+        "Write down what you expect, once and by hand: with W, A and B of your own, what should "
+        "forward(x) be, and what reference(x)? Take a rank above 1, a width that is not the rank, "
+        "and an α that makes α/r neither 0 nor 1.",
+        "What may change nothing? A call of reference() leaves forward as it "
+        "was. merge() leaves forward as it was.",
+        "Three bugs are left. One needs a W with as many rows as columns, since only such a matrix can be "
+        "transposed unnoticed. Two give the right results, and spoil something that is yours: look at all of "
+        "the tensors that you handed over."),
     half=("before and after alone",
-          "It finds every merge that changes what forward gives, and nothing else. An adapter can be the same before and after, and wrong both times; "
-          "and there is a reference, and what was handed over.",
+          "It finds every merge that changes what forward gives, and nothing else. An adapter can be the "
+          "same before and after, and wrong both times; and there is a reference, and what was handed over.",
           SAME))

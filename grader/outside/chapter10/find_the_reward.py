@@ -17,9 +17,12 @@ from minillm.expect import expect, expect_some_response, expect_tensor
 from ..planted import finds_planted
 
 def handed_out(inside: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is inside."""
+    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
+    inside."""
 
-    def loss(hidden: Tensor, head: Tensor, response_mask: Tensor, better: Tensor, worse: Tensor, prompt: Tensor) -> Tensor:
+    def loss(
+        hidden: Tensor, head: Tensor, response_mask: Tensor, better: Tensor, worse: Tensor, prompt: Tensor
+    ) -> Tensor:
         """The mean over prompts of the mean loss of their choices, (): so it claims."""
         expect_tensor("hidden", hidden, "B T D", "float")
         B, T, D = hidden.shape
@@ -31,9 +34,11 @@ def handed_out(inside: Callable[..., Tensor]) -> Callable[..., Tensor]:
         expect_tensor("worse", worse, "P", "integer", P=len(better))
         expect_tensor("prompt", prompt, "B", "integer", B=B)
         for name, rows in (("better", better), ("worse", worse)):
-            expect(0 <= int(rows.min()) and int(rows.max()) < B, name, rows.tolist(), f"rows run from 0 to {B - 1}")
-        expect(bool((prompt[better] == prompt[worse]).all()), "prompt", prompt.tolist(), "a choice is between two answers to one "
-                                                                                         "prompt")
+            expect(0 <= int(rows.min()) and int(rows.max()) < B, name, rows.tolist(),
+                   f"rows run from 0 to {B - 1}")
+        expect(bool((prompt[better] == prompt[worse]).all()), "prompt", prompt.tolist(),
+               "a choice is between two answers to one "
+               "prompt")
         return inside(hidden, head.to(hidden), response_mask, better.long(), worse.long(), prompt.long())
 
     return loss
@@ -50,7 +55,8 @@ def at(hidden: Tensor, head: Tensor, places: Tensor) -> Tensor:
 
 
 def over_prompts(costs: Tensor, prompt: Tensor) -> Tensor:
-    """The mean over prompts of the mean of their choices: costs (P,), the prompt of each choice (P,) -> ()."""
+    """The mean over prompts of the mean of their choices: costs (P,), the prompt of each choice (P,) -> ().
+    """
     kinds = prompt.unique()
     return torch.stack([costs[prompt == k].mean() for k in kinds]).mean()
 
@@ -84,7 +90,8 @@ def in_float64(hidden, head, response_mask, better, worse, prompt):
 
 def by_weights(hidden, head, response_mask, better, worse, prompt):
     """Each choice weighed by one over the number of its prompt's choices: ()."""
-    r, of = torch.einsum("btd,d->bt", hidden, head).gather(1, last(response_mask)[:, None])[:, 0], prompt[better]
+    r = torch.einsum("btd,d->bt", hidden, head).gather(1, last(response_mask)[:, None])[:, 0]
+    of = prompt[better]
     count = of.bincount()
     return (F.softplus(r[worse] - r[better]) / count[of]).sum() / (count > 0).sum()
 
@@ -93,12 +100,14 @@ def by_cross_entropy(hidden, head, response_mask, better, worse, prompt):
     """Two classes, the first one right: ()."""
     r = at(hidden, head, last(response_mask))
     both = torch.stack([r[better], r[worse]], 1)
-    return over_prompts(F.cross_entropy(both, torch.zeros(len(both), dtype=torch.long), reduction="none"), prompt[better])
+    return over_prompts(F.cross_entropy(both, torch.zeros(len(both), dtype=torch.long), reduction="none"),
+                        prompt[better])
 
 
 RIGHT = (vectorised, in_a_loop, in_float64, by_weights, by_cross_entropy)
 WRITTEN = ("with a gather and two means", "choice by choice in a loop", "in float64 and rounded at the end",
-           "with a weight for each choice", "with PyTorch's cross-entropy of two classes")  # how each of RIGHT is
+           # how each of RIGHT is
+           "with a weight for each choice", "with PyTorch's cross-entropy of two classes")
 
 
 # wrong code
@@ -154,19 +163,25 @@ def each_by_itself(hidden, head, response_mask, better, worse, prompt):
 
 # (what is wrong, on what it shows, the code).
 WRONG = (
-    ("the reward is read at the last column of the padded batch", "rows of unequal length in one batch, with something in the padding",
+    ("the reward is read at the last column of the padded batch",
+     "rows of unequal length in one batch, with something in the padding",
      at_the_last_column),
-    ("the reward is read at the first token of the response", "a response of two tokens or more", at_the_first_token),
-    ("the reward is read one token before the last of the response", "something else in that place", before_the_last),
-    ("the mean of the rewards at all tokens of the response stands for that at the last", "a response of two tokens or more",
+    ("the reward is read at the first token of the response", "a response of two tokens or more",
+     at_the_first_token),
+    ("the reward is read one token before the last of the response", "something else in that place",
+     before_the_last),
+    ("the mean of the rewards at all tokens of the response stands for that at the last",
+     "a response of two tokens or more",
      mean_of_tokens),
     ("better and worse have changed places", "any choice that is not a draw", turned),
-    ("every choice counts alike, so that a prompt with six choices counts six times", "prompts with unequal numbers of choices",
+    ("every choice counts alike, so that a prompt with six choices counts six times",
+     "prompts with unequal numbers of choices",
      every_choice_alike),
     ("the prompts' losses are summed where their mean is claimed", "two prompts", summed_over_prompts),
     ("1 − p stands for −log p", "one choice whose probability you know", one_minus_p),
-    ("each answer is scored by itself, −log σ(r) and −log σ(−r), and the two are never compared", "rewards that do not lie evenly "
-                                                                                                  "around 0",
+    ("each answer is scored by itself, −log σ(r) and −log σ(−r), and the two are never compared",
+     "rewards that do not lie evenly "
+     "around 0",
      each_by_itself),
 )
 
@@ -178,21 +193,19 @@ FIND_THE_REWARD = finds_planted(
     argument="loss", handed_out=handed_out, right=RIGHT, wrong=WRONG,
     right_is=WRITTEN,
     hides="; a loose tolerance hides it",
-    advice=("Compare with a tolerance. Or your own expected number is wrong: first the mean over the choices of a prompt, then the mean "
-          "over "
-          "prompts, and the reward is read at the last token where response_mask is True."),
+    advice=("Compare with a tolerance. Or your own expected number is wrong: first the mean over "
+            "the choices of a prompt, then the mean over prompts, and the reward is read at the "
+            "last token where response_mask is True."),
     hints=(
-        "Take D = 1 and a head of 1, so that hidden[b, t, 0] is the reward at that place. Fill all places with different numbers, and "
-        "only "
-        "then put the rewards that you want where they are to be read. Let responses begin and end at different places.",
-        "Choose rewards whose differences are multiples of log 3: σ(log 3) is 3/4, σ(2 log 3) is 9/10, and σ(−log 3) is 1/4. Then you "
-        "can "
-        "write the result down. Do not let all rewards lie evenly around 0.",
-        "One prompt is not enough: a mean over prompts, a sum over prompts and a mean over choices are then the same. Take a ranking "
-        "of "
-        "three answers, which makes three choices, and a prompt with a single choice."),
+        "Take D = 1 and a head of 1, so that hidden[b, t, 0] is the reward at that place. Fill all places "
+        "with different numbers, and only then put the rewards that you want where they are to be read. Let "
+        "responses begin and end at different places.",
+        "Choose rewards whose differences are multiples of log 3: σ(log 3) is 3/4, σ(2 log 3) is 9/10, and "
+        "σ(−log 3) is 1/4. Then you can write the result down. Do not let all rewards lie evenly around 0.",
+        "One prompt is not enough: a mean over prompts, a sum over prompts and a mean over "
+        "choices are then the same. Take a ranking of three answers, which makes three "
+        "choices, and a prompt with a single choice."),
     half=("the place alone",
-          "It finds every reward that is read at the wrong place, and nothing else. What is done with the rewards can be wrong too: "
-          "hold the "
-          "result against a number that you know by hand.",
+          "It finds every reward that is read at the wrong place, and nothing else. What is done with the "
+          "rewards can be wrong too: hold the result against a number that you know by hand.",
           WELL_READ))

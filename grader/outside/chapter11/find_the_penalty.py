@@ -1,7 +1,8 @@
-"""find-the-penalty: what is paid for each token with a KL, right in four ways and wrong in twelve, for a learner's test.
+"""find-the-penalty: what is paid for each token with a KL, right in four ways and wrong in twelve, for a
+learner's test.
 
-Each takes rewards (B,), logprobs, reference and response_mask, (B, T) each, and beta, and gives (B, T). Several
-of the wrong ones have shipped in well-known libraries.
+Each takes rewards (B,), logprobs, reference and response_mask, (B, T) each, and beta, and gives (B, T).
+Several of the wrong ones have shipped in well-known libraries.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from minillm.expect import expect, expect_some_response, expect_tensor
 from ..planted import finds_planted
 
 def handed_out(inside: Callable) -> Callable:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is inside."""
+    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
+    inside."""
 
-    def paid(rewards: Tensor, logprobs: Tensor, reference: Tensor, response_mask: Tensor, beta: float) -> Tensor:
+    def paid(
+        rewards: Tensor, logprobs: Tensor, reference: Tensor, response_mask: Tensor, beta: float
+    ) -> Tensor:
         """R on the last token and −β·log p/p_ref on every token, (B, T), 0 off the response: so it claims."""
         B, T = expect_places(response_mask, logprobs=logprobs, reference=reference)
         expect_tensor("rewards", rewards, "B", "float", B=B)
@@ -29,7 +33,8 @@ def handed_out(inside: Callable) -> Callable:
 
 
 def expect_places(response_mask: Tensor, **tensors: Tensor) -> tuple[int, int]:
-    """Hold named tensors to the mask's shape (B, T), and the mask to rows of a prompt and an answer; returns B and T."""
+    """Hold named tensors to the mask's shape (B, T), and the mask to rows of a prompt and an answer; returns
+    B and T."""
     expect_tensor("response_mask", response_mask, "B T", "bool")
     expect_some_response(response_mask)
     B, T = response_mask.shape
@@ -138,23 +143,31 @@ def reward_in_the_last_column(rewards, logprobs, reference, mask, beta):
 
 def padding_paid(rewards, logprobs, reference, mask, beta):
     """The KL on what stands behind the answer, too."""
-    return placed(rewards, logprobs - reference, mask, beta) - torch.where(mask.cumsum(1).bool() & ~mask, beta * (logprobs - reference), 0.0)
+    return (placed(rewards, logprobs - reference, mask, beta)
+            - torch.where(mask.cumsum(1).bool() & ~mask, beta * (logprobs - reference), 0.0))
 
 
 # (what is wrong, on what it shows, the code).
 WRONG = (
-    ("the log-ratio has its sign turned, so that drifting is paid for", "any policy that is not the reference", sign_turned),
-    ("the log-ratio's absolute value stands for it", "an answer with a token that is less likely than under the reference", absolute),
+    ("the log-ratio has its sign turned, so that drifting is paid for",
+     "any policy that is not the reference", sign_turned),
+    ("the log-ratio's absolute value stands for it",
+     "an answer with a token that is less likely than under the reference", absolute),
     ("k2, half the squared log-ratio, is paid", "a log-ratio that is neither zero nor two", k2_paid),
     ("R stands on every token", "an answer of two tokens or more", reward_everywhere),
     ("the KL is divided by the length of the answer", "an answer of two tokens or more", mean_of_the_kl),
-    ("no KL is paid for the last token", "any answer whose end is not as likely as under the reference", end_not_paid),
+    ("no KL is paid for the last token", "any answer whose end is not as likely as under the reference",
+     end_not_paid),
     ("R is multiplied by β as well", "a β that is not one", beta_on_the_reward),
     ("p/p_ref less one stands for its logarithm", "a log-ratio far from zero", ratio_of_probabilities),
-    ("R is paid in the last column, padding or not", "an answer shorter than its row", reward_in_the_last_column),
-    ("k3 is paid, whose mean is right and whose value is not", "a single answer, by hand; no mean shows it", k3_paid),
-    ("R is paid on the first token of the answer", "which token is paid, in an answer of two tokens or more; no sum shows it", reward_in_front),
-    ("padding is paid for too", "an answer shorter than its row, with numbers behind it that are not alike", padding_paid),
+    ("R is paid in the last column, padding or not", "an answer shorter than its row",
+     reward_in_the_last_column),
+    ("k3 is paid, whose mean is right and whose value is not", "a single answer, by hand; no mean shows it",
+     k3_paid),
+    ("R is paid on the first token of the answer",
+     "which token is paid, in an answer of two tokens or more; no sum shows it", reward_in_front),
+    ("padding is paid for too", "an answer shorter than its row, with numbers behind it that are not alike",
+     padding_paid),
 )
 
 # a mean over answers, summed over their tokens, does not see these
@@ -163,16 +176,18 @@ RIGHT_IN_THE_MEAN = (k3_paid, reward_in_front, padding_paid)
 FIND_THE_PENALTY = finds_planted(
     name="find-the-penalty", title="A test that finds the wrong penalty", minutes=25, difficulty=2,
     argument="paid", handed_out=handed_out, right=RIGHT, wrong=WRONG,
-    advice=("Compare with a tolerance. Or your own expected numbers are wrong: the KL of a token is paid as −β·log p/p_ref, R is added on the last "
-          "token where response_mask is True, and both meet there."),
+    advice=("Compare with a tolerance. Or your own expected numbers are wrong: the KL of a token is paid as "
+            "−β·log p/p_ref, R is added on the last token where response_mask is True, and both meet there."),
     hints=(
-        "No policy is needed to see most of them: logprobs and reference are numbers that you may make up. Take one answer of two tokens, with a "
-        "log-ratio above 0 on one and below 0 on the other, and write down by hand what each token is paid.",
-        "A batch of one row hides the padding. Take two answers of different lengths, and put numbers that are not alike where response_mask is "
-        "False: they must not matter. What is paid there is 0.",
-        "Two estimates of a KL may agree in the mean, and in a log-ratio that you happened to choose. Take one that is far from 0, such as 2, "
-        "and compare every place of the result."),
+        "No policy is needed to see most of them: logprobs and reference are numbers that you may make up. "
+        "Take one answer of two tokens, with a log-ratio above 0 on one and below 0 on the other, and write "
+        "down by hand what each token is paid.",
+        "A batch of one row hides the padding. Take two answers of different lengths, and put numbers that "
+        "are not alike where response_mask is False: they must not matter. What is paid there is 0.",
+        "Two estimates of a KL may agree in the mean, and in a log-ratio that you happened to choose. Take "
+        "one that is far from 0, such as 2, and compare every place of the result."),
     half=("the mean alone",
-          "What an answer is paid in the mean comes out as E[R] − β·KL, and that is all that it asks. k3 has that mean too, and another gradient; and "
-          "a sum over the tokens of y does not see which of them is paid, nor what is paid behind them.",
+          "What an answer is paid in the mean comes out as E[R] − β·KL, and that is all that it asks. k3 has "
+          "that mean too, and another gradient; and a sum over the tokens of y does not see which of them is "
+          "paid, nor what is paid behind them.",
           RIGHT_IN_THE_MEAN))

@@ -1,8 +1,9 @@
-"""find-the-wrong-push: DPO's F written right in five ways and wrong in thirteen, for a learner's test to tell apart.
+"""find-the-wrong-push: DPO's F written right in five ways and wrong in thirteen, for a learner's test to tell
+apart.
 
 Each takes policy and reference (functions from tokens (2B, T) to logits (2B, T, V)), tokens, response_mask
-(2B, T) and beta, and gives F (2B,): the chosen answers' and then, in the same order, the rejected ones'. Several
-of the wrong ones have shipped in well-known libraries.
+(2B, T) and beta, and gives F (2B,): the chosen answers' and then, in the same order, the rejected ones'.
+Several of the wrong ones have shipped in well-known libraries.
 """
 
 from __future__ import annotations
@@ -21,19 +22,25 @@ Policy = Callable[[Tensor], Tensor]
 
 
 def handed_out(inside: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is inside."""
+    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
+    inside."""
 
-    def coefficient(policy: Policy, reference: Policy, tokens: Tensor, response_mask: Tensor, beta: float) -> Tensor:
+    def coefficient(
+        policy: Policy, reference: Policy, tokens: Tensor, response_mask: Tensor, beta: float
+    ) -> Tensor:
         """F of each row, (2B,): so it claims."""
         expect_tensor("tokens", tokens, "B T", "integer")
         B, T = tokens.shape
-        expect(B % 2 == 0, "tokens", f"of {B} rows", "give the chosen answers, then the rejected ones in the same order")
+        expect(B % 2 == 0, "tokens", f"of {B} rows",
+               "give the chosen answers, then the rejected ones in the same order")
         expect_tensor("response_mask", response_mask, "B T", "bool", B=B, T=T)
         expect_some_response(response_mask)
-        expect(not response_mask[:, 0].any(), "response_mask[:, 0]", "True", "the first token has no context: begin x with a token")
+        expect(not response_mask[:, 0].any(), "response_mask[:, 0]", "True",
+               "the first token has no context: begin x with a token")
         expect(beta > 0, "beta", beta, "give a positive number")
         for name, model in (("policy", policy), ("reference", reference)):
-            expect(callable(model), name, type(model).__name__, "give a function from tokens (2B, T) to logits (2B, T, V)")
+            expect(callable(model), name, type(model).__name__,
+                   "give a function from tokens (2B, T) to logits (2B, T, V)")
             expect_tensor(f"{name}(tokens)", model(tokens), "B T V", "float", B=B, T=T)
         return inside(policy, reference, tokens.long(), response_mask, float(beta))
 
@@ -72,7 +79,8 @@ def pair_by_pair(policy, reference, tokens, mask, beta):
 
     def ratio(row):
         places = mask[row].nonzero()[:, 0].tolist()
-        return sum((logp[row, t - 1, tokens[row, t]] - ref[row, t - 1, tokens[row, t]] for t in places), torch.zeros(()))
+        return sum((logp[row, t - 1, tokens[row, t]] - ref[row, t - 1, tokens[row, t]] for t in places),
+                   torch.zeros(()))
 
     h = torch.stack([ratio(i) - ratio(B + i) for i in range(B)])
     return both(beta / (1 + (beta * h).exp()))
@@ -82,7 +90,8 @@ def by_autograd(policy, reference, tokens, mask, beta):
     """The derivative of log σ(βh) in each answer's log-prob."""
     logp = answers(policy, tokens, mask).requires_grad_()
     with torch.enable_grad():
-        value = torch.nn.functional.logsigmoid(beta * difference(logp - answers(reference, tokens, mask))).sum()
+        h = difference(logp - answers(reference, tokens, mask))
+        value = torch.nn.functional.logsigmoid(beta * h).sum()
     return torch.autograd.grad(value, logp)[0]
 
 
@@ -109,7 +118,11 @@ RIGHT = (vectorised, pair_by_pair, by_autograd, in_float64, differences_first)
 def mean_for_sum(policy, reference, tokens, mask, beta):
     """h from means over tokens."""
     size = mask.sum(1)
-    return both(beta * torch.sigmoid(-beta * difference((answers(policy, tokens, mask) - answers(reference, tokens, mask)) / size)))
+    return both(beta
+                * torch.sigmoid(-beta
+                                * difference((answers(policy, tokens, mask)
+                                              - answers(reference, tokens, mask))
+                                             / size)))
 
 
 def end_dropped(policy, reference, tokens, mask, beta):
@@ -182,36 +195,51 @@ def not_detached(policy, reference, tokens, mask, beta):
 
 # (what is wrong, on what it shows, the code)
 WRONG = (
-    ("log-probabilities are averaged over an answer's tokens where they are to be summed", "answers of two tokens or more", mean_for_sum),
-    ("the end token of each answer is left out", "tables whose end tokens differ from the reference's", end_dropped),
-    ("the first token of each answer is left out", "two answers that begin with different tokens", first_dropped),
-    ("padding is scored too", "two answers of unequal length in one pair, and tables that do not treat the padding alike", padding_scored),
-    ("the reference's chosen and rejected answers are exchanged", "a reference that likes one answer of a pair more", reference_turned),
-    ("the reference's log-probabilities are computed with the policy's weights", "a policy that has left its reference", reference_is_the_policy),
+    ("log-probabilities are averaged over an answer's tokens where they are to be summed",
+     "answers of two tokens or more", mean_for_sum),
+    ("the end token of each answer is left out", "tables whose end tokens differ from the reference's",
+     end_dropped),
+    ("the first token of each answer is left out", "two answers that begin with different tokens",
+     first_dropped),
+    ("padding is scored too",
+     "two answers of unequal length in one pair, and tables that do not treat the padding alike",
+     padding_scored),
+    ("the reference's chosen and rejected answers are exchanged",
+     "a reference that likes one answer of a pair more", reference_turned),
+    ("the reference's log-probabilities are computed with the policy's weights",
+     "a policy that has left its reference", reference_is_the_policy),
     ("the reference is left out", "a reference that likes one answer of a pair more", no_reference),
-    ("the weight is turned, so that pairs that are right already are pushed most", "h that is not 0", weight_turned),
-    ("beta stands before the logistic function, and not in it", "a beta that is not 1, and h that is not 0", beta_outside_only),
+    ("the weight is turned, so that pairs that are right already are pushed most", "h that is not 0",
+     weight_turned),
+    ("beta stands before the logistic function, and not in it", "a beta that is not 1, and h that is not 0",
+     beta_outside_only),
     ("neighbouring rows are read as pairs", "two pairs or more in one batch", neighbours),
-    ("every pair gets the weight of the batch's mean h", "two pairs or more in one batch, with different h", one_h_for_all),
-    ("the rejected answers get a weight of their own, which grows with h", "the second half of the rows, where h is not 0", rejected_weighed_apart),
-    ("F carries the policy's gradient", "a policy whose table requires a gradient: the numbers are right", not_detached),
+    ("every pair gets the weight of the batch's mean h", "two pairs or more in one batch, with different h",
+     one_h_for_all),
+    ("the rejected answers get a weight of their own, which grows with h",
+     "the second half of the rows, where h is not 0", rejected_weighed_apart),
+    ("F carries the policy's gradient", "a policy whose table requires a gradient: the numbers are right",
+     not_detached),
 )
 
 FIND_THE_WRONG_PUSH = finds_planted(
     name="find-the-wrong-push", title="A test that finds the wrong push", minutes=40, difficulty=3,
     argument="coefficient", handed_out=handed_out, right=RIGHT, wrong=WRONG,
-    advice=("Compare with a tolerance; put the chosen answers in the first half of the rows and the rejected ones, in the same order, in the "
-          "second; give both answers of a pair the same prompt; mark all of each answer, its end token too, and nothing else."),
+    advice=("Compare with a tolerance; put the chosen answers in the first half of the rows and the rejected "
+            "ones, in the same order, in the second; give both answers of a pair the same prompt; mark all "
+            "of each answer, its end token too, and nothing else."),
     hints=(
-        "A policy can be a table: draw table (V, V) from a fixed seed, and let policy be lambda tokens: table[tokens]. The logits of the next "
-        "token then depend on this one. The reference is another table. A batch needs two pairs at least, answers of unequal length "
+        "A policy can be a table: draw table (V, V) from a fixed seed, and let policy be lambda "
+        "tokens: table[tokens]. The logits of the next token then depend on this one. The "
+        "reference is another table. A batch needs two pairs at least, answers of unequal length "
         "within a pair, and a beta that is not 1.",
-        "What do you know of F without the function? You can multiply out log p of a short answer by hand: one log_softmax of a row for each "
-        "token, the end token too. From four such numbers for a pair, h follows. Then F says what it must be, and how the two rows of a "
-        "pair must compare.",
-        "One of the bugs gives the right numbers. What does `surrogate` refuse? Give the policy a table that requires a gradient, and look "
-        "at what comes back."),
+        "What do you know of F without the function? You can multiply out log p of a short answer by hand: "
+        "one log_softmax of a row for each token, the end token too. From four such numbers for a pair, h "
+        "follows. Then F says what it must be, and how the two rows of a pair must compare.",
+        "One of the bugs gives the right numbers. What does `surrogate` refuse? Give the policy a table that "
+        "requires a gradient, and look at what comes back."),
     half=("only the numbers are looked at",
-          "All bugs that change a number are found. One changes none: F is made of the policy's log-probabilities, and it comes back with "
-          "their gradient in it, to be differentiated a second time by whoever uses it.",
+          "All bugs that change a number are found. One changes none: F is made of the "
+          "policy's log-probabilities, and it comes back with their gradient in it, to be "
+          "differentiated a second time by whoever uses it.",
           (not_detached,)))
