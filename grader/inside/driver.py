@@ -50,12 +50,12 @@ def respond(
     arguments: tuple[str, ...],
     inputs: Arrays,
 ) -> Arrays | Complaint:
-    """What a function gives back for one input, or the complaint that stands for it. It raises nothing.
+    """What a function gives back for one input, or the complaint that stands for what it raised.
 
     Random numbers start the same on every call: see own_random_numbers_kept.
     """
-    too_long = (f"It had not come to an end after {SECONDS:g} seconds, and "
-                "was stopped. Does a loop in it ever end?")
+    too_long = (f"It had not come to an end after {SECONDS:g} seconds, and was stopped. "
+                "Does a loop in it ever end?")
     try:
         torch.random.default_generator.manual_seed(0)
         np.random.seed(0)
@@ -228,9 +228,8 @@ def describe(error: BaseException, function: Callable, signature: str) -> str:
     """What was raised and in which line of the learner's own code."""
     said = " ".join(str(error).split())
     said = said if len(said) <= 300 else said[:300] + " …"
-    text = (said
-            if isinstance(error, TooLong)
-            else f"It raises {type(error).__name__}" + (f": {said}" if said else ""))
+    text = f"It raises {type(error).__name__}" + (f": {said}" if said else "")
+    text = said if isinstance(error, TooLong) else text
     code = getattr(inspect.unwrap(function), "__code__", None)
     numbers = [number for frame, number in traceback.walk_tb(error.__traceback__)
                if code and frame.f_code.co_filename == code.co_filename]

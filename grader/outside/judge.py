@@ -1,9 +1,8 @@
-"""What a check is, and how an answer to it is judged from arrays alone. It leaves out where the learner's
-function runs.
+"""What a check is, and how an answer to it is judged from arrays alone.
 
-The steps need not share a process: `plan` draws inputs and `judge` knows what was wanted (grader/judge.py);
-`respond` calls the learner's function on one input and hands back arrays (grader/driver.py). What was wanted
-never goes where that function runs.
+The steps need not share a process: `plan` draws inputs, and `judge` knows what was wanted; between them,
+`respond` calls the learner's function on one input and hands back arrays (grader/inside/driver.py). What was
+wanted never goes where that function runs.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ class Misconception:
 
     name: str
     why: str                                  # one or two sentences: what was done, and why it matters
-    # inputs -> result; it may raise ValueError where shapes would not meet
-    gives: Callable[[Fields], np.ndarray]
+    gives: Callable[[Fields], np.ndarray]     # inputs -> result; ValueError where shapes would not meet
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,11 @@ class Case:
     """One law, and inputs on which breaking it shows."""
 
     law: str
-    # the k-th input, k = 0, 1, …: the first ones are the smallest
-    draw: Callable[[np.random.Generator, int], Arrays]
-    # (inputs, outputs): is the law kept, right numbers or not?
-    holds: Callable[[Fields, Fields], bool] | None = None
+    draw: Callable[[np.random.Generator, int], Arrays]        # the k-th input; the first are smallest
+    holds: Callable[[Fields, Fields], bool] | None = None     # (inputs, outputs): is the law itself kept?
     draws: int = 6
     note: str = ""                                            # what the printed input cannot show
-    # said where the result is not finite
+    # said where the result is not finite:
     nan: str = "Look for a division by zero, a log of zero, or an exp that overflows."
 
 
@@ -86,8 +82,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Verdict:
-    """passed; reason: a misconception's name, "a law", or what else went wrong; text for the learner; which
-    cases held."""
+    """What is said of a function.
+
+    reason is a misconception's name, "a law", or what else went wrong; text is for the learner; held says
+    which cases held.
+    """
 
     passed: bool
     reason: str
@@ -119,8 +118,8 @@ def judge(check: Check, trials: Sequence[Trial], answers: Sequence[Arrays | Comp
     held = tuple(all(o.right for o in outcomes if o.trial.case is case) for case in check.cases)
     failed = sorted((o for o in outcomes if not o.right), key=lambda o: o.trial.size)
     if not failed:
-        return Verdict(True, "right", f"{check.name}: right, on {len(trials)} inputs in {len(held)} cases.",
-                       held)
+        text = f"{check.name}: right, on {len(trials)} inputs in {len(held)} cases."
+        return Verdict(True, "right", text, held)
     unwritten = next((o.complaint for o in failed if o.complaint and o.complaint.name == "stub"), None)
     if unwritten:
         return Verdict(False, "stub", f"{check.name}: {unwritten.sentence}", held)
@@ -128,8 +127,8 @@ def judge(check: Check, trials: Sequence[Trial], answers: Sequence[Arrays | Comp
     lines = [f"{check.name}: not yet.", sentence, *show(check, shown),
              f"Right so far: {sum(held)} of {len(held)} cases."]
     lines = [line for text in lines for line in text.split("\n")]
-    return Verdict(False, reason,
-                   "\n".join(line if line.startswith("    ") else fill(line, 96) for line in lines), held)
+    text = "\n".join(line if line.startswith("    ") else fill(line, 96) for line in lines)
+    return Verdict(False, reason, text, held)
 
 
 def compare(check: Check, trial: Trial, answer: Arrays | Complaint) -> Outcome:
@@ -142,16 +141,14 @@ def compare(check: Check, trial: Trial, answer: Arrays | Complaint) -> Outcome:
     outputs = Fields(**{name: widen(array) for name, array in answer.items()})
     complaint = None
     if outputs.result.shape == wanted.shape and not np.isfinite(outputs.result).all():
-        place, number = first(~np.isfinite(outputs.result)), outputs.result[~np.isfinite(outputs.result)][0]
+        strange = ~np.isfinite(outputs.result)
+        number = "NaN" if np.isnan(outputs.result[strange][0]) else "infinity"
         complaint = Complaint("not finite",
-                              f"{sentence_case(check.compared)} holds "
-                              f"{'NaN' if np.isnan(number) else 'infinity'}{place}. {trial.case.nan} The law "
-                              f"tried here: {trial.case.law}")
+                              f"{sentence_case(check.compared)} holds {number}{first(strange)}. "
+                              f"{trial.case.nan} The law tried here: {trial.case.law}")
         return Outcome(trial, inputs, None, complaint, wanted, False)
-    changed = [name
-               for name in check.arguments
-               if f"after_{name}" in answer
-                  and not np.array_equal(answer[f"after_{name}"], trial.inputs[name])]
+    kept = [name for name in check.arguments if f"after_{name}" in answer]
+    changed = [name for name in kept if not np.array_equal(answer[f"after_{name}"], trial.inputs[name])]
     if changed:
         complaint = Complaint("input changed",
                               f"It changes its input {' and '.join(changed)} in place. The caller goes on "
@@ -163,16 +160,16 @@ def compare(check: Check, trial: Trial, answer: Arrays | Complaint) -> Outcome:
 def recognise(
     check: Check, outcomes: list[Outcome], failed: list[Outcome]
 ) -> tuple[str, str, Outcome] | None:
-    """(name, sentence, trial to show) of the misconception that explains all that came back, None if there is
-    none."""
+    """(name, sentence, trial to show) of the misconception that explains all that came back, or None."""
     wrong = [o for o in failed if o.outputs is not None and not close(o.outputs.result, o.wanted)]
     if not wrong:
         return None
     for sign in (1, -1) if any(m.name == "sign turned" for m in check.misconceptions) else (1,):
         for m in check.misconceptions:
             if all(explains(m, o, sign) for o in outcomes):
-                name, why = (m.name, m.why) if sign == 1 else (f"{m.name}, and the sign turned",
-                                                               f"{m.why} And the sign is turned.")
+                name, why = m.name, m.why
+                if sign == -1:
+                    name, why = f"{name}, and the sign turned", f"{why} And the sign is turned."
                 return name, f"It looks like this: {name}.\n{why}", wrong[0]
     return None
 
@@ -184,8 +181,8 @@ def explains(m: Misconception, o: Outcome, sign: int) -> bool:
     """
     if o.outputs is not None:
         return close(sign * o.outputs.result, believed(m, o.inputs), NAMING)
-    return o.complaint.name == "not finite" or (o.complaint.name == "raised"
-                                                and believed(m, o.inputs).size == 0)
+    raised = o.complaint.name == "raised" and believed(m, o.inputs).size == 0
+    return raised or o.complaint.name == "not finite"
 
 
 def believed(m: Misconception, inputs: Fields) -> np.ndarray:
@@ -198,10 +195,12 @@ def believed(m: Misconception, inputs: Fields) -> np.ndarray:
 
 
 def explain(check: Check, failed: list[Outcome]) -> tuple[str, str, Outcome]:
-    """(reason, sentence, trial to show) where no misconception fits: what it raised, a shape, a broken law,
-    or the task itself."""
-    smallest = next((o for o in failed if o.complaint and o.complaint.name in ("raised", "endless")),
-                    failed[0])
+    """(reason, sentence, trial to show) where no misconception fits.
+
+    The reason is what was raised, a shape, a broken law, or the task itself.
+    """
+    stopped = [o for o in failed if o.complaint and o.complaint.name in ("raised", "endless")]
+    smallest = (stopped or failed)[0]
     if smallest.complaint:
         return smallest.complaint.name, smallest.complaint.sentence, smallest
     if all(o.outputs is not None and o.outputs.result.ndim == 2 and close(o.outputs.result.T, o.wanted)
@@ -235,8 +234,7 @@ def broken(o: Outcome) -> bool:
 
 
 def show(check: Check, o: Outcome) -> list[str]:
-    """The input, ready to be pasted, and where the result is wrong: shapes and places, never the number
-    wanted."""
+    """The input, ready to be pasted, and where the result is wrong: never the number wanted."""
     names = [name for name in check.arguments if name in o.trial.inputs]
     if not names:
         return []
@@ -261,16 +259,15 @@ def close(got: np.ndarray, wanted: np.ndarray, tolerance: float = TOLERANCE) -> 
 
 
 def scale(wanted: np.ndarray) -> float:
-    """What a tolerance is multiplied by: the largest absolute value of an array of any shape, and 1 at least.
-    """
+    """What a tolerance is multiplied by: the largest absolute value of an array, and 1 at least."""
     return max(1.0, float(np.abs(wanted).max(initial=0.0)))
 
 
 def multiple(got: np.ndarray, wanted: np.ndarray) -> bool:
     """True if got is a positive number times wanted."""
-    factor = (float((got * wanted).sum() / max((wanted * wanted).sum(), 1e-12))
-              if got.shape == wanted.shape
-              else 0.0)
+    if got.shape != wanted.shape:
+        return False
+    factor = float((got * wanted).sum() / max((wanted * wanted).sum(), 1e-12))
     return factor > 1e-3 and close(got, factor * wanted)
 
 

@@ -1,5 +1,4 @@
-"""check, hint and status, for the learner at work. It leaves out the mark: what runs in the learner's own
-kernel proves nothing.
+"""check, hint and status, for the learner at work.
 
 What was tried is remembered by this kernel alone; no file is written.
 """
@@ -23,14 +22,16 @@ _told: set[str] = set()         # what is said once
 
 
 def check(name: str, function: Callable) -> None:
-    """Try a function on small inputs, the same each time, and print what was seen: check("surrogate",
-    surrogate)."""
+    """Try a function on small inputs, the same each time, and print what was seen.
+
+    An example: check("surrogate", surrogate).
+    """
     wanted = find(name)
     if not callable(function):
         given = a(type(function).__name__)
-        print(fill(f'{name}: check takes the function itself, check("{name}", {wanted.function}), not what '
-                   f'it returns. This is {given}.',
-                   96))
+        text = (f'{name}: check takes the function itself, check("{name}", {wanted.function}), '
+                f"not what it returns. This is {given}.")
+        print(fill(text, 96))
         return
     trials = plan(wanted)
     verdict = judge(wanted, trials, ask(wanted, trials, function))
@@ -64,25 +65,25 @@ def hint(name: str) -> None:
 def status(chapter: int | None = None) -> None:
     """A table of exercises: by default those of the chapters that were touched in this session, or of all."""
     if chapter is not None and chapter not in CHAPTERS:
-        raise ValueError(f"chapter is {chapter!r}: chapters with exercises are "
-                         f"{', '.join(map(str, CHAPTERS))}")
-    touched = [n
-               for n, checks in CHAPTERS.items()
-               if any(c.name in _state or c.name in _opened for c in checks)]
+        known = ", ".join(map(str, CHAPTERS))
+        raise ValueError(f"chapter is {chapter!r}: chapters with exercises are {known}")
+    seen = {*_state, *_opened}
+    touched = [n for n, checks in CHAPTERS.items() if any(c.name in seen for c in checks)]
     chapters = [chapter] if chapter is not None else touched or list(CHAPTERS)
     print(f"{'chapter':<9}{'exercise':<20}{'minutes':>8}   {'difficulty':<12}{'hints':<9}state")
     checks = [(n, c) for n in chapters for c in CHAPTERS[n]]
     for n, c in checks:
         stars = "★" * c.difficulty + "☆" * (3 - c.difficulty)
-        print(f"{n:<9}{c.name:<20}{c.minutes:>8}   "
-              f"{stars:<12}{f'{_opened.get(c.name, 0)} of {len(c.hints)}':<9}{_state.get(c.name, 'open')}")
+        hints = f"{_opened.get(c.name, 0)} of {len(c.hints)}"
+        state = _state.get(c.name, "open")
+        print(f"{n:<9}{c.name:<20}{c.minutes:>8}   {stars:<12}{hints:<9}{state}")
     done = sum(_state.get(c.name) == "done" for _, c in checks)
-    print(f"{done} of {len(checks)} done in this session. Nothing is saved: a "
-          "new kernel starts with all of them open.")
+    print(f"{done} of {len(checks)} done in this session. "
+          "Nothing is saved: a new kernel starts with all of them open.")
 
 
 def ask(
-    check: Check, trials: Sequence[Trial], function: Callable, seed: int | None = None
+    check: Check, trials: Sequence[Trial], function: Callable, seed: int | None = None,
 ) -> list[Arrays | Complaint]:
     """What the function gives back for each trial, in the order of the trials.
 
@@ -94,10 +95,10 @@ def ask(
     endless = None
     with own_random_numbers_kept():
         for n in order:
-            answers[n] = endless or respond(check.call, function, signature, check.arguments,
-                                            trials[n].inputs)
+            inputs = trials[n].inputs
+            answers[n] = endless or respond(check.call, function, signature, check.arguments, inputs)
             if isinstance(answers[n], Complaint) and answers[n].name == "endless":
-                endless = answers[n]              # what did not end once is not waited for again
+                endless = answers[n]               # what did not end once is not waited for again
     return [answers[n] for n in range(len(trials))]
 
 

@@ -1,5 +1,4 @@
-"""`finds_planted`: the check of a learner's test, which is to pass right code and to stop at each planted
-bug."""
+"""`finds_planted`: the check of a learner's test, which passes right code and stops at each planted bug."""
 
 from __future__ import annotations
 
@@ -26,15 +25,14 @@ def finds_planted(
     hides: str = "",
     **facts,
 ) -> Check:
-    """The check of a test `is_right(argument)`, which must say True to all of `right` and False to all of
-    `wrong`.
+    """The check of a test `is_right(argument)`: True is wanted for all of `right`, False for all of `wrong`.
 
     wrong is a table with a row for each planted bug: what is wrong, on what it shows, the code. handed_out
-    makes of a row's code what the test is given: the same name, signature, docstring and argument checks for
-    each. advice goes to a test that turns right code away. half is the test that does half the work: its
-    name, what it does not see, and the wrong code that it lets through. right_is describes right code: one
-    phrase for all of it, or one for each, which makes each a case of its own. hides ends the sentence on
-    where a bug shows. facts are the other fields of Check: name, title, minutes, difficulty, hints.
+    makes of a row's code what the test is given: the same name, signature, docstring and argument checks
+    for each. advice goes to a test that turns right code away. half is the test that does half the work:
+    its name, what it does not see, and the wrong code that it lets through. right_is describes right code:
+    one phrase for all of it, or one for each, which makes each a case of its own. hides ends the sentence
+    on where a bug shows. facts are the other fields of Check: name, title, minutes, difficulty, hints.
     """
     codes = (*right, *(code for _, _, code in wrong))
     let_through = {codes.index(code) for code in half[2]}
@@ -72,8 +70,8 @@ def finds_planted(
         misconceptions=(
             Misconception(
                 "it lets everything through",
-                "It says True to right code and to every planted bug. What "
-                "would code have to do to be told False?",
+                "It says True to right code and to every planted bug. "
+                "What would code have to do to be told False?",
                 lambda i: np.array(True)),
             Misconception(
                 "it turns everything away",

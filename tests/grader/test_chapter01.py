@@ -1,9 +1,4 @@
-"""The proof of each check: the reference and other right answers pass; wrong ones, as a learner would write
-them, fail by name.
-
-Here are chapter 1's wrong and right answers, what holds for some checks, and check, hint and status. What
-holds for every check is in proof.py.
-"""
+"""The proof of chapter 1's checks: wrong answers fail by name, right ones written another way pass."""
 
 from __future__ import annotations
 
@@ -11,13 +6,10 @@ import random
 import warnings
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as nn_F
 
-import grader
 import minillm
-from grader.outside import notebook
 from grader.outside.judge import close
 from minillm import every_answer
 from minillm.batch import batch_pairs
@@ -309,8 +301,7 @@ class TestProof(Proof):
 
 
 def test_what_is_wanted_agrees_with_the_package():
-    """The checks' own NumPy against minillm: its surrogate, autograd's gradient of the listed expectation,
-    its baseline, a gradient of zero."""
+    """The checks' own NumPy against minillm: surrogate, exact gradient, baseline, and a gradient of zero."""
     assert verdict("surrogate", lambda c, l, m: minillm.surrogate(c.detach(), l, m)).passed
     for i in inputs_of("exact-gradient"):
         theta = torch.tensor(i.theta, requires_grad=True)
@@ -367,8 +358,7 @@ def test_partial_credit_is_seen_case_by_case():
 
 
 def test_the_learners_settings_do_no_harm():
-    """float64 as default and autograd off in the notebook change no verdict, and a check leaves random
-    numbers as they were."""
+    """float64 as default and autograd off change no verdict; a check leaves random numbers as they were."""
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
     wanted = torch.rand(3).tolist(), np.random.rand(), random.random()
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
@@ -380,69 +370,3 @@ def test_the_learners_settings_do_no_harm():
         torch.set_default_dtype(torch.float32)
     verdict("find-the-bug", against_own_code)
     assert (torch.rand(3).tolist(), np.random.rand(), random.random()) == wanted
-
-
-# check, hint, status
-
-
-
-def test_check_prints_returns_nothing_and_says_the_same_twice(capsys, fresh):
-    said = []
-    for _ in range(2):
-        notebook._told.clear()
-        assert grader.check("curator", WRONG["curator"][0][1]) is None
-        said.append(capsys.readouterr().out)
-    assert (said[0] == said[1]
-            and "not a mark" in said[0]
-            and 'hint("curator") opens a hint; 3 left.' in said[0])
-    grader.check("curator", run_cell("curator"))
-    assert "right" in (out := capsys.readouterr().out) and "mark" not in out and "hint" not in out
-
-
-def test_check_wants_the_function_itself(capsys, fresh):
-    grader.check("leave-one-out", torch.zeros(2, 3))
-    assert 'check("leave-one-out", coefficients)' in (out := capsys.readouterr().out) and "Tensor" in out
-    assert not notebook._state
-
-
-@pytest.mark.parametrize("call", [lambda n: grader.check(n, len), grader.hint])
-def test_unknown_names_list_the_known(call):
-    with pytest.raises(ValueError, match="Did you mean 'surrogate'.*exact-gradient.*find-the-bug"):
-        call("surogate")
-    with pytest.raises(ValueError, match="There are: surrogate"):
-        call("xyzzy")
-    with pytest.raises(ValueError, match="a function"):
-        call(test_unknown_names_list_the_known)
-
-
-def test_hints_open_one_at_a_time(capsys, fresh):
-    for name, check in CHECKS.items():
-        for i, text in enumerate(check.hints):
-            grader.hint(name)
-            out = " ".join(capsys.readouterr().out.split())
-            assert f"hint {i + 1} of {len(check.hints)}" in out and " ".join(text.split()) in out
-            assert not any(" ".join(other.split()) in out for other in check.hints if other != text)
-            assert (f"{len(check.hints) - i - 1} left" in out) or "last" in out
-        grader.hint(name)
-        assert "no more hints" in capsys.readouterr().out
-
-
-def test_status_tells_done_tried_and_open(capsys, fresh, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    grader.status()
-    assert f"0 of {len(CHECKS)} done" in capsys.readouterr().out
-    grader.status(1)
-    assert "0 of 5 done" in capsys.readouterr().out
-    grader.check("surrogate", run_cell("surrogate"))
-    grader.check("curator", WRONG["curator"][0][1])
-    grader.hint("find-the-bug")
-    capsys.readouterr()
-    grader.status(1)
-    out = capsys.readouterr().out
-    rows = {line.split()[1]: line.split()[-1] for line in out.splitlines()[1:6]}
-    assert rows == {"surrogate": "done", "exact-gradient": "open", "leave-one-out": "open",
-                    "curator": "tried", "find-the-bug": "open"}
-    assert "1 of 3" in out and "1 of 5 done in this session" in out and "Nothing is saved" in out
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="chapter is 99"):
-        grader.status(99)

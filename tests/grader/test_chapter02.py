@@ -1,5 +1,4 @@
-"""The proof of chapter 2's checks: wrong answers as a learner would write them, each with the name it must
-get, and right ones written another way."""
+"""The proof of chapter 2's checks: wrong answers fail by name, right ones written another way pass."""
 
 from __future__ import annotations
 
@@ -439,9 +438,10 @@ def swallows(*_):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such clock")
+@pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("function", (never_ends, swallows))
 @pytest.mark.parametrize("name", WRONG)
-def test_what_never_ends_is_stopped(name, function, monkeypatch, capsys, fresh):
+def test_what_never_ends_is_stopped(name, function, monkeypatch, capsys):
     """After the time limit, once and not once an input; and the clock is put back."""
     monkeypatch.setattr("grader.inside.driver.SECONDS", 0.1)
     monkeypatch.setattr("grader.outside.planted.SECONDS", 0.1)
@@ -452,8 +452,8 @@ def test_what_never_ends_is_stopped(name, function, monkeypatch, capsys, fresh):
     stopped = "It has no answer" if name == "find-the-leak" else "It had not come to an end"
     assert f"{stopped} after 0.1 seconds" in said and "at line" in said
     assert time.perf_counter() - begun < 1
-    assert (signal.getsignal(signal.SIGALRM) is handler
-            and (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == ran)
+    assert signal.getsignal(signal.SIGALRM) is handler
+    assert (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == ran
 
 
 def test_nan_is_said_to_come_from_where_it_comes():
@@ -472,8 +472,7 @@ class TestProof(Proof):
 
 
 def test_what_is_wanted_agrees_with_the_package():
-    """The checks' own NumPy against the transformer: its norm, PyTorch's attention, its rotation, and a step
-    through its kind of attention."""
+    """The checks' own NumPy against the transformer: norm, attention, rotation, a step through a cache."""
     for i in inputs_of("rms-norm"):
         norm = torch.nn.functional.rms_norm(torch.tensor(i.x), (i.x.shape[-1],), torch.tensor(i.weight),
                                             eps=Config().norm_eps)
@@ -494,8 +493,7 @@ def test_what_is_wanted_agrees_with_the_package():
 
 
 def test_the_planted_code_is_what_it_says():
-    """The right codes agree on shapes of every kind; each wrong one differs from them somewhere, and those in
-    HARMLESS see no future."""
+    """The right codes agree on shapes of every kind; each wrong one differs; the HARMLESS do not leak."""
     for B, H, T, S, E in ((2, 2, 4, 4, 3), (1, 1, 1, 6, 2), (3, 1, 2, 5, 4)):
         q, k, v = 2 * numbers(B, H, T, E), 2 * numbers(B, H, S, E, seed=1), numbers(B, H, S, E, seed=2)
         first = find_the_leak.RIGHT[0](q, k, v)

@@ -1,8 +1,4 @@
-"""The proof of chapter 3's checks: wrong answers, as a learner would write them, fail by name; right ones,
-written another way, pass.
-
-What holds for every check is in proof.py.
-"""
+"""The proof of chapter 3's checks: wrong answers fail by name, right ones written another way pass."""
 
 from __future__ import annotations
 
@@ -379,8 +375,7 @@ WRONG["cut-the-text"] = [
 
 
 def by_rebuilding(cut):
-    """Every token and what stands up to two places before it, held against the documents, on several corpora.
-    """
+    """Every token and the two before it, held against the documents, on several corpora."""
     for documents, length in (([[3, 4], [5]], 3), ([[3, 4, 5, 6, 7, 8, 9], [3]], 4),
                               ([[3], [4, 3], [5, 6, 7, 8]], 6)):
         got, wanted = pairs(cut, documents, length)

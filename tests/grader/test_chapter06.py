@@ -1,8 +1,4 @@
-"""The proof of chapter 6's checks: wrong answers, as a learner would write them, fail by name; right ones,
-written another way, pass.
-
-What holds for every check is in proof.py.
-"""
+"""The proof of chapter 6's checks: wrong answers fail by name, right ones written another way pass."""
 
 from __future__ import annotations
 
@@ -349,8 +345,7 @@ def test_wrong_code_is_wrong_on_the_solutions_conversations(bug, shows, code):
 
 
 def test_a_crowd_can_be_wiser_than_its_members():
-    """The two numbers differ on every input, so that one cannot pass for the other; on some, greedy is far
-    above drawn."""
+    """The two numbers differ on every input; on some, greedy is far above drawn."""
     both = [CHECKS["crowd"].expected(i) for i in inputs_of("crowd")]
     assert any(g > d + 0.2 for d, g in both)
     assert all(not close(np.array(d), np.array(g), 1e-2) for d, g in both)

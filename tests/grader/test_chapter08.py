@@ -1,8 +1,4 @@
-"""The proof of chapter 8's checks: wrong answers, as a learner would write them, fail by name; right ones,
-written another way, pass.
-
-What holds for every check is in proof.py.
-"""
+"""The proof of chapter 8's checks: wrong answers fail by name, right ones written another way pass."""
 
 from __future__ import annotations
 
@@ -347,8 +343,7 @@ class TestProof(Proof):
 
 
 def test_the_planted_code_is_what_it_says():
-    """Right code passes the thorough test and wrong code fails it; before and after merge() show all but
-    those in SAME."""
+    """Right code passes the thorough test, wrong code fails it; before and after show all but SAME."""
     for code in RIGHT_CODES:
         assert thorough(handed_out(code)) and before_and_after(handed_out(code)), code.__name__
     for _, _, code in WRONG_CODES:

@@ -1,5 +1,4 @@
-"""The proof of chapter 10's checks: wrong answers as a learner would write them, each by its name, and right
-ones written another way."""
+"""The proof of chapter 10's checks: wrong answers fail by name, right ones written another way pass."""
 
 from __future__ import annotations
 
@@ -283,8 +282,7 @@ def with_a_wider_head(loss):
 
 
 def place_only(loss):
-    """What stands off the last token may change, what stands there may not: it says nothing about the rest.
-    """
+    """What stands off the last token may change, what stands there may not; of the rest it says nothing."""
     hidden, mask = batch()
     read = loss(hidden, torch.ones(1), mask, *CHOICES)
     other = hidden.clone()
@@ -328,8 +326,7 @@ class TestProof(Proof):
 
 
 def test_what_is_wanted_agrees_with_the_package():
-    """The checks' own NumPy against minillm: the loss of a choice, of a ranking, calibration, the puzzle of
-    the chapter."""
+    """The checks' own NumPy against minillm: a choice, a ranking, calibration, the chapter's puzzle."""
     for i in inputs_of("bradley-terry"):
         c, r, m = map(torch.tensor, (i.chosen, i.rejected, i.margin))
         rows = torch.arange(len(c))
@@ -354,8 +351,7 @@ def test_what_is_wanted_agrees_with_the_package():
 
 
 def test_each_bin_and_each_kind_of_case_is_drawn():
-    """Both signs of the gap, both choices, an empty bin; rankings of two to five answers; hosts who would
-    have shown the car."""
+    """Both signs of the gap, both choices, an empty bin; rankings of 2 to 5; hosts who would show the car."""
     gaps = [i.gap for i in inputs_of("calibration")]
     assert all((g > 0).any() and (g < 0).any() for g in gaps)
     assert {i.rewards.shape[1] for i in inputs_of("k-wise")} == {2, 3, 4, 5}

@@ -1,5 +1,4 @@
-"""The proof of chapter 11's checks: wrong answers as a learner would write them, each with the name it must
-get, and right ones written another way."""
+"""The proof of chapter 11's checks: wrong answers fail by name, right ones written another way pass."""
 
 from __future__ import annotations
 

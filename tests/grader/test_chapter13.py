@@ -1,5 +1,4 @@
-"""The proof of chapter 13's checks: wrong answers as a learner would write them, each with the name it must
-get, and right ones written another way."""
+"""The proof of chapter 13's checks: wrong answers fail by name, right ones written another way pass."""
 
 from __future__ import annotations
 
@@ -388,8 +387,7 @@ def test_what_is_wanted_agrees_with_the_package():
 
 
 def test_the_planted_code_is_what_it_says():
-    """The right codes agree; each wrong one but the last differs from them in numbers, and the last carries a
-    gradient."""
+    """The right codes agree; each wrong one differs in numbers; the last carries a gradient."""
     table, other = tables(grad=True)
     batch, expected = wanted(table, other, PAIRS, 0.4)
     given = (lambda t: table[t], lambda t: other[t], batch.tokens, batch.response_mask, 0.4)

@@ -1,5 +1,4 @@
-"""What a learner's test can learn of planted code without testing it: nothing by its place, nothing by its
-name."""
+"""A learner's test can read off planted code neither by its place nor by its name which it is."""
 
 from __future__ import annotations
 
@@ -44,8 +43,7 @@ def test_positions_cannot_be_learned(name):
 
 
 def test_each_check_draws_an_order_of_its_own():
-    """Two checks do not ask in one order, every code is asked once, and answers come back in the table's
-    order."""
+    """Orders differ, every code is asked once, and answers come back in the table's order."""
     orders = []
 
     def note(function, arguments, inputs):
@@ -65,12 +63,13 @@ def test_each_check_draws_an_order_of_its_own():
 
 ATTRIBUTES = (
     "__name__", "__qualname__", "__module__", "__doc__", "__dict__", "__code__", "__closure__",
-    "cell_contents", "__defaults__", "__kwdefaults__", "__wrapped__", "__func__", "__self__", "func", "args", "keywords",
+    "cell_contents", "__defaults__", "__kwdefaults__", "__wrapped__", "__func__", "__self__",
+    "func", "args", "keywords",
 )
 
 
 def read_off(thing, seen=None):
-    """All that attributes and closures say of a thing, as text, but for its __globals__."""
+    """All that attributes and closures say of a thing, as text; its __globals__ are not looked at."""
     seen = [] if seen is None else seen
     if isinstance(thing, str | int | float | bytes | None):
         return [repr(thing)]

@@ -1,5 +1,4 @@
-"""The wall in the grader, held over the syntax trees: what runs beside a learner's function imports no
-answers."""
+"""The grader's wall, held over the syntax trees: what runs beside a learner's function imports no answers."""
 
 from __future__ import annotations
 

@@ -230,8 +230,10 @@ LEAVE_ONE_OUT = Check(
 
 
 def draw_filtered(rng, k, yes_or_no=False, never=False, all_alike=False):
-    """q in twentieths; each prompt drops one answer, no answer is dropped by all, and within a prompt no two
-    of q·keep are equal."""
+    """q and keep (X, Y), q in twentieths; each prompt drops one answer, and no answer is dropped by all.
+
+    Within a prompt no two of q·keep are equal.
+    """
     X, Y = 2 + k // 3, 3 + k % 3
     rows = np.arange(X)
     while True:

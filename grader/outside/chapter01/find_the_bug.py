@@ -18,8 +18,7 @@ from ..planted import finds_planted
 def handed_out(
     inside: Callable[[Tensor, Tensor, Tensor], Tensor]
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
-    inside."""
+    """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 
     def answer_logprob(logits: Tensor, tokens: Tensor, response_mask: Tensor) -> Tensor:
         """log p(y|x) of each row, (B,): so it claims."""

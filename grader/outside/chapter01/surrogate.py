@@ -1,6 +1,6 @@
 """The check of the exercise surrogate: judged by the gradient that the returned number has.
 
-It leaves out its value, which means nothing.
+Its value means nothing, and is not judged.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from ...inside.driver import follow_gradient
 
 
 def draw(rng, k, slope=0.0):
-    """1 + k rows of a prompt, an answer and padding, no two answers equally long; F is never near 0, and of
-    both signs."""
+    """1 + k rows of a prompt, an answer and padding, no two answers equally long.
+
+    F is never near 0, and of both signs.
+    """
     B, T = 1 + k, 3 + k
     lengths = 1 + rng.permutation(T - 1)[:B]
     starts = [1 + int(rng.integers(T - n)) for n in lengths]

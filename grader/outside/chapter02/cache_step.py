@@ -1,6 +1,6 @@
 """The check of cache-step: one new token meets all that a KV cache holds, with grouped queries.
 
-It leaves out rotation and batches of padding.
+There is no rotation, and no padding.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from ..judge import Case, Check, Misconception as M, close
 
 
 def draw_step(rng, k, alike=False, own=False):
-    """q (B, H, E), k, v (B, K, E), keys, values (B, K, S, E); K = 2 or 3 and H = 2K or 3K. alike: values of a
-    key head all the same.
+    """q (B, H, E), k, v (B, K, E), keys, values (B, K, S, E); K = 2 or 3 and H = 2K or 3K.
 
-    own: the new key is so near to every query of its group, and the old ones so far, that each head sees the
-    new token alone.
+    alike: values of a key head all the same. own: the new key is so near to every query of its group, and
+    the old ones so far, that each head sees the new token alone.
     """
     B, K, G, S, E = (((1, 2, 2, 2, 2), (1, 3, 2, 2, 2), (2, 2, 3, 3, 2))[k]
                      if k < 3
@@ -34,8 +33,7 @@ def draw_step(rng, k, alike=False, own=False):
 
 
 def step(i, keys=None, values=None, tiled=False, scale=None, only=slice(None), axis=-1):
-    """Attention of one query a head to keys (B, K, S, E), by default the old ones and the new one: (B, H, E).
-    """
+    """Attention of one query a head to keys (B, K, S, E), by default the old and the new: (B, H, E)."""
     B, H, E = i.q.shape
     keys = np.concatenate([i.keys, i.k[:, :, None]], 2) if keys is None else keys
     values = np.concatenate([i.values, i.v[:, :, None]], 2) if values is None else values

@@ -27,8 +27,10 @@ EPS = 1e-5
 
 
 def draw_stream(rng, k, size=1.0, shift=0.0):
-    """x (B, T, D) with B = 1 + k // 2, T = 2 + k % 2, D = 3 + k, no zeros; weight (D,), all different, of
-    both signs."""
+    """x (B, T, D) with B = 1 + k // 2, T = 2 + k % 2, D = 3 + k, no zeros; weight (D,).
+
+    The weights are all different, and of both signs.
+    """
     B, T, D = 1 + k // 2, 2 + k % 2, 3 + k
     x = rng.choice([-1, 1], (B, T, D)) * rng.integers(2, 30, (B, T, D)) / 10 + shift
     weight = rng.permutation([0.5, 1.5, -0.8, 2.0, 1.2, 0.3, -1.4, 0.9])[:D]
@@ -125,8 +127,10 @@ RMS_NORM = Check(
 
 
 def draw_heads(rng, k, alike=False):
-    """q, k, v (B, H, T, E), with B, H, T, E all different for k of 1 and more; alike makes every value of a
-    head the same."""
+    """q, k, v (B, H, T, E), with B, H, T, E all different for k of 1 and more.
+
+    alike makes every value of a head the same.
+    """
     B, H, T, E = (((1, 1, 2, 2), (1, 2, 3, 4), (2, 1, 3, 4))[k]
                   if k < 3
                   else (2, 1 + k % 2 * 2, 4, 5 if k % 2 else 7))
@@ -136,8 +140,10 @@ def draw_heads(rng, k, alike=False):
 
 
 def draw_far(rng, k):
-    """q, k (1, 1, 3, 4) of scores between −300 and 300, the first place's own near −200 and the next one's
-    for it near 200; v."""
+    """q, k (1, 1, 3, 4) of scores between −300 and 300, and v.
+
+    The first place's own score is near −200, and the next one's for it near 200.
+    """
     q = 20 * rng.choice([-1, 1], (1, 1, 3, 4))
     keys = 5 * np.stack([-q[:, :, 0], q[:, :, 0], -q[:, :, 2]], 2) // 20 + rng.integers(-1, 2, q.shape)
     return {"q": q.astype(np.float32), "k": keys.astype(np.float32), "v": spread(rng, 1, 1, 3, 4)}

@@ -1,8 +1,7 @@
-"""find-the-leak: causal attention written right in five ways and wrong in ten, for a learner's test to tell
-apart.
+"""find-the-leak: causal attention written right in five ways and wrong in ten, for a learner's test.
 
-Each takes q (B, H, T, E) and k, v (B, H, S, E), the queries being those of the last T of S tokens, and gives
-(B, H, T, E).
+Each takes q (B, H, T, E) and k, v (B, H, S, E), the queries being those of the last T of S tokens, and
+gives (B, H, T, E).
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from ..planted import finds_planted
 def handed_out(
     inside: Callable[[Tensor, Tensor, Tensor], Tensor]
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
-    inside."""
+    """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What each of the last T places gets from the S places, (B, H, T, E): so it claims."""
@@ -132,8 +130,7 @@ def first_row_only(q, k, v):
 
 
 def without_itself(q, k, v):
-    """Each place sees what came before it, and not itself; a first place, which has nothing before it, does:
-    (B, H, T, E)."""
+    """Each place sees what came before it, and not itself, but for a first place: (B, H, T, E)."""
     seen = past(q, k, -1)
     seen[:, 0] = True
     return mixed(scores(q, k).masked_fill(~seen, -torch.inf), v)

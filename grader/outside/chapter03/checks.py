@@ -16,10 +16,10 @@ LN2 = np.log(2)
 
 
 def draw_texts(rng, k, halves=False, impossible=False):
-    """1 + k texts of unequal length, and their bytes; with halves, two texts alike in all but where the
-    second is spelled finer.
+    """1 + k texts of unequal length, and their bytes.
 
-    impossible: a place that was not scored holds −inf.
+    halves: two texts alike in all but where the second is spelled finer. impossible: a place that was not
+    scored holds −inf.
     """
     B, T = 1 + k, 4 + k
     lengths = 2 + rng.permutation(T - 2)[:B]
@@ -151,8 +151,10 @@ BITS = Check(
 
 
 def draw_runs(rng, k, clean=False):
-    """n = 3 + k runs: compute from 1 up, losses above a floor by A · compute^−a, with noise unless clean; a
-    target beyond the last."""
+    """n = 3 + k runs: compute from 1 up, losses above a floor by A · compute^−a.
+
+    There is noise unless clean; the target lies beyond the last.
+    """
     n = 3 + k
     compute = np.cumprod(rng.choice([2.0, 3.0, 4.0, 5.0], n)) / 2
     A = float(rng.choice([1.5, 2.0, 4.0]))

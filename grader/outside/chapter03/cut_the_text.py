@@ -1,5 +1,4 @@
-"""cut-the-text: a corpus cut into rows, right in five ways and wrong in ten, for a learner's test to tell
-apart.
+"""cut-the-text: a corpus cut into rows, right in five ways and wrong in ten, for a learner's test.
 
 Each takes documents, lists of ids without the end token, and a length, and gives tokens (R, length) and
 response_mask (R, length): what is scored, and with how much before it. Several of the wrong ones have
@@ -24,12 +23,10 @@ Rows = list[tuple[list[int], list[bool]]]  # of one row: its ids, and which of t
 def handed_out(
     inside: Callable[[list[list[int]], int], Rows]
 ) -> Callable[[list[list[int]], int], tuple[Tensor, Tensor]]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
-    inside."""
+    """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 
     def cut(documents: list[list[int]], length: int) -> tuple[Tensor, Tensor]:
-        """tokens (R, length) and response_mask (R, length) of a corpus, every token and every end scored
-        once: so it claims."""
+        """tokens and response_mask (R, length), every token and every end scored once: so it claims."""
         expect(isinstance(documents, list) and len(documents) > 0, "documents", documents,
                "give a list with at least one list of ids")
         for i, document in enumerate(documents):
@@ -56,8 +53,10 @@ def stream(documents: list[list[int]]) -> list[int]:
 
 
 def windows(text: list[int], length: int, stride: int) -> Rows:
-    """Rows of up to `length` ids every `stride`; of each, what no row before it has scored, and never the
-    text's first id."""
+    """Rows of up to `length` ids every `stride`.
+
+    Of each is scored what no row before it has scored, and never the text's first id.
+    """
     rows, done = [], 1
     for start in range(0, len(text) - 1, stride):
         ids = text[start:start + length]

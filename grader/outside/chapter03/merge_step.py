@@ -1,8 +1,4 @@
-"""The check of merge-step: one merge of byte-pair encoding, on whole numbers. It leaves out the tokenizer's
-own code.
-
-What is wanted is computed on lists; see chapter03.py for the other exercises.
-"""
+"""The check of merge-step: one merge of byte-pair encoding, on whole numbers."""
 
 from __future__ import annotations
 
@@ -44,15 +40,16 @@ def merged(i):
 
 
 def is_plain(ids):
-    """True if one pair is the commonest however one counts: by overlaps or without them, and ahead of the
-    next by one at least."""
+    """True if one pair is the commonest, by overlaps and without them, ahead of the next by one at least."""
     (best, n), (_, second) = (pairs_of(ids).most_common(2) + [((), 0)])[:2]
     return n > second and len(ids) - len(join(ids, [best], -1)) >= second
 
 
 def draw_ids(rng, k, plant=()):
-    """4 to 24 ids of 3 to 9, some of them the planted ones, and a new id; one pair is the commonest, and
-    others come twice."""
+    """4 to 24 ids of 3 to 9, some of them the planted ones, and a new id.
+
+    One pair is the commonest, and others come twice.
+    """
     while True:
         rest = rng.integers(3, 10 if not plant else 8, 4 + 4 * k).tolist()
         at = int(rng.integers(len(rest)))
@@ -63,14 +60,18 @@ def draw_ids(rng, k, plant=()):
 
 
 def draw_run(rng, k):
-    """Ids with a run of three or five equal ones, whose pair is the commonest: the run's last token is left
-    over."""
+    """Ids with a run of three or five equal ones, whose pair is the commonest.
+
+    The run's last token is left over.
+    """
     return draw_ids(rng, k, plant=(7,) * (3 + 2 * (k % 2)))
 
 
 def draw_both_orders(rng, k):
-    """Ids in which 5 and 6 are neighbours often, in both orders, and 8 is followed by 9 more often than
-    either order comes."""
+    """Ids in which 5 and 6 are neighbours often, in both orders.
+
+    8 is followed by 9 more often than either order comes.
+    """
     return draw_ids(rng, k, plant=(5, 6, 3, 6, 5, 4, 5, 6, 4, 6, 5, 8, 9, 3, 8, 9, 4, 8, 9))
 
 
@@ -89,8 +90,10 @@ def shuffled(rng, blocks):
 
 
 def draw_overlaps(rng, k):
-    """7 five times running, which holds four pairs (7, 7), of which two can be joined; and 5 then 6 three
-    times."""
+    """7 five times running, and 5 then 6 three times.
+
+    The run holds four pairs (7, 7), of which two can be joined.
+    """
     return shuffled(rng, [[7] * 5, [5, 6], [5, 6], [5, 6]])
 
 

@@ -1,7 +1,4 @@
-"""The check of top-p: the nucleus of each row of logits, in NumPy.
-
-It leaves out drawing from it; see chapter03.py for the other exercises.
-"""
+"""The check of top-p: the nucleus of each row of logits, in NumPy."""
 
 from __future__ import annotations
 
@@ -18,8 +15,7 @@ def softmax(z):
 
 
 def ordered(i):
-    """Probabilities from the largest down, where each came from, and what stands ahead of each: three (B, V).
-    """
+    """Probabilities from the largest down, where each came from, and what is ahead of it: three (B, V)."""
     p = softmax(i.logits)
     index = np.argsort(-p, axis=-1)
     sorted_p = np.take_along_axis(p, index, -1)
@@ -27,16 +23,20 @@ def ordered(i):
 
 
 def draw_sure(rng, k):
-    """logits (B, V) in whose rows two tokens hold more than p = 0.3 each: the nucleus is the likelier of them
-    alone."""
+    """logits (B, V) in whose rows two tokens hold more than p = 0.3 each.
+
+    The nucleus is the likelier of them alone.
+    """
     row = np.array([0.0, -0.2, *(-2.9 - 0.3 * np.arange(2 + k))])
     return {"logits": np.array([rng.permutation(row) + n for n in range(2 + k // 2)], np.float32),
             "p": np.array(0.3, np.float32)}
 
 
 def draw_logits(rng, k, p=None):
-    """logits (B, V) with no two alike in a row, and p; no sum of the largest comes within 0.02 of p; not all
-    rows keep equally many."""
+    """logits (B, V) with no two alike in a row, and p.
+
+    No sum of the largest comes within 0.02 of p; not all rows keep equally many.
+    """
     B, V = 2 + k // 2, 4 + k
     while True:
         share = p or float(rng.choice([0.35, 0.5, 0.6, 0.8, 0.9]))

@@ -12,11 +12,10 @@ END, USER, ASSISTANT = 0, 1, 2
 
 
 def draw_talks(rng, k, turns=None, open_question=False, silent=False):
-    """1 + k rows, each of one or more turns, words from 3; the longest row is full, the others end in padding
-    (0, like an end).
+    """1 + k rows, each of one or more turns, words from 3.
 
-    open_question: the first row ends with a question that nobody has answered yet. silent: its last answer is
-    an end alone.
+    The longest row is full, the others end in padding (0, like an end). open_question: the first row ends
+    with a question that nobody has answered yet. silent: its last answer is an end alone.
     """
     rows = []
     for b in range(1 + k):
@@ -46,8 +45,7 @@ def spans(row):
 
 
 def masked(i, first=1, last=1, pick=slice(None)):
-    """True from the assistant's mark + first up to, and without, its end + last, for the picked answers: (B,
-    T)."""
+    """True from the assistant's mark + first up to, and without, its end + last, if picked: (B, T)."""
     mask = np.zeros(i.tokens.shape, bool)
     for row, line in zip(i.tokens, mask):
         for start, end in spans(row)[pick]:
@@ -154,8 +152,10 @@ TURNS = Check(
 
 
 def draw_rows(rng, k, padding=False):
-    """1 + k rows that hold two to four sequences each, their numbers in no order; with padding, −1 at the end
-    of the first."""
+    """1 + k rows that hold two to four sequences each, their numbers in no order.
+
+    padding: −1 at the end of the first.
+    """
     T, rows = 4 + k + 2 * padding, []
     for b in range(1 + k):
         parts = 2 + int(rng.integers(0, min(3, T // 2 - 1)))

@@ -23,12 +23,13 @@ Places = list[tuple[int, bool, int]]
 def handed_out(
     inside: Callable[[list, int], list[Places]]
 ) -> Callable[[list, int], tuple[Tensor, Tensor, Tensor]]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
-    inside."""
+    """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 
     def make(conversations: list, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """tokens, response_mask and sequence, (R, W) each, with W at most length: every answer and its end
-        scored in its own conversation, it claims."""
+        """tokens, response_mask and sequence, (R, W) each, with W at most length.
+
+        Every answer and its end is scored in its own conversation: so it claims.
+        """
         expect(isinstance(conversations, list) and len(conversations) > 0, "conversations", conversations,
                "give a list with at least one")
         for i, turns in enumerate(conversations):

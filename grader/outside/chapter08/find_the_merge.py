@@ -1,5 +1,4 @@
-"""find-the-merge: a low-rank adapter right in five ways and wrong in eleven, for a learner's test to tell
-apart.
+"""find-the-merge: a low-rank adapter right in five ways and wrong in eleven, for a learner's test.
 
 Each takes W (F, D), A (r, D), B (F, r) and alpha, and gives an object with forward(x), reference(x) and
 merge().
@@ -203,8 +202,7 @@ WRONG = (
 
 
 def handed_out(inside: Callable[..., Plain]) -> Callable[[Tensor, Tensor, Tensor, float], object]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
-    inside."""
+    """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 
     def adapt(W: Tensor, A: Tensor, B: Tensor, alpha: float):
         """A map W (F, D) with an adapter A (r, D), B (F, r) of strength alpha / r: so it claims."""

@@ -131,8 +131,7 @@ def all_pairs(i):
 
 
 def plackett_luce(i):
-    """Minus the log-probability of the whole order, one choice among those that are left after another: (X,).
-    """
+    """Minus the log-probability of the whole order, one choice after another from what is left: (X,)."""
     r = i.rewards
     return sum(np.logaddexp.reduce(r[:, j:], 1) - r[:, j] for j in range(r.shape[1]))
 
@@ -202,8 +201,10 @@ K_WISE = Check(
 
 
 def draw_gaps(rng, k, which=(0, 1, 2), right=None):
-    """gap (N,) and chose_first (N,), N = 4 + 3k: claims well inside the bins named; `right` is how often the
-    person agrees."""
+    """gap (N,) and chose_first (N,), N = 4 + 3k: claims well inside the bins named.
+
+    `right` is how often the person agrees.
+    """
     N = 4 + 3 * k
     low = np.array([0.52, 0.69, 0.86])
     claim = low[rng.permutation(np.resize(np.array(which), N))] + rng.uniform(0, 0.12, N)

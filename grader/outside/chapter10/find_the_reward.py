@@ -17,8 +17,7 @@ from minillm.expect import expect, expect_some_response, expect_tensor
 from ..planted import finds_planted
 
 def handed_out(inside: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
-    inside."""
+    """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 
     def loss(
         hidden: Tensor, head: Tensor, response_mask: Tensor, better: Tensor, worse: Tensor, prompt: Tensor
@@ -55,8 +54,7 @@ def at(hidden: Tensor, head: Tensor, places: Tensor) -> Tensor:
 
 
 def over_prompts(costs: Tensor, prompt: Tensor) -> Tensor:
-    """The mean over prompts of the mean of their choices: costs (P,), the prompt of each choice (P,) -> ().
-    """
+    """The mean over prompts of the mean of their choices: (P,), the prompt of each (P,) -> ()."""
     kinds = prompt.unique()
     return torch.stack([costs[prompt == k].mean() for k in kinds]).mean()
 

@@ -1,7 +1,4 @@
-"""The check of monty-hall: what is wanted is Bayes' rule with every case listed.
-
-It leaves out how a check is run (grader/judge.py).
-"""
+"""The check of monty-hall: what is wanted is Bayes' rule with every case listed."""
 
 from __future__ import annotations
 

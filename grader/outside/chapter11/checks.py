@@ -14,8 +14,10 @@ from ..judge import Case, Check, Misconception as M
 
 
 def answers(rng, B, T, longest=None):
-    """response_mask (B, T): a prompt of 1 to 2 tokens, an answer, padding; not all answers are as long, and
-    one at least has padding behind it."""
+    """response_mask (B, T): a prompt of 1 to 2 tokens, an answer, padding.
+
+    Not all answers are as long, and one at least has padding behind it.
+    """
     while True:
         start, size = rng.integers(1, 3, B), rng.integers(1, (longest or T - 2) + 1, B)
         end = np.minimum(start + size, T)
@@ -197,8 +199,10 @@ GAE = Check(
 
 
 def draw_ratios(rng, k, ones=False):
-    """logprobs, old, advantages (B, T), response_mask, clip (): ratios below, inside and above the clip with
-    both signs of A, none near it."""
+    """logprobs, old, advantages (B, T), response_mask (B, T), clip ().
+
+    There are ratios below, inside and above the clip with both signs of A, none near it.
+    """
     B, T = 2 + k // 3, 8 + k % 3
     mask = answers(rng, B, T, longest=T - 1)
     clip = float(rng.choice([0.2, 0.3]))

@@ -19,12 +19,13 @@ from .find_the_penalty import expect_places
 
 
 def handed_out(inside: Callable) -> Callable:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
-    inside."""
+    """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 
     def advantages(rewards: Tensor, values: Tensor, response_mask: Tensor, lam: float) -> Tensor:
-        """GAE with γ = 1 and λ = lam, then mean 0 and variance 1 over all response tokens; (B, T), 0 off the
-        response: so it claims."""
+        """GAE with γ = 1 and λ = lam, then made white, (B, T): so it claims.
+
+        Mean 0 and variance 1 over all response tokens; 0 off the response.
+        """
         expect_places(response_mask, rewards=rewards, values=values)
         expect(0 <= lam <= 1, "lam", lam, "give a number from 0 to 1")
         expect(int(response_mask.sum()) > 1, "response_mask", "True on one token alone",

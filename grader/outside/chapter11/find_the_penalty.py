@@ -1,5 +1,4 @@
-"""find-the-penalty: what is paid for each token with a KL, right in four ways and wrong in twelve, for a
-learner's test.
+"""find-the-penalty: what is paid for each token with a KL, right in four ways and wrong in twelve.
 
 Each takes rewards (B,), logprobs, reference and response_mask, (B, T) each, and beta, and gives (B, T).
 Several of the wrong ones have shipped in well-known libraries.
@@ -18,8 +17,7 @@ from minillm.expect import expect, expect_some_response, expect_tensor
 from ..planted import finds_planted
 
 def handed_out(inside: Callable) -> Callable:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
-    inside."""
+    """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 
     def paid(
         rewards: Tensor, logprobs: Tensor, reference: Tensor, response_mask: Tensor, beta: float
@@ -33,8 +31,7 @@ def handed_out(inside: Callable) -> Callable:
 
 
 def expect_places(response_mask: Tensor, **tensors: Tensor) -> tuple[int, int]:
-    """Hold named tensors to the mask's shape (B, T), and the mask to rows of a prompt and an answer; returns
-    B and T."""
+    """B and T; ValueError unless all are (B, T) and the mask's rows are a prompt and then an answer."""
     expect_tensor("response_mask", response_mask, "B T", "bool")
     expect_some_response(response_mask)
     B, T = response_mask.shape

@@ -20,10 +20,10 @@ def softmax(z, axis=-1):
 
 
 def draw_policy(rng, k, beta=None, shift=0.0, never=False):
-    """reference (X, Y) in twentieths, R (X, Y) with no two equal in a row, beta (). shift: added to the
-    rewards of the first prompt.
+    """reference (X, Y) in twentieths, R (X, Y) with no two equal in a row, beta ().
 
-    never: one answer of each prompt has probability 0 under the reference, and the largest reward.
+    shift: added to the rewards of the first prompt. never: one answer of each prompt has probability 0
+    under the reference, and the largest reward.
     """
     X, Y = 1 + k // 2, 3 + k % 3
     rows = np.arange(X)

@@ -1,5 +1,4 @@
-"""find-the-wrong-push: DPO's F written right in five ways and wrong in thirteen, for a learner's test to tell
-apart.
+"""find-the-wrong-push: DPO's F right in five ways and wrong in thirteen, for a learner's test.
 
 Each takes policy and reference (functions from tokens (2B, T) to logits (2B, T, V)), tokens, response_mask
 (2B, T) and beta, and gives F (2B,): the chosen answers' and then, in the same order, the rejected ones'.
@@ -22,8 +21,7 @@ Policy = Callable[[Tensor], Tensor]
 
 
 def handed_out(inside: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function as the learner's test gets it: the same name, signature and argument checks, whatever is
-    inside."""
+    """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 
     def coefficient(
         policy: Policy, reference: Policy, tokens: Tensor, response_mask: Tensor, beta: float

@@ -1,7 +1,6 @@
-"""The checks of dpo-coefficient and ipo-coefficient: F of 2B rows, the chosen answers and then the rejected
-ones, in NumPy and float64.
+"""The checks of dpo-coefficient and ipo-coefficient, in NumPy and float64.
 
-They leave out how a check is run and worded (grader/judge.py).
+F is of 2B rows, the chosen answers and then the rejected ones.
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ def sigmoid(z):
 
 
 def draw_pairs(rng, k, equal=False, beta=None):
-    """2B rows, B = 1 + k // 2, of a prompt, an answer and padding; no two answers equally long; β·h between
-    −4 and 4, none near 0.
+    """2B rows, B = 1 + k // 2, of a prompt, an answer and padding; no two answers equally long.
 
-    equal: the policy is its reference, h = 0.
+    β·h lies between −4 and 4, none near 0. equal: the policy is its reference, h = 0.
     """
     B, T = 1 + k // 2, 5 + 2 * (k // 2)
     beta = [0.5, 2.0, 0.25, 1.5, 0.1, 0.7][k % 6] if beta is None else beta
