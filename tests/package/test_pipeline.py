@@ -7,13 +7,14 @@ import json
 import random
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from minillm import hub
-from minillm.journey import stages
+from minillm.journey import pipeline, stages
 from minillm.recipes import preferences
 from minillm.journey.__main__ import write_summary
 from minillm.journey.pipeline import travel_town
@@ -30,6 +31,18 @@ from minillm.worlds.sums import Sums
 from minillm.worlds.town import Town
 
 TOWN, RATES = Town(0), {"lr": 1e-3, "muon_lr": 0.003}
+FEWER = {"imitate": {"rows": 8}, "learn_reward": {"rows": 4}, "prefer": {"rows": 6},
+         "reinforce": {"answers": 8, "rows": 8}}
+
+
+def shrink(patch, every=4):
+    """The journey's preference stages on a few rows a step, and on one question of each `every`.
+
+    They do all that they do at full size; only how good the numbers are is lost.
+    """
+    for name, rows in FEWER.items():
+        patch.setattr(pipeline, name, partial(getattr(preferences, name), **rows))
+    patch.setattr(pipeline, "asked", lambda *which: asked(*which)[::every])
 
 
 @pytest.fixture(scope="module")
@@ -183,11 +196,13 @@ def test_several_answers_to_a_question_are_averaged(shipped):
 
 @pytest.fixture(scope="module")
 def travelled(shipped):
-    """The preference stages with few steps and the real questions; enough to see every cell of the last table filled."""
+    """The preference stages, small; enough to see every cell of the last table filled."""
     journey = Journey(replace(SCALES["cpu"], tuning_steps=8, draws=4), seed=0, progress=False)
     journey.model, journey.tokenizer = copy.deepcopy(shipped[0]), shipped[1]
     training, held = (Sums(0).questions("compare", 40, side, random.Random(0)) for side in (False, True))
-    travel_town(journey, TOWN, Quiz(training, held[:20]))
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        travel_town(journey, TOWN, Quiz(training, held[:20]))
     return journey
 
 
