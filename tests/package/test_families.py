@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -405,6 +406,7 @@ def test_a_journey_from_a_checkpoint_from_elsewhere(foreign, tmp_path, capsys, m
     monkeypatch.setattr(Quiz, "__init__", lambda self, training, held, *rest: whole(self, training[:200], held[::20], *rest))
     monkeypatch.setattr(stages, "town_data", lambda texts, questions, rng: town_data(0, 200, rng))
     monkeypatch.setattr(Sums, "questions", lambda self, kind, n, *rest: some(self, kind, min(n, 20), *rest))
+    monkeypatch.setitem(stages.SCALES, "cpu", replace(stages.SCALES["cpu"], draws=2, rounds=1))
     shrink(monkeypatch, every=12)
     for start in (foreign[0], tmp_path / "out" / "journey"):
         assert main(["--from", str(start), "--steps", "2", "--quiet", "--out", str(tmp_path / "out")]) == 0
