@@ -1,8 +1,12 @@
-"""What test_resume runs: training in forked processes that are killed by SIGKILL, at random and in the middle of writes, then gone on with.
+"""What test_resume runs: training in forked processes that are killed by SIGKILL, then gone on with.
 
-python killed.py FOLDER DEFECT...: FOLDER/unbroken is a run that nobody stopped; then for each defect ("none", or one that the test
-must see) FOLDER/DEFECT is one that was killed again and again. Prints JSON, by defect: kills, how many of them in the middle of a
-write, the steps that survived each, and how the last run ended. One process imports torch; every run is a fork of it.
+They are killed at random and in the middle of writes.
+
+python killed.py FOLDER DEFECT...: FOLDER/unbroken is a run that nobody stopped; then for each defect ("none", or
+one that the test must see) FOLDER/DEFECT/0 is one that was killed again and again and, where it ended before it
+was killed often enough, FOLDER/DEFECT/1 the next. Prints JSON, by defect: kills, how many of them in the middle
+of a write, for each run the steps that survived each, and how the last run ended. One process imports torch;
+every run is a fork of it.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from minillm.engine import resume
 from minillm.batch import batch_pairs
 from minillm.train import Settings, train
 
-STEPS, KILLS = 160, 24  # so many steps that a fast machine is not done before the last kill
+STEPS, KILLS = 40, 24
 SETTINGS = Settings(STEPS, lr=0.01, muon_lr=0.01, save_every=1)
 
 
@@ -119,16 +123,23 @@ def steps_kept(folder):
 
 
 def kill_again_and_again(folder, defect, kills):
-    """Kill a run so many times, let the next one end, and report."""
-    chance, killed, middle, kept = random.Random(0), 0, 0, []
-    folder.mkdir()
-    while killed < kills and not (folder / "error").exists() and (not kept or kept[-1] < STEPS):
-        died, half = kill(child(folder, defect), folder, chance)
-        killed, middle = killed + died, middle + half
-        kept.append(steps_kept(folder))
-    _, status = os.waitpid(child(folder, defect), 0)
-    error = (folder / "error").read_text(encoding="utf-8") if (folder / "error").exists() else ""
-    return {"kills": killed, "middle": middle, "kept": kept, "code": os.waitstatus_to_exitcode(status), "error": error}
+    """Kill so many times, let what was killed last end, and report. A run that has ended is followed by another."""
+    chance = random.Random(0)
+    report = {"kills": 0, "middle": 0, "kept": [], "code": 0, "error": ""}
+    while report["kills"] < kills and report["code"] == 0:
+        place, kept = folder / str(len(report["kept"])), []
+        place.mkdir(parents=True)
+        report["kept"].append(kept)
+        while report["kills"] < kills and not (place / "error").exists() and (not kept or kept[-1] < STEPS):
+            died, half = kill(child(place, defect), place, chance)
+            report["kills"] += died
+            report["middle"] += half
+            kept.append(steps_kept(place))
+        _, status = os.waitpid(child(place, defect), 0)
+        report["code"] = os.waitstatus_to_exitcode(status)
+        if (place / "error").exists():
+            report["error"] = (place / "error").read_text(encoding="utf-8")
+    return report
 
 
 def main(folder, *defects):
@@ -139,9 +150,11 @@ def main(folder, *defects):
     tqdm.set_lock(threading.RLock())
     folder = Path(folder)
     (folder / "unbroken").mkdir()
-    train(model(), careless, coefficient, Settings(1), progress=False)  # what PyTorch imports when it is first used, once for all forks
+    # What PyTorch imports when it is first used, once for all forks.
+    train(model(), careless, coefficient, Settings(1), progress=False)
     os.waitpid(child(folder / "unbroken"), 0)
-    print(json.dumps({d: kill_again_and_again(folder / d, d, KILLS if d == "none" else KILLS // 3) for d in defects}))
+    kills = {defect: KILLS if defect == "none" else KILLS // 3 for defect in defects}
+    print(json.dumps({defect: kill_again_and_again(folder / defect, defect, kills[defect]) for defect in defects}))
 
 
 if __name__ == "__main__":

@@ -101,13 +101,26 @@ def both(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """case -> what one process ends with, each run once."""
+    folder, kept = tmp_path_factory.mktemp("one"), {}
+
+    def get(**case):
+        key = json.dumps(case)
+        if key not in kept:
+            kept[key] = alone(folder, "one", **case)
+        return kept[key]
+    return get
+
+
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", ALIKE)
-def test_two_processes_end_where_one_does(both, tmp_path, name, how, accumulate):
+def test_two_processes_end_where_one_does(both, one, name, how, accumulate):
     """Five steps, each of which moves the weights by 0.01 or so: they agree to rounding, and so do the metrics."""
     case = ALIKE[name]
-    weights, rows = alone(tmp_path, "one", **case)
+    weights, rows = one(**case)
     theirs, their_rows = read(both, f"{name}, {how}, {accumulate}")
     start = dict(Tiny(0, getattr(torch, case.get("dtype", "float64")), vocab_size=5, n_layers=2).named_parameters())
     assert apart(weights, theirs) < rounding(case) and apart(weights, start) > 1e-2
@@ -117,31 +130,31 @@ def test_two_processes_end_where_one_does(both, tmp_path, name, how, accumulate)
 
 
 @pytest.mark.parametrize("name", ALIKE)
-def test_pieces_end_where_the_whole_does(tmp_path, name):
+def test_pieces_end_where_the_whole_does(one, tmp_path, name):
     """accumulate in one process: 3 pieces of 5 rows, and more pieces than rows."""
     case = ALIKE[name]
-    whole, _ = alone(tmp_path, "whole", **case)
+    whole, _ = one(**case)
     for n in (3, 7):
         parts, _ = alone(tmp_path, "parts", **case, accumulate=n)
         assert apart(whole, parts) < rounding(case)
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_state_of_one_process_goes_on_in_two(both, tmp_path, how):
-    weights, rows = alone(tmp_path, "unbroken", muon=True, steps=6)
+def test_a_state_of_one_process_goes_on_in_two(both, one, how):
+    weights, _ = one(muon=True, steps=6)
     theirs, their_rows = read(both, f"one to two, {how}")
     assert apart(weights, theirs) < 1e-12 and len(their_rows) == 6
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_state_of_two_processes_goes_on_in_one_and_ctrl_c_reaches_both(both, tmp_path, how):
+def test_a_state_of_two_processes_goes_on_in_one_and_ctrl_c_reaches_both(both, one, tmp_path, how):
     """Ctrl-C came to the second process alone: both stopped at one step, the state is whole, and one process ends it."""
     assert read(both, f"stopped, {how}")[1] == ["KeyboardInterrupt: "] * 2
     assert "Stopped after 3 of 6 steps; kept in" in (both / "output").read_text(encoding="utf-8")
     state = tmp_path / "state"
     shutil.copytree(both / f"two to one, {how}", state)
     assert len((state / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 3
-    weights, _ = alone(tmp_path, "unbroken", muon=True, steps=6)
+    weights, _ = one(muon=True, steps=6)
     resumed, rows = alone(tmp_path, "resumed", muon=True, steps=6, state=str(state), seed=9)
     assert apart(weights, resumed) < 1e-12 and [row["step"] for row in rows] == list(range(6))
 
@@ -155,12 +168,12 @@ def test_all_processes_stop_alike(both, spoil, how):
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_bf16_in_two_processes(both, tmp_path, how):
+def test_bf16_in_two_processes(both, one, how):
     """Products over other rows round otherwise in bfloat16 (8 bits), and AdamW's first steps have the gradient's sign alone.
 
     So single weights differ by a whole step; after five, all weights together are within a fifth of the way that they went (seen: 0.004 to 0.11).
     """
-    weights, rows = alone(tmp_path, "one", dtype="float32", bf16=True)
+    weights, rows = one(dtype="float32", bf16=True)
     theirs, their_rows = read(both, f"bf16, {how}")
     start = {key: p.detach() for key, p in Tiny(0, torch.float32, vocab_size=5, n_layers=2).named_parameters()}
     flat, their_flat, start = (torch.cat([w[key].flatten() for key in start]) for w in (weights, theirs, start))

@@ -25,7 +25,9 @@ def setup(tmp_path, monkeypatch):
     folder.mkdir()
     for name in ("requirements.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
-    for name, value in (("ROOT", folder), ("VENV", folder / ".venv"), ("STAMP", folder / ".venv" / "ready"), ("PYTHON", folder / ".venv" / "python")):
+    venv = folder / ".venv"
+    places = {"ROOT": folder, "VENV": venv, "STAMP": venv / "ready", "PYTHON": venv / "python"}
+    for name, value in places.items():
         monkeypatch.setattr(module, name, str(value))
     return module
 
@@ -57,7 +59,8 @@ def test_no_venv_module(setup, capsys, monkeypatch):
 
 
 def test_no_space(setup, capsys, monkeypatch):
-    monkeypatch.setattr(setup.shutil, "disk_usage", lambda _: namedtuple("Usage", "total used free")(1e9, 1e9, 2e8))
+    usage = namedtuple("Usage", "total used free")(1e9, 1e9, 2e8)
+    monkeypatch.setattr(setup.shutil, "disk_usage", lambda _: usage)
     error = stopped(setup, capsys)
     assert "0.2 GB are free" in error and "about 3 GB" in error
 
@@ -90,14 +93,17 @@ def test_ready_is_done_once_and_again_when_the_requirements_change(setup, monkey
 
 
 def test_every_requirement_is_pinned():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
     assert "torch==2.13.0" in lines
     assert not [line for line in lines if "==" not in line]
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine: the README says how to do without")
-@pytest.mark.parametrize("name", ["no such file.txt", "it's \"quoted\".txt", "日本 語.txt"])
-def test_make_hands_on_names_as_they_are(tmp_path, name):
-    ran = subprocess.run(["make", "--no-print-directory", "journey", f"TEXT={tmp_path / name}"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here: the README says how to do without")
+def test_make_hands_on_names_as_they_are(tmp_path):
+    """Spaces, either quote, other scripts: all in one name, since each run imports PyTorch."""
+    path = tmp_path / "it's \"no\" such  file, 日本 語.txt"
+    command = ["make", "--no-print-directory", "journey", f"TEXT={path}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 2
-    assert f"{tmp_path / name}: there is no such file" in ran.stderr
+    assert f"{path}: there is no such file" in ran.stderr

@@ -240,7 +240,7 @@ def test_a_text_that_comes_in_chunks_is_encoded_in_bounded_memory():
     """6 MB of text. 70 MB: 32 stretches of 20,000 characters, and the library takes up to 100 bytes for each
     of those; 33 MB where this was written. As one piece, the 6 MB of text took about 380 MB."""
     cost = measured("assert sum(1 for _ in tokenizer.encode_iterable(page for _ in range(60))) > 1e6",
-                    "from minillm.tokenizer import Tokenizer\nfrom tests.test_own_text import prose\n"
+                    "from minillm.tokenizer import Tokenizer\nfrom tests.package.test_own_text import prose\n"
                     "page = prose(18_000)\ntokenizer = Tokenizer.train(page, 512)")
     assert cost["MB"] < 70
 

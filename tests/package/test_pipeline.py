@@ -7,13 +7,14 @@ import json
 import random
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from minillm import hub
-from minillm.journey import stages
+from minillm.journey import pipeline, stages
 from minillm.recipes import preferences
 from minillm.journey.__main__ import write_summary
 from minillm.journey.pipeline import travel_town
@@ -30,6 +31,18 @@ from minillm.worlds.sums import Sums
 from minillm.worlds.town import Town
 
 TOWN, RATES = Town(0), {"lr": 1e-3, "muon_lr": 0.003}
+FEWER = {"imitate": {"rows": 8}, "learn_reward": {"rows": 4}, "prefer": {"rows": 6},
+         "reinforce": {"answers": 8, "rows": 8}}
+
+
+def shrink(patch, every=4):
+    """The journey's preference stages on a few rows a step, and on one question of each `every`.
+
+    They do all that they do at full size; only how good the numbers are is lost.
+    """
+    for name, rows in FEWER.items():
+        patch.setattr(pipeline, name, partial(getattr(preferences, name), **rows))
+    patch.setattr(pipeline, "asked", lambda *which: asked(*which)[::every])
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +84,14 @@ def test_a_person_without_noise_ranks_by_gold(shipped):
 
 
 def test_the_reward_model_learns_the_choices(shipped, ranked):
-    """From ½ on the pairs that it reads, twelve prompts a step, to three quarters and more; another seed reads in another order."""
-    pairs = pairs_of(ranked)
-    assert (gaps(learn_reward(shipped[0], ranked, 1, {"lr": 1e-9, "muon_lr": 0}, 0, progress=False)[0], pairs).abs() < 1e-3).all()
-    learned, rows = learn_reward(shipped[0], ranked, 24, {"lr": 1e-2, "muon_lr": 0.01}, 0, progress=False)
-    assert (gaps(learned, pairs) > 0).float().mean() > 0.75 and rows[-1]["loss"] < rows[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
+    """From ½ on the pairs that it reads, six prompts a step, to three quarters and more."""
+    some = ranked[:16]
+    pairs = pairs_of(some)
+    first, _ = learn_reward(shipped[0], some, 1, {"lr": 1e-9, "muon_lr": 0}, 0, rows=1, progress=False)
+    assert (gaps(first, pairs).abs() < 1e-3).all()
+    learned, rows = learn_reward(shipped[0], some, 16, {"lr": 1e-2, "muon_lr": 0.01}, 0, rows=6, progress=False)
+    assert (gaps(learned, pairs) > 0).float().mean() > 0.75
+    assert rows[-1]["loss"] < rows[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
 
 
 def test_dpo_widens_the_margin_and_leaves_the_reference_alone(shipped, ranked):
@@ -91,9 +107,11 @@ def test_ppo_raises_the_reward_that_it_is_given(shipped):
     """A reward for short answers, known exactly: −|y|/10. Eight draws shorten what is written, and the KL that is paid for is reported."""
     model, tokenizer = copy.deepcopy(shipped[0]), shipped[1]
     prompts = [tokenizer.prompt(q.prompt) for q in asked(TOWN, False, random.Random(0))[:48]]
-    rows = reinforce(model, shipped[0], lambda batch: -batch.response_mask.sum(1) / 10, prompts, 8, RATES, 0, tokenizer.end, beta=0.01, progress=False)
+    rows = reinforce(model, shipped[0], lambda batch: -batch.response_mask.sum(1) / 10, prompts, 8, RATES, 0,
+                     tokenizer.end, answers=32, rows=16, beta=0.01, progress=False)
     rows = [row for row in rows if "reward" in row]  # a draw's first minibatch
-    assert len(rows) == 8 and rows[-1]["tokens written"] < rows[0]["tokens written"] - 3 and rows[-1]["reward"] > rows[0]["reward"] + 0.3
+    assert len(rows) == 8 and rows[-1]["tokens written"] < rows[0]["tokens written"] - 3
+    assert rows[-1]["reward"] > rows[0]["reward"] + 0.3
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-3) and rows[-1]["kl"] > 0.1
 
 
@@ -135,7 +153,7 @@ def test_ppo_goes_on_after_a_kill_in_the_middle_of_a_draw(shipped, tmp_path):
 
 def test_a_standardised_judge_orders_as_before(shipped, ranked):
     """Mean 0 and variance 1 over the answers given; every difference is the old one over the old deviation (float32: 1e-4)."""
-    learned, _ = learn_reward(shipped[0], ranked, 8, {"lr": 1e-2, "muon_lr": 0.01}, 0, progress=False)
+    learned, _ = learn_reward(shipped[0], ranked, 3, {"lr": 1e-2, "muon_lr": 0.01}, 0, rows=4, progress=False)
     pairs = pairs_of(ranked)[:40]
     batch = batch_pairs([(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs])
     with torch.no_grad():
@@ -183,11 +201,13 @@ def test_several_answers_to_a_question_are_averaged(shipped):
 
 @pytest.fixture(scope="module")
 def travelled(shipped):
-    """The preference stages with few steps and the real questions; enough to see every cell of the last table filled."""
+    """The preference stages, small; enough to see every cell of the last table filled."""
     journey = Journey(replace(SCALES["cpu"], tuning_steps=8, draws=4), seed=0, progress=False)
     journey.model, journey.tokenizer = copy.deepcopy(shipped[0]), shipped[1]
     training, held = (Sums(0).questions("compare", 40, side, random.Random(0)) for side in (False, True))
-    travel_town(journey, TOWN, Quiz(training, held[:20]))
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        travel_town(journey, TOWN, Quiz(training, held[:20]))
     return journey
 
 
