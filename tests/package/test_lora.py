@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import Tiny, liven
 from minillm import hub
-from minillm.adapt import lora
+from minillm.engine import folded
 from minillm.hub.adapters import load_adapters, save_adapters
 from minillm.engine.decoding import fits
 from minillm.engine.products import Linear
@@ -77,7 +77,7 @@ def test_one_map_by_hand(rows, bias, stored):
     plain = Linear(12, 20, bias=bias).double().requires_grad_(False)
     part = LoRA(NF4(plain) if stored else plain, draw(3, 12), draw(20, 3), 0.7)
     x, g = draw(2, rows, 12).requires_grad_(), draw(2, rows, 20)
-    assert part._folds(x) == (rows == 64)
+    assert folded.fits(part, x) == (rows == 64)
     if bias:
         plain.bias.requires_grad_(True)
     W, A, B = part.base.weight, part.A.detach(), part.B.detach()
@@ -101,9 +101,9 @@ def test_second_derivatives():
     """A gradient of a gradient, of the folded product."""
     part = adapters(adapted())["blocks.0.up"]
     x = torch.randn(40, 16, dtype=torch.float64, requires_grad=True)
-    assert part._folds(x)
+    assert folded.fits(part, x)
     assert torch.autograd.gradgradcheck(
-        lambda x, A, B: lora._Folded.apply(x, A, B, None, part.base, 0.7), (x[:3], part.A, part.B)
+        lambda x, A, B: folded._Folded.apply(x, A, B, None, part.base, 0.7), (x[:3], part.A, part.B)
     )
 
 
@@ -224,7 +224,7 @@ def test_it_keeps_the_input_alone():
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         for part in (attention.q, attention.k, attention.v):
-            assert part._folds(x)
+            assert folded.fits(part, x)
             part(x)
     assert kept and all(t.untyped_storage().data_ptr() in own for t in kept)
 
