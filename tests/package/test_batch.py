@@ -1,4 +1,6 @@
-"""A batch: fields by name, held to their shapes when it is made; rows, devices, answers; how rows are made."""
+"""A batch: fields by name, held to their shapes when it is made; rows, devices, answers; how rows are
+made.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ OTHERS = {
 
 
 def full():
-    """Three rows with every field filled, those of choices and thumbs with as many entries as there are rows."""
+    """Three rows with every field filled, those of choices and thumbs with as many entries as there are
+    rows.
+    """
     return Batch(TOKENS, MASK, divide_by=7, **PER_ROW, **OTHERS)
 
 

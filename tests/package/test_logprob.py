@@ -220,7 +220,9 @@ def test_equal_logits():
 
 
 def test_a_share_that_is_met_exactly_is_enough():
-    """Four equal logits are 1/4 each, exactly: at top_p = 1/4 one of them holds it, at 1/2 two, at 3/4 three."""
+    """Four equal logits are 1/4 each, exactly: at top_p = 1/4 one of them holds it, at 1/2 two, at 3/4
+    three.
+    """
     for kept in (1, 2, 3):
         assert (warp(torch.zeros(4), top_p=kept / 4).exp() > 0).sum() == kept
 
