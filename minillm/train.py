@@ -148,11 +148,13 @@ class Run:
 
     def batches(self, draw: Draw) -> Iterator[Batch]:
         """The batches of one draw, on the model's device, as many as there are steps left."""
-        device = next(self.model.parameters()).device
-        for batch in draw(self.step):
+        device, begun = next(self.model.parameters()).device, self.step
+        for batch in draw(begun):
             if self.step == self.settings.steps:
                 return
             yield batch.to(device)
+        expect(self.step > begun, "draw", f"without a batch at step {begun}",
+               "give a Batch, or an iterable of one or more")
 
     def update(self, batch: Batch, scores: Scores, coefficient: Scores, watch: Watch | None = None) -> dict:
         """Take the step that the gradients say, and return its row."""
