@@ -136,6 +136,11 @@ def test_what_a_method_needs_may_have_any_of_the_forms():
         ({"keep": ROWS}, {"keep": "B bool"}, "batch.keep is of dtype torch.int64: give a bool"),
         ({"rewards": [1.0] * 3}, {"rewards": "B float"}, "batch.rewards is list: give a torch tensor"),
         ({"rewards": ROWS.float()}, {"rewards": "B float", "kl": "B float"}, "batch.kl is missing"),
+        (
+            {"weight": torch.ones(2), "better": torch.tensor([0])},
+            {"weight": "P float", "better": "P integer"},
+            r"batch.better is of shape \(1,\): its P must be 2, as in the other arguments",
+        ),
     ],
 )
 def test_what_is_missing_or_wrong_is_named_with_the_batch(fields, form, message):
