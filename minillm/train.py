@@ -87,7 +87,7 @@ def train(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = 
     expect(not bf16 or set(trained) == {torch.float32}, "bf16", True,
            "it is for weights in float32: model.float()")
     run = Run(model, settings)
-    scored = compiled(score) if compile else score
+    scored = compiled(score, again=pieces > 1) if compile else score
     scored = partial(together, scored, pieces=pieces, bf16=bf16)
     hidden = not progress or parallel.rank() > 0
     with keeping(run, folder) as kept:

@@ -9,7 +9,7 @@ import torch
 
 from conftest import Tiny
 from loops import PAIRS, draw_pairs, run, weights
-from minillm.batch import batch_packed
+from minillm.batch import batch_packed, batch_pairs
 from minillm.logprob import logprobs
 from minillm.methods import reward_model, supervised
 from minillm.train import Settings
@@ -19,7 +19,9 @@ def with_backend(monkeypatch, backend):
     """torch.compile with another backend: the real one takes half a minute and a C compiler."""
     real, asked = torch.compile, []
     monkeypatch.setattr(
-        torch, "compile", lambda function: asked.append(function) or real(function, backend=backend)
+        torch,
+        "compile",
+        lambda function, **how: asked.append(function) or real(function, backend=backend, **how),
     )
     return asked
 
@@ -49,7 +51,7 @@ def test_where_compiling_fails_one_line_says_so(monkeypatch, capsys, how):
     if how == "the backend fails":
         with_backend(monkeypatch, broken_backend)
     else:
-        monkeypatch.setattr(torch, "compile", lambda function: 1 // 0)
+        monkeypatch.setattr(torch, "compile", lambda function, **how: 1 // 0)
     plain, compiled = Tiny(n_layers=1), Tiny(n_layers=1)
     run(plain, draw_pairs, supervised.coefficient, Settings(3))
     run(compiled, draw_pairs, supervised.coefficient, Settings(3), compile=True)
@@ -59,12 +61,19 @@ def test_where_compiling_fails_one_line_says_so(monkeypatch, capsys, how):
     assert torch.equal(weights(plain), weights(compiled))
 
 
-def test_compiled_in_pieces(monkeypatch, capsys):
-    """Each piece is scored by the compiled model, and again in the backward pass."""
+@pytest.mark.parametrize("rows, pieces", [(2, 2), (4, 2), (7, 3), (4, 3)])
+def test_compiled_in_pieces(monkeypatch, capsys, rows, pieces):
+    """Each piece is scored by the compiled model, and again in the backward pass; pieces may differ by
+    a row.
+    """
     asked = with_backend(monkeypatch, "aot_eager")
+
+    def draw(step):
+        return batch_pairs([PAIRS[(step + i) % 4] for i in range(rows)])
+
     plain, compiled = Tiny(n_layers=1), Tiny(n_layers=1)
-    run(plain, draw_pairs, supervised.coefficient, Settings(2))
-    run(compiled, draw_pairs, supervised.coefficient, Settings(2), compile=True, pieces=2)
+    run(plain, draw, supervised.coefficient, Settings(3))
+    run(compiled, draw, supervised.coefficient, Settings(3), compile=True, pieces=pieces)
     assert asked == [compiled.hidden] and capsys.readouterr().out == ""
     assert torch.allclose(weights(plain), weights(compiled), rtol=0, atol=1e-12)
 
