@@ -77,7 +77,7 @@ class Batch:
 
     def needs(self, **fields: str) -> None:
         """Hold fields to a shape and a kind: batch.needs(reference="B float"). ValueError names what is
-        missing or wrong."""
+        missing or wrong. Another letter than B and T is any size, and one size in all fields of a call."""
         sizes = dict(zip("BT", self.tokens.shape))
         for name, form in fields.items():
             value, (*shape, kind) = getattr(self, name), form.split()
@@ -85,6 +85,7 @@ class Batch:
                    f"give a {kind} tensor ({', '.join(shape)})")
             expect_tensor(f"batch.{name}", value, " ".join(shape), kind,
                           **{k: n for k, n in sizes.items() if k in shape})
+            sizes |= dict(zip(shape, value.shape))
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on the device."""

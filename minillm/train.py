@@ -87,7 +87,7 @@ def train(model, draw: Draw, F: Coefficient, settings: Settings, score: Score = 
     expect(not bf16 or set(trained) == {torch.float32}, "bf16", True,
            "it is for weights in float32: model.float()")
     run = Run(model, settings)
-    scored = compiled(score) if compile else score
+    scored = compiled(score, again=pieces > 1) if compile else score
     scored = partial(together, scored, pieces=pieces, bf16=bf16)
     hidden = not progress or parallel.rank() > 0
     with keeping(run, folder) as kept:
@@ -146,11 +146,13 @@ class Run:
 
     def batches(self, draw: Draw) -> Iterator[Batch]:
         """The batches of one draw, on the model's device, as many as there are steps left."""
-        device = next(self.model.parameters()).device
-        for batch in draw(self.step):
+        device, begun = next(self.model.parameters()).device, self.step
+        for batch in draw(begun):
             if self.step == self.settings.steps:
                 return
             yield batch.to(device)
+        expect(self.step > begun, "draw", f"without a batch at step {begun}",
+               "give a Batch, or an iterable of one or more")
 
     def update(self, batch: Batch, scores: Scores, coefficient: Scores, watch: Watch | None = None) -> dict:
         """Take the step that the gradients say, and return its row."""

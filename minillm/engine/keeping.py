@@ -11,7 +11,6 @@ from os import PathLike
 from pathlib import Path
 
 from ..batch import Batch
-from ..expect import expect
 from . import parallel, resume
 
 
@@ -62,8 +61,6 @@ class _Kept:
                            batch.sequence)
             yield batch
             none = False
-        expect(not none, "draw", f"without a batch at step {step}",
-               "give a Batch, or an iterable of one or more")
         self.border_reached()
 
     def border_reached(self, last: bool = False) -> None:

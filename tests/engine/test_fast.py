@@ -1,4 +1,6 @@
-"""The fast paths beside the plain ones: the product by oneDNN, and the decoder of one new token a row, held equal to what they stand in for."""
+"""The fast paths beside the plain ones: the product by oneDNN, and the decoder of one new token a row, held
+equal to what they stand in for.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from minillm.engine.products import SMALL, Linear, linear
 from minillm.sample import sample
 from minillm.transformer import GPT2, QWEN2, QWEN3, Cache, Config, Family, Transformer
 
-WIDE = pytest.mark.parametrize("wide", [False, True] if fast.WIDE else [False])  # a machine without 512-bit instructions has one path
+# a machine without 512-bit instructions has one path
+WIDE = pytest.mark.parametrize("wide", [False, True] if fast.WIDE else [False])
 
 
 def tensors(shape, out, bias, seed=0):
@@ -24,14 +27,18 @@ def tensors(shape, out, bias, seed=0):
     return x, w, torch.randn(out, generator=g, requires_grad=True) if bias else None
 
 
-# --- the product ----------------------------------------------------------------------------------------------------------------
+# --- the product --------------------------------------------------------------------------------------------
 
 
 @WIDE
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("shape, out", [((2, 9, 128), 352), ((40, 96), 512), ((3, 1, 256), 900), ((1, 2, 3, 512), 128)], ids=str)
+@pytest.mark.parametrize(
+    "shape, out", [((2, 9, 128), 352), ((40, 96), 512), ((3, 1, 256), 900), ((1, 2, 3, 512), 128)], ids=str
+)
 def test_the_product_and_its_gradients(monkeypatch, wide, bias, shape, out):
-    """Values and all gradients against torch's in float64: rounding in float32 grows with √D, about 1e-6 of the largest entry."""
+    """Values and all gradients against torch's in float64: rounding in float32 grows with √D, about 1e-6 of
+    the largest entry.
+    """
     monkeypatch.setattr(fast, "WIDE", wide)
     monkeypatch.setattr(fast, "SMALL", 0)
     args = [a for a in tensors(shape, out, bias) if a is not None]
@@ -62,17 +69,24 @@ def test_what_the_fast_path_leaves_alone(monkeypatch):
     monkeypatch.setattr(fast, "SMALL", 0)
     x, w, b = tensors((6, 32), 40, True)
     for dtype in (torch.float64, torch.bfloat16):
-        assert torch.equal(linear(x.to(dtype), w.to(dtype), b.to(dtype)), F.linear(x.to(dtype), w.to(dtype), b.to(dtype)))
+        assert torch.equal(
+            linear(x.to(dtype), w.to(dtype), b.to(dtype)), F.linear(x.to(dtype), w.to(dtype), b.to(dtype))
+        )
     frozen = linear(x, w.detach(), None)
     assert torch.autograd.grad(frozen.sum(), x)[0].shape == x.shape
     assert not linear(x.detach(), w.detach()).requires_grad
-    torch.testing.assert_close(linear(x.t()[:, :6].t(), w.t().contiguous().t(), b), F.linear(x, w, b))  # neither lies in order
+    # neither lies in order
+    torch.testing.assert_close(linear(x.t()[:, :6].t(), w.t().contiguous().t(), b), F.linear(x, w, b))
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(x, w, b).dtype == torch.bfloat16
     stacked = torch.stack([x.detach(), 2 * x.detach()])
-    torch.testing.assert_close(torch.func.vmap(lambda v: linear(v, w.detach()))(stacked), F.linear(stacked, w.detach()))
-    torch.testing.assert_close(torch.func.grad(lambda v: linear(v, w.detach()).square().sum())(x.detach()),
-                               torch.autograd.grad(F.linear(x, w.detach()).square().sum(), x)[0])
+    torch.testing.assert_close(
+        torch.func.vmap(lambda v: linear(v, w.detach()))(stacked), F.linear(stacked, w.detach())
+    )
+    torch.testing.assert_close(
+        torch.func.grad(lambda v: linear(v, w.detach()).square().sum())(x.detach()),
+        torch.autograd.grad(F.linear(x, w.detach()).square().sum(), x)[0],
+    )
 
 
 def test_small_products_take_the_plain_path(monkeypatch):
@@ -87,24 +101,38 @@ def test_small_products_take_the_plain_path(monkeypatch):
 
 def test_a_model_is_the_same_function_with_either_product(monkeypatch):
     """Logits and every gradient of the course's model: float32 rounding, 1e-4 of the largest gradient."""
-    model, tokens = Transformer(Config()), torch.randint(512, (4, 64), generator=torch.Generator().manual_seed(0))
+    model, tokens = (
+        Transformer(Config()),
+        torch.randint(512, (4, 64), generator=torch.Generator().manual_seed(0)),
+    )
     assert all(isinstance(m, Linear) for m in model.modules() if isinstance(m, torch.nn.Linear))
     found = []
     for wide in (fast.WIDE, False):
         monkeypatch.setattr(fast, "WIDE", wide)
         logits = model(tokens)
-        found.append((logits.detach(), torch.autograd.grad(logits.logsumexp(-1).square().mean(), list(model.parameters()))))
+        found.append(
+            (
+                logits.detach(),
+                torch.autograd.grad(logits.logsumexp(-1).square().mean(), list(model.parameters())),
+            )
+        )
     torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=0)
     for a, b in zip(found[0][1], found[1][1]):
         torch.testing.assert_close(a, b, atol=1e-4 * float(b.abs().max()), rtol=0)
 
 
-# --- the decoder ----------------------------------------------------------------------------------------------------------------
+# --- the decoder --------------------------------------------------------------------------------------------
 
 
 SHAPES = {
-    "llama": {}, "one key's head": {"n_kv_heads": 1}, "all heads": {"n_kv_heads": 4}, "qwen2": {"family": QWEN2}, "qwen3": {"family": QWEN3, "head_width": 12},
-    "gpt2": {"family": GPT2, "n_kv_heads": 4}, "unrotated": {"family": Family(unrotated=(1,))}, "untied": {"tied": False},
+    "llama": {},
+    "one key's head": {"n_kv_heads": 1},
+    "all heads": {"n_kv_heads": 4},
+    "qwen2": {"family": QWEN2},
+    "qwen3": {"family": QWEN3, "head_width": 12},
+    "gpt2": {"family": GPT2, "n_kv_heads": 4},
+    "unrotated": {"family": Family(unrotated=(1,))},
+    "untied": {"tied": False},
     "biases": {"family": Family(bias=("q", "k", "v", "o", "gate", "up", "down"))},
     "yarn": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}},
 }
@@ -112,7 +140,24 @@ SHAPES = {
 
 def livened(dtype, **shape):
     """A model whose every weight matters, norms and biases too."""
-    model = Transformer(Config(**{"vocab_size": 50, "d_model": 32, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "d_ff": 40, "context": 48} | shape)).to(dtype).eval()
+    model = (
+        Transformer(
+            Config(
+                **{
+                    "vocab_size": 50,
+                    "d_model": 32,
+                    "n_layers": 3,
+                    "n_heads": 4,
+                    "n_kv_heads": 2,
+                    "d_ff": 40,
+                    "context": 48,
+                }
+                | shape
+            )
+        )
+        .to(dtype)
+        .eval()
+    )
     g = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for p in model.parameters():
@@ -121,7 +166,9 @@ def livened(dtype, **shape):
 
 
 def both(model, rows, pads, steps=6):
-    """The hidden states of a few new tokens behind prompts of unequal length: by Transformer.hidden, and by the Decoder."""
+    """The hidden states of a few new tokens behind prompts of unequal length: by Transformer.hidden, and by
+    the Decoder.
+    """
     V = model.config.vocab_size
     read = torch.randint(V, (rows, 9), generator=torch.Generator().manual_seed(1))
     new = torch.randint(V, (steps, rows), generator=torch.Generator().manual_seed(2))
@@ -139,25 +186,37 @@ def both(model, rows, pads, steps=6):
 @pytest.mark.parametrize("rows", [1, 3, 12])
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_decoder_is_the_model(name, rows, padded):
-    """In float64, to rounding: every family, few rows and many (attention is another code for many), with padding and without."""
+    """In float64, to rounding: every family, few rows and many (attention is another code for many), with
+    padding and without.
+    """
     model = livened(torch.float64, **SHAPES[name])
-    for wanted, got in both(model, rows, torch.arange(rows) % 5 if padded else torch.zeros(rows, dtype=torch.long)):
+    for wanted, got in both(
+        model, rows, torch.arange(rows) % 5 if padded else torch.zeros(rows, dtype=torch.long)
+    ):
         torch.testing.assert_close(got, wanted, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("dtype, share", [(torch.float32, 1e-5), (torch.bfloat16, 0.06)])
 @pytest.mark.parametrize("rows", [1, 16])
 def test_the_decoder_in_the_precisions_that_people_use(dtype, share, rows):
-    """Large enough for the laid-out product; bfloat16 has 8 bits, and three layers of it differ by some of their roundings."""
+    """Large enough for the laid-out product; bfloat16 has 8 bits, and three layers of it differ by some of
+    their roundings.
+    """
     model = livened(dtype, d_model=128, d_ff=352, n_heads=4)
     for wanted, got in both(model, rows, torch.arange(rows) % 3):
         torch.testing.assert_close(got, wanted, atol=share * float(wanted.abs().max()), rtol=0)
 
 
 def test_attend_is_attention():
-    """The plain products for many rows against PyTorch's kernel, with a mask that hides each row's own padding."""
+    """The plain products for many rows against PyTorch's kernel, with a mask that hides each row's own
+    padding.
+    """
     g = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(9, 2, 3, 8, generator=g), torch.randn(9, 2, 11, 8, generator=g), torch.randn(9, 2, 11, 8, generator=g)
+    q, k, v = (
+        torch.randn(9, 2, 3, 8, generator=g),
+        torch.randn(9, 2, 11, 8, generator=g),
+        torch.randn(9, 2, 11, 8, generator=g),
+    )
     mask = (torch.arange(11) >= torch.arange(9)[:, None])[:, None, None]
     for m in (None, mask):
         torch.testing.assert_close(attend(q, k, v, m), F.scaled_dot_product_attention(q, k, v, attn_mask=m))

@@ -1,4 +1,6 @@
-"""log p(y|x): the shift, the gather and the mask, by hand; in chunks as in one; drawn-from distributions; windows of a long text."""
+"""log p(y|x): the shift, the gather and the mask, by hand; the distributions that are drawn from; windows of
+a long text.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import PROMPTS, Table, Tiny, V
-from minillm.batch import Batch, batch_pairs, batch_windows
+from minillm.batch import Batch, batch_pairs
 from minillm.logprob import answer_logprobs, entropy, logprobs
 from minillm.logprob import logprobs_of_logits, masked_mean, text_nats, warp
 
@@ -35,14 +37,19 @@ class Walk(torch.nn.Module):
 WALK = Walk([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75], [0.25, 0.5, 0.25]])
 
 
-# --- by hand --------------------------------------------------------------------------------------------------------------------
+# --- by hand ------------------------------------------------------------------------------------------------
 
 
 def test_a_row_by_hand():
-    """Prompt [1, 2], response [1, 2, 0]: p(1|2) = 1/2, p(2|1) = 3/4, p(0|2) = 1/4; their product is 3/32. Prompt and padding: 0."""
+    """Prompt [1, 2], response [1, 2, 0]: p(1|2) = 1/2, p(2|1) = 3/4, p(0|2) = 1/4; their product is 3/32.
+
+    Prompt and padding: 0.
+    """
     batch = batch_pairs([([1, 2], [1, 2, 0]), ([0], [2])])
-    logp = logprobs(WALK, batch.tokens, batch.response_mask)
-    assert torch.allclose(logp.detach().exp(), torch.tensor([[1, 1, 0.5, 0.75, 0.25], [1, 0.25, 1, 1, 1]], dtype=torch.float64))
+    logp = logprobs(WALK, batch)
+    assert torch.allclose(
+        logp.detach().exp(), torch.tensor([[1, 1, 0.5, 0.75, 0.25], [1, 0.25, 1, 1, 1]], dtype=torch.float64)
+    )
     assert (logp[~batch.response_mask] == 0).all()
     whole = answer_logprobs(logp, batch.response_mask)
     assert whole.detach().exp().tolist() == pytest.approx([3 / 32, 1 / 4])
@@ -51,35 +58,38 @@ def test_a_row_by_hand():
 def test_the_end_token_belongs_to_the_answer():
     """[1, 0] and [1] differ by p(0|1) = 1/8."""
     batch = batch_pairs([([2], [1, 0]), ([2], [1])])
-    whole = answer_logprobs(logprobs(WALK, batch.tokens, batch.response_mask), batch.response_mask).detach().exp()
+    whole = answer_logprobs(logprobs(WALK, batch), batch.response_mask).detach().exp()
     assert (whole[0] / whole[1]).item() == pytest.approx(1 / 8)
 
 
 def test_without_a_mask_all_but_the_first_token_are_scored():
     """[1, 2, 1, 1]: 0, then p(2|1) = 3/4, p(1|2) = 1/2, p(1|1) = 1/8."""
-    logp = logprobs(WALK, torch.tensor([[1, 2, 1, 1]])).detach().exp()
+    logp = logprobs(WALK, Batch(torch.tensor([[1, 2, 1, 1]]))).detach().exp()
     assert logp[0].tolist() == pytest.approx([1, 3 / 4, 1 / 2, 1 / 8])
 
 
 def test_targets_are_scored_in_the_place_of_the_tokens():
     """Context from tokens [2, 1, 2], scored 0 after 2 and 2 after 2, 1: p(0|2) = 1/4, p(0|1) = 1/8."""
     tokens, mask = torch.tensor([[2, 1, 2]]), torch.tensor([[False, True, True]])
-    logp = logprobs(WALK, tokens, mask, targets=torch.tensor([[0, 0, 0]])).detach().exp()
+    batch = Batch(tokens, mask, targets=torch.tensor([[0, 0, 0]]))
+    logp = logprobs(WALK, batch).detach().exp()
     assert logp[0].tolist() == pytest.approx([1, 1 / 4, 1 / 8])
 
 
 def test_a_mask_with_holes_scores_what_it_marks():
     """Tokens that a tool wrote are context and not scored: only places 1 and 3 of [0, 1, 2, 0]."""
     mask = torch.tensor([[False, True, False, True]])
-    logp = logprobs(WALK, torch.tensor([[0, 1, 2, 0]]), mask).detach().exp()
+    logp = logprobs(WALK, Batch(torch.tensor([[0, 1, 2, 0]]), mask)).detach().exp()
     assert logp[0].tolist() == pytest.approx([1, 1 / 4, 1, 1 / 4])
 
 
 def test_only_what_it_needs_is_read():
-    """A table that holds NaN wherever no log-probability depends on it: inside the prompt, after the end, on padding."""
+    """A table that holds NaN wherever no log-probability depends on it: inside the prompt, after the end, on
+    padding.
+    """
     policy = Table(PROMPTS, V, 3, seed=1)
     batch = batch_pairs([([1], [0]), ([2, 1], [1, 2, 1]), ([1], [2, 0])])
-    logp = logprobs(policy, batch.tokens, batch.response_mask)
+    logp = logprobs(policy, batch)
     assert logp.isfinite().all()
     logp.sum().backward()
     assert policy.theta.grad.isfinite().all()
@@ -88,9 +98,12 @@ def test_only_what_it_needs_is_read():
 def test_padding_and_neighbours_change_nothing():
     """A row alone, and the same row beside a longer one."""
     model = Tiny(vocab_size=7)
-    alone, beside = batch_pairs([([1, 2], [3, 0])]), batch_pairs([([1, 2], [3, 0]), ([1], [4, 5, 6, 2, 1, 0])])
-    one = logprobs(model, alone.tokens, alone.response_mask)
-    two = logprobs(model, beside.tokens, beside.response_mask)
+    alone, beside = (
+        batch_pairs([([1, 2], [3, 0])]),
+        batch_pairs([([1, 2], [3, 0]), ([1], [4, 5, 6, 2, 1, 0])]),
+    )
+    one = logprobs(model, alone)
+    two = logprobs(model, beside)
     assert torch.allclose(one[0], two[0, :4], rtol=0, atol=1e-12)
     assert (two[0, 4:] == 0).all()
 
@@ -110,9 +123,9 @@ def test_logits_are_scored_as_their_model_is():
     """Holes in the mask, padding, no mask: values and every weight's gradient are those of `logprobs`."""
     model = Tiny(vocab_size=11)
     batch = batch_pairs([([1, 2], [3, 4, 0]), ([5], [6, 7, 8, 9, 0]), ([1, 1, 1], [2])])
-    batch.response_mask[1, 3] = False                                                  # a tool wrote this one
+    batch.response_mask[1, 3] = False  # a tool wrote this one
     for mask in (batch.response_mask, None):
-        whole = logprobs(model, batch.tokens, mask)
+        whole = logprobs(model, Batch(batch.tokens, mask))
         apart = logprobs_of_logits(model(batch.tokens), batch.tokens, mask)
         assert torch.allclose(apart, whole, rtol=0, atol=1e-12) and (apart == 0).equal(whole == 0)
         weight = torch.linspace(-1, 2, whole.numel(), dtype=torch.float64).view_as(whole)
@@ -128,7 +141,7 @@ def test_logits_by_hand():
     assert found[0].tolist() == pytest.approx([1, 3 / 4, 7 / 8])
     assert logprobs_of_logits(logits[:, :2].half(), torch.tensor([[0, 1]])).dtype == torch.float32
     warped = logprobs_of_logits(warp(logits[:, :2], 0.5), torch.tensor([[0, 1]])).exp()
-    assert warped[0].tolist() == pytest.approx([1, 9 / 10])                            # 3² of 1² + 3²
+    assert warped[0].tolist() == pytest.approx([1, 9 / 10])  # 3² of 1² + 3²
 
 
 def test_entropy_by_hand():
@@ -160,83 +173,7 @@ def test_masked_mean_by_hand():
     assert torch.allclose(values.grad, mask / 3)
 
 
-# --- in chunks ------------------------------------------------------------------------------------------------------------------
-
-
-class Watched(Tiny):
-    """A Tiny that writes down how many rows of logits it was asked for."""
-
-    def logits(self, hidden):
-        out = super().logits(hidden)
-        self.asked.append(out.numel() // out.shape[-1])
-        return out
-
-
-SCORING = [{}, {"temperature": 0.7}, {"temperature": 1.3, "top_k": 5}, {"top_p": 0.8}]
-
-
-@pytest.mark.parametrize("scoring", SCORING, ids=str)
-@pytest.mark.parametrize("rows", [1, 3, 7, 1000])
-def test_chunked_is_plain_forward_and_backward(rows, scoring):
-    """Some rows of logits at a time, against all of them by log_softmax: values and every weight's gradient to 1e-6, in float32."""
-    model = Tiny(vocab_size=11, dtype=torch.float32)
-    batch = batch_pairs([([1, 2], [3, 4, 0]), ([5], [6, 7, 8, 9, 0]), ([1, 1, 1], [2])])
-    plain = warp(model(batch.tokens)[:, :-1], **scoring) if scoring else model(batch.tokens)[:, :-1].log_softmax(-1)
-    plain = plain.gather(-1, batch.tokens[:, 1:, None])[..., 0]
-    mask = batch.response_mask[:, 1:] & plain.isfinite()                              # a token that top-k forbids has no gradient
-    batch.response_mask[:, 1:] = mask
-    keep = batch.response_mask.any(1)
-    chunked = logprobs(model, batch.tokens[keep], batch.response_mask[keep], held=11 * rows, **scoring)
-    assert torch.allclose(chunked[:, 1:][mask[keep]], plain[mask], rtol=0, atol=1e-6)
-    weight = torch.linspace(-1, 2, int(mask.sum()))
-    by_chunks = torch.autograd.grad((chunked[:, 1:][mask[keep]] * weight).sum(), list(model.parameters()))
-    by_plain = torch.autograd.grad((plain[mask] * weight).sum(), list(model.parameters()))
-    for c, p in zip(by_chunks, by_plain):
-        assert torch.allclose(c, p, rtol=0, atol=1e-6 * max(1.0, float(p.abs().max())))
-
-
-@pytest.mark.parametrize("held", [1, 11, 3 * 11, 4 * 11 + 10])
-def test_no_more_logits_are_held_than_asked(held):
-    """Rows in each call, forward and again backward: at most held/V (one at the least); and the graph between keeps no logits.
-
-    What autograd keeps for the backward pass is seen by `saved_tensors_hooks`: nothing kept may be V = 11 wide (no other
-    tensor here is), so between the passes no logits exist at all.
-    """
-    model = Watched(vocab_size=11, d_model=8, d_ff=12)
-    batch = batch_pairs([([1, 2], [3, 4, 0]), ([5], [6, 7, 8, 9, 0])])                # 8 scored tokens
-    most, kept = max(1, held // 11), []
-
-    def keep(tensor):
-        kept.append(tuple(tensor.shape))
-        return tensor
-
-    model.asked = []
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logp = logprobs(model, batch.tokens, batch.response_mask, held=held)
-    assert max(model.asked) <= most and sum(model.asked) == 8
-    assert kept and not [shape for shape in kept if shape[-1:] == (11,)]
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):       # the watch can see them: not in chunks,
-        logprobs(model, batch.tokens, batch.response_mask)                            # (8, 11) is kept
-    assert (8, 11) in kept
-    model.asked = []
-    logp.sum().backward()
-    assert max(model.asked) <= most and sum(model.asked) == 8                         # computed again, once
-    model.asked = []
-    with torch.no_grad():
-        logprobs(model, batch.tokens, batch.response_mask, held=held)
-    assert max(model.asked) <= most and sum(model.asked) == 8
-
-
-def test_only_scored_places_cost_logits():
-    """Prompts and padding are never turned into logits: 2 scored tokens, 2 rows."""
-    model = Watched(vocab_size=11)
-    model.asked = []
-    batch = batch_pairs([([1, 2, 3, 4, 5, 6], [7]), ([1], [2])])
-    logprobs(model, batch.tokens, batch.response_mask)
-    assert sum(model.asked) == 2
-
-
-# --- the distribution that is drawn from ----------------------------------------------------------------------------------------
+# --- the distribution that is drawn from --------------------------------------------------------------------
 
 
 def odds(**settings):
@@ -244,26 +181,35 @@ def odds(**settings):
     return warp(torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64).log(), **settings).exp()[0].tolist()
 
 
-@pytest.mark.parametrize("settings, by_hand", [
-    ({}, [0.4, 0.3, 0.2, 0.1]),
-    ({"temperature": 0.5}, [16 / 30, 9 / 30, 4 / 30, 1 / 30]),         # p² and 16 + 9 + 4 + 1 = 30
-    ({"temperature": 0}, [1, 0, 0, 0]),
-    ({"top_k": 1}, [1, 0, 0, 0]),
-    ({"top_k": 2}, [4 / 7, 3 / 7, 0, 0]),
-    ({"top_k": 4}, [0.4, 0.3, 0.2, 0.1]),
-    ({"top_k": 99}, [0.4, 0.3, 0.2, 0.1]),
-    ({"top_p": 1.0}, [0.4, 0.3, 0.2, 0.1]),
-    ({"top_p": 1e-9}, [1, 0, 0, 0]),                                   # never fewer than one
-    ({"top_p": 0.39}, [1, 0, 0, 0]),
-    ({"top_p": 0.41}, [4 / 7, 3 / 7, 0, 0]),                           # 0.4 is not enough
-    ({"top_p": 0.69}, [4 / 7, 3 / 7, 0, 0]),
-    ({"top_p": 0.71}, [4 / 9, 3 / 9, 2 / 9, 0]),
-    ({"temperature": 0.5, "top_p": 0.6}, [16 / 25, 9 / 25, 0, 0]),     # temperature first: 16/30 = 0.53 < 0.6 < 25/30
-    ({"top_k": 2, "top_p": 0.5}, [1, 0, 0, 0]),                        # top-k first: 4/7 = 0.57 alone holds 0.5
-    ({"top_k": 3, "top_p": 0.5}, [4 / 7, 3 / 7, 0, 0]),                # 4/9 = 0.44 does not
-], ids=str)
+@pytest.mark.parametrize(
+    "settings, by_hand",
+    [
+        ({}, [0.4, 0.3, 0.2, 0.1]),
+        ({"temperature": 0.5}, [16 / 30, 9 / 30, 4 / 30, 1 / 30]),  # p² and 16 + 9 + 4 + 1 = 30
+        ({"temperature": 0}, [1, 0, 0, 0]),
+        ({"top_k": 1}, [1, 0, 0, 0]),
+        ({"top_k": 2}, [4 / 7, 3 / 7, 0, 0]),
+        ({"top_k": 4}, [0.4, 0.3, 0.2, 0.1]),
+        ({"top_k": 99}, [0.4, 0.3, 0.2, 0.1]),
+        ({"top_p": 1.0}, [0.4, 0.3, 0.2, 0.1]),
+        ({"top_p": 1e-9}, [1, 0, 0, 0]),  # never fewer than one
+        ({"top_p": 0.39}, [1, 0, 0, 0]),
+        ({"top_p": 0.41}, [4 / 7, 3 / 7, 0, 0]),  # 0.4 is not enough
+        ({"top_p": 0.69}, [4 / 7, 3 / 7, 0, 0]),
+        ({"top_p": 0.71}, [4 / 9, 3 / 9, 2 / 9, 0]),
+        # temperature first: 16/30 = 0.53 < 0.6 < 25/30
+        ({"temperature": 0.5, "top_p": 0.6}, [16 / 25, 9 / 25, 0, 0]),
+        # top-k first: 4/7 = 0.57 alone holds 0.5
+        ({"top_k": 2, "top_p": 0.5}, [1, 0, 0, 0]),
+        ({"top_k": 3, "top_p": 0.5}, [4 / 7, 3 / 7, 0, 0]),  # 4/9 = 0.44 does not
+    ],
+    ids=str,
+)
 def test_warp_by_hand(settings, by_hand):
     assert odds(**settings) == pytest.approx(by_hand, abs=1e-12)
+
+
+SCORING = [{}, {"temperature": 0.7}, {"temperature": 1.3, "top_k": 5}, {"top_p": 0.8}]
 
 
 def test_equal_logits():
@@ -274,7 +220,9 @@ def test_equal_logits():
 
 
 def test_a_share_that_is_met_exactly_is_enough():
-    """Four equal logits are 1/4 each, exactly: at top_p = 1/4 one of them holds it, at 1/2 two, at 3/4 three."""
+    """Four equal logits are 1/4 each, exactly: at top_p = 1/4 one of them holds it, at 1/2 two, at 3/4
+    three.
+    """
     for kept in (1, 2, 3):
         assert (warp(torch.zeros(4), top_p=kept / 4).exp() > 0).sum() == kept
 
@@ -283,15 +231,21 @@ def test_the_order_of_the_vocabulary_does_not_matter():
     """Shuffle the logits, warp, shuffle back: the same distribution (top-p sorts, and must put back)."""
     logits = torch.randn(5, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
-    for settings in SCORING:
-        assert torch.allclose(warp(logits[:, order], **settings), warp(logits, **settings)[:, order])
+    for how in SCORING:
+        assert torch.allclose(warp(logits[:, order], **how), warp(logits, **how)[:, order])
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.floats(-20, 20), min_size=1, max_size=12), st.floats(0.05, 5),
-       st.none() | st.integers(1, 14), st.none() | st.floats(0.01, 1))
+@given(
+    st.lists(st.floats(-20, 20), min_size=1, max_size=12),
+    st.floats(0.05, 5),
+    st.none() | st.integers(1, 14),
+    st.none() | st.floats(0.01, 1),
+)
 def test_warp_is_always_a_distribution_on_the_likeliest_tokens(logits, temperature, top_k, top_p):
-    """It sums to one, keeps the order, keeps at least top_p of what top-k left, and not one token more than it must."""
+    """It sums to one, keeps the order, keeps at least top_p of what top-k left, and not one token more than
+    it must.
+    """
     logits = torch.tensor(logits, dtype=torch.float64)
     p = warp(logits, temperature, top_k, top_p).exp()
     assert p.sum().item() == pytest.approx(1)
@@ -299,74 +253,24 @@ def test_warp_is_always_a_distribution_on_the_likeliest_tokens(logits, temperatu
     assert kept.any()
     assert kept.all() or wide[kept].min() >= wide[~kept].max()
     if top_p is not None:
-        assert wide[kept].sum() >= top_p - 1e-9                                        # rounding of a sum of twelve
+        # rounding of a sum of twelve
+        assert wide[kept].sum() >= top_p - 1e-9
         assert wide[kept].sum() - wide[kept].min() < top_p + 1e-9
     if top_k is not None and top_p is None:
-        assert kept.sum() >= min(top_k, len(logits)) - (wide == 0).sum()               # a share below 1e-308 is zero
+        # a share below 1e-308 is zero
+        assert kept.sum() >= min(top_k, len(logits)) - (wide == 0).sum()
 
 
 def test_half_precision_is_scored_in_float32():
-    """bfloat16 keeps 8 bits: a softmax in it would miss 1 by 1e-2; in float32 it is 1 to 1e-6, of the rounded logits."""
+    """bfloat16 keeps 8 bits: a softmax in it would miss 1 by 1e-2; in float32 it is 1 to 1e-6, of the rounded
+    logits.
+    """
     logits = torch.randn(4, 300, generator=torch.Generator().manual_seed(0)).bfloat16()
     assert warp(logits).dtype == torch.float32
     assert torch.allclose(warp(logits).exp().sum(-1), torch.ones(4), atol=1e-6)
 
 
-# --- batches --------------------------------------------------------------------------------------------------------------------
-
-
-def test_pairs_by_hand():
-    batch = batch_pairs([([7, 8], [9, 0]), ([5], [6, 6, 0])])
-    assert batch.tokens.tolist() == [[7, 8, 9, 0], [5, 6, 6, 0]]
-    assert batch.response_mask.tolist() == [[False, False, True, True], [False, True, True, True]]
-    short = batch_pairs([([7], [9]), ([5], [6, 6, 0])])
-    assert short.tokens[0].tolist() == [7, 9, 0, 0] and short.response_mask[0].tolist() == [False, True, False, False]
-
-
-IDS = st.lists(st.integers(0, 600), min_size=1, max_size=9)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=6))
-def test_pairs_can_be_read_back(pairs):
-    """The mask picks out the responses; what stands before it is the prompt; what stands after is padding."""
-    batch = batch_pairs(pairs)
-    for row, mask, (prompt, response) in zip(batch.tokens, batch.response_mask, pairs):
-        assert row[mask].tolist() == response
-        first = int(mask.long().argmax())
-        assert row[:first].tolist() == prompt
-        assert not row[first + len(response):].any() and int(mask.sum()) == len(response)
-
-
-def test_a_batch_moves_its_tensors_and_keeps_the_rest():
-    batch = Batch(tokens=torch.tensor([[1]]), pairs=3, note="x").to("meta")
-    assert batch.tokens.device.type == "meta" and batch.pairs == 3 and batch.note == "x"
-
-
-def test_windows_are_stretches_of_the_text():
-    """Every row is ids[s : s + length] for some s, the first token of each is context alone, and pairs counts the rest."""
-    ids = torch.arange(100, 140)
-    batch = batch_windows(ids, 50, 7, torch.Generator().manual_seed(0))
-    assert batch.tokens.shape == (50, 7) and batch.pairs == 50 * 6 == int(batch.response_mask.sum())
-    assert (batch.tokens.diff(dim=1) == 1).all() and not batch.response_mask[:, 0].any()
-
-
-def test_every_window_can_come_up_the_first_and_the_last_among_them():
-    """10 tokens, length 7: starts 0, 1, 2, 3 and no other, about evenly (400 draws, 100 each, ± 5 standard deviations of 8.7)."""
-    batch = batch_windows(torch.arange(10), 400, 7, torch.Generator().manual_seed(3))
-    counts = batch.tokens[:, 0].bincount()
-    assert len(counts) == 4 and (counts - 100).abs().max() < 44
-    whole = batch_windows(torch.arange(10), 2, 10, torch.Generator().manual_seed(0))
-    assert whole.tokens.tolist() == [list(range(10))] * 2
-
-
-def test_windows_come_from_the_generator():
-    ids = torch.arange(1000)
-    draw = lambda seed: batch_windows(ids, 4, 5, torch.Generator().manual_seed(seed)).tokens  # noqa: E731
-    assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
-
-
-# --- a long text ----------------------------------------------------------------------------------------------------------------
+# --- a long text --------------------------------------------------------------------------------------------
 
 
 def test_a_short_text_by_hand():
@@ -378,13 +282,15 @@ def test_a_short_text_by_hand():
 @pytest.mark.parametrize("size", [2, 3, 5, 8, 9, 16, 17, 31, 50])
 @pytest.mark.parametrize("length", [2, 3, 4, 7, 8, 50, 80])
 def test_each_token_is_scored_once_with_enough_before_it(size, length):
-    """Tokens that are their own places: every place but the first is scored once, with at least length/2 before it where there is."""
+    """Tokens that are their own places: every place but the first is scored once, with at least length/2
+    before it where there is.
+    """
     seen = []
 
-    def watch(model, tokens, mask, **rest):
-        for row, marks in zip(tokens, mask):
+    def watch(model, batch):
+        for row, marks in zip(batch.tokens, batch.response_mask):
             seen.extend((int(row[t]), t) for t in marks.nonzero()[:, 0])
-        return torch.zeros(tokens.shape)
+        return torch.zeros(batch.tokens.shape)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minillm.logprob.logprobs", watch)
@@ -395,7 +301,9 @@ def test_each_token_is_scored_once_with_enough_before_it(size, length):
 
 
 def test_a_long_text_costs_what_its_transitions_cost():
-    """A walk needs one token of context, so any window length gives the same sum: that of −log p of all 199 transitions."""
+    """A walk needs one token of context, so any window length gives the same sum: that of −log p of all 199
+    transitions.
+    """
     ids = torch.randint(3, (200,), generator=torch.Generator().manual_seed(0))
     p = [[0.5, 0.25, 0.25], [0.125, 0.125, 0.75], [0.25, 0.5, 0.25]]
     by_hand = -sum(math.log(p[a][b]) for a, b in zip(ids.tolist(), ids.tolist()[1:]))
@@ -405,27 +313,10 @@ def test_a_long_text_costs_what_its_transitions_cost():
 
 def test_a_text_that_fits_is_read_with_all_of_its_context():
     """For a transformer: one window, equal to the sum of log_softmax over the whole text."""
-    model, ids = Tiny(vocab_size=9, context=24), torch.randint(9, (20,), generator=torch.Generator().manual_seed(0))
+    model, ids = (
+        Tiny(vocab_size=9, context=24),
+        torch.randint(9, (20,), generator=torch.Generator().manual_seed(0)),
+    )
     plain = -model(ids[None])[0, :-1].log_softmax(-1).gather(-1, ids[1:, None]).sum()
     assert text_nats(model, ids, 24) == pytest.approx(plain.item(), rel=1e-12)
     assert text_nats(model, ids, 12) != pytest.approx(plain.item(), rel=1e-6)  # less context, another number
-
-
-def test_the_gradient_that_keeps_little_is_the_gradient():
-    """First and second derivatives of log softmax at y against autograd's own, in float64; one logit is −inf, as a forbidden token's."""
-    from minillm import logprob
-    g = torch.Generator().manual_seed(0)
-    logits = torch.randn(5, 7, dtype=torch.float64, generator=g)
-    logits[1, 2] = -torch.inf
-    y, weight = torch.tensor([0, 3, 6, 2, 2]), torch.randn(5, dtype=torch.float64, generator=g)
-    logits[3:] *= 50  # far from even
-    found = []
-    for f in (logprob._Chosen.apply, lambda z, y: z.log_softmax(-1).gather(-1, y[:, None])[:, 0]):
-        z = logits.clone().requires_grad_()
-        value = f(z, y)
-        first = torch.autograd.grad((weight * value).sum(), z, retain_graph=True)[0]
-        again = torch.autograd.grad((weight * value).sum(), z, create_graph=True)[0]
-        second = torch.autograd.grad(again[[0, 2, 3, 4]].square().sum(), z)[0]
-        found.append((value.detach(), first, again.detach(), second[[0, 2, 3, 4]]))
-    for a, b in zip(*found):
-        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)

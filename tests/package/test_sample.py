@@ -1,5 +1,5 @@
-"""Sampling: it draws from the distribution that it says it draws from, rows do not touch each other,
-and nothing is paid twice.
+"""Sampling: it draws from the distribution that it says it draws from, rows do not touch each other, and
+nothing is paid twice.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from minillm.tokenizer import Tokenizer
 from minillm.transformer import Config, Transformer, readable_logits
 
 PROMPTS = [[1, 2, 3, 4, 5], [6], [7, 8, 1], [2, 2], [5, 4, 3, 2, 1, 6, 7]]
-SHAPES = {"MHA": dict(n_heads=4, n_kv_heads=4),
-          "GQA": dict(n_heads=4, n_kv_heads=2),
-          "MQA": dict(n_heads=4, n_kv_heads=1)}
+SHAPES = {
+    "MHA": dict(n_heads=4, n_kv_heads=4),
+    "GQA": dict(n_heads=4, n_kv_heads=2),
+    "MQA": dict(n_heads=4, n_kv_heads=1),
+}
 
 
 def seeded(seed=0):
@@ -26,12 +28,11 @@ def seeded(seed=0):
 
 
 def model_of(seed=0, dtype=torch.float32, **shape):
-    return Tiny(seed, dtype,
-                **({"vocab_size": 9, "d_model": 16, "n_heads": 4, "n_kv_heads": 2, "context": 32} | shape))
-
-
-def answers_of(batch):
-    return [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
+    return Tiny(
+        seed,
+        dtype,
+        **({"vocab_size": 9, "d_model": 16, "n_heads": 4, "n_kv_heads": 2, "context": 32} | shape),
+    )
 
 
 class Countdown(Transformer):
@@ -41,8 +42,9 @@ class Countdown(Transformer):
     """
 
     def __init__(self):
-        super().__init__(Config(vocab_size=20, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=4,
-                                context=64))
+        super().__init__(
+            Config(vocab_size=20, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=4, context=64)
+        )
         self.read = []
 
     def hidden(self, tokens, cache=None):
@@ -54,23 +56,24 @@ class Countdown(Transformer):
         return 100 * hidden
 
 
-# --- greedy ---------------------------------------------------------------------------------------
+# --- greedy -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", [None, 0, 3])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_greedy_is_the_largest_logit_step_by_step(shape, end):
-    """Against the readable path, one prompt at a time, no cache, no padding:
-    the same tokens, in float64, for prompts of any length."""
+    """Against the readable path, one prompt at a time, no cache, no padding: the same tokens, in float64, for
+    prompts of any length.
+    """
     model = model_of(2, torch.float64, **shape)
     by_hand = []
     for prompt in PROMPTS:
         text = list(prompt)
         while len(text) < len(prompt) + 10 and (len(text) == len(prompt) or text[-1] != end):
             text.append(int(readable_logits(model, torch.tensor([text]))[0, -1].argmax()))
-        by_hand.append(text[len(prompt):])
+        by_hand.append(text[len(prompt) :])
     batch = sample(model, PROMPTS, 10, temperature=0, end=end)
-    assert answers_of(batch) == by_hand
+    assert batch.responses() == by_hand
     assert batch.ended.tolist() == [y[-1] == end for y in by_hand]
     assert len({tuple(y) for y in by_hand}) > 1  # the prompts matter
 
@@ -79,20 +82,20 @@ def test_greedy_is_the_largest_logit_step_by_step(shape, end):
 def test_a_greedy_row_does_not_depend_on_its_neighbours(seed):
     """Alone, in another order, beside longer ones, beside rows that end at once: the same answer."""
     model = model_of(seed)
-    together = answers_of(sample(model, PROMPTS, 12, temperature=0))
-    assert answers_of(sample(model, PROMPTS[::-1], 12, temperature=0)) == together[::-1]
+    together = sample(model, PROMPTS, 12, temperature=0).responses()
+    assert sample(model, PROMPTS[::-1], 12, temperature=0).responses() == together[::-1]
     for prompt, answer in zip(PROMPTS, together):
-        assert answers_of(sample(model, [prompt], 12, temperature=0)) == [answer]
-        assert answers_of(sample(model, [prompt, PROMPTS[0]], 12, temperature=0))[0] == answer
+        assert sample(model, [prompt], 12, temperature=0).responses() == [answer]
+        assert sample(model, [prompt, PROMPTS[0]], 12, temperature=0).responses()[0] == answer
 
 
 def test_all_greedy_answers_to_a_prompt_are_one_answer():
-    answers = answers_of(sample(model_of(1), PROMPTS, 8, n=3, temperature=0))
-    assert [answers[i] for i in range(0, 15, 3)] == answers_of(sample(model_of(1), PROMPTS, 8, temperature=0))
+    answers = sample(model_of(1), PROMPTS, 8, n=3, temperature=0).responses()
+    assert [answers[i] for i in range(0, 15, 3)] == sample(model_of(1), PROMPTS, 8, temperature=0).responses()
     assert all(answers[i] == answers[i - i % 3] for i in range(15))
 
 
-# --- what comes back ------------------------------------------------------------------------------
+# --- what comes back ----------------------------------------------------------------------------------------
 
 
 def test_the_batch_by_hand():
@@ -105,10 +108,11 @@ def test_the_batch_by_hand():
 
 
 def test_the_end_token_is_in_the_mask_and_nothing_after_it():
-    """On 40 rows drawn at random: each answer holds the end token at most once, as its last;
-    ended says whether it does."""
+    """On 40 rows drawn at random: each answer holds the end token at most once, as its last; ended says
+    whether it does.
+    """
     batch = sample(model_of(3), PROMPTS, 10, n=8, generator=seeded())
-    for answer, ended in zip(answers_of(batch), batch.ended.tolist()):
+    for answer, ended in zip(batch.responses(), batch.ended.tolist()):
         assert (0 in answer) == ended and 0 not in answer[:-1]
         assert ended or len(answer) == 10
     assert 0 < int(batch.ended.sum()) < 40
@@ -118,31 +122,41 @@ def test_n_answers_come_prompt_by_prompt():
     batch = sample(model_of(), PROMPTS, 4, n=3, generator=seeded())
     assert batch.group.tolist() == [i for i in range(5) for _ in range(3)]
     for row, mask, g in zip(batch.tokens, batch.response_mask, batch.group.tolist()):
-        assert row[:len(PROMPTS[g])].tolist() == PROMPTS[g] and not mask[:len(PROMPTS[g])].any()
+        assert row[: len(PROMPTS[g])].tolist() == PROMPTS[g] and not mask[: len(PROMPTS[g])].any()
 
 
 def test_one_token_and_the_whole_context():
     """The least and the most that can be asked for: 1, and what the longest prompt leaves of the context."""
     assert sample(model_of(), PROMPTS, 1, generator=seeded()).response_mask.sum(1).tolist() == [1] * 5
-    assert sample(model_of(), PROMPTS, 32 - 7, end=None,
-                  generator=seeded()).response_mask.sum(1).tolist() == [25] * 5
+    assert (
+        sample(model_of(), PROMPTS, 32 - 7, end=None, generator=seeded()).response_mask.sum(1).tolist()
+        == [25] * 5
+    )
 
 
-# --- under the very distribution that drew it -----------------------------------------------------
+# --- under the very distribution that drew it ---------------------------------------------------------------
 
 
-SETTINGS = [{}, {"temperature": 0.6}, {"temperature": 1.7}, {"top_k": 3}, {"top_p": 0.7},
-            {"temperature": 1.3, "top_k": 5, "top_p": 0.9}, {"temperature": 0}]
+SETTINGS = [
+    {},
+    {"temperature": 0.6},
+    {"temperature": 1.7},
+    {"top_k": 3},
+    {"top_p": 0.7},
+    {"temperature": 1.3, "top_k": 5, "top_p": 0.9},
+    {"temperature": 0},
+]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_scoring_the_drawn_tokens_again_gives_the_same_numbers(settings, shape):
-    """To 1e-5 in float32: one path reads through the cache with padding at the left,
-    the other whole with padding at the right."""
+    """To 1e-5 in float32: one path reads through the cache with padding at the left, the other whole with
+    padding at the right.
+    """
     model = model_of(4, **shape)
     batch = sample(model, PROMPTS, 12, n=4, generator=seeded(), **settings)
-    again = logprobs(model, batch.tokens, batch.response_mask, **settings)
+    again = logprobs(model, batch, **settings)
     assert (again - batch.logprobs).abs().max() < 1e-5
     if settings.get("temperature", 1) > 0:
         assert batch.logprobs.min() < -0.5  # not all of them sure
@@ -155,28 +169,30 @@ def chi_square(counts, p):
     return float(((counts - expected)[cells].square() / expected[cells]).sum()), int(cells.sum()) - 1
 
 
-# A chi-square with f degrees of freedom passes f + 7·sqrt(2f) + 20 less than once in a million draws for
-# each f up to 40, so another seed passes too; a swapped or dropped answer among 20,000 draws adds
-# hundreds.
+# A chi-square with f degrees of freedom passes f + 7·sqrt(2f) + 20 less than once in a million draws for each
+# f up to 40, so another seed passes too; a swapped or dropped answer among 20,000 draws adds hundreds.
 def too_much(degrees):
     return degrees + 7 * (2 * degrees) ** 0.5 + 20
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.8}, {"temperature": 2.0, "top_p": 0.9}], ids=str)
+    [{}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.8}, {"temperature": 2.0, "top_p": 0.9}],
+    ids=str,
+)
 def test_answers_come_as_often_as_their_listed_probabilities_say(settings):
-    """20,000 answers to each of two prompts of unequal length,
-    against all 15 answers' probabilities by listing."""
+    """20,000 answers to each of two prompts of unequal length, against all 15 answers' probabilities by
+    listing.
+    """
     model, prompts, answers = Tiny(6), [[1], [2, 1]], every_answer(3, 3)
     place = {tuple(y): i for i, y in enumerate(answers)}
     batch = sample(model, prompts, 3, n=20_000, generator=seeded(11), **settings)
     counts = torch.zeros(2, len(answers), dtype=torch.float64)
-    for g, y in zip(batch.group.tolist(), answers_of(batch)):
+    for g, y in zip(batch.group.tolist(), batch.responses()):
         counts[g, place[tuple(y)]] += 1
     if settings:
         listed = batch_pairs([(x, y) for x in prompts for y in answers])
-        p = logprobs(model, listed.tokens, listed.response_mask, **settings).detach().sum(1).exp().view(2, -1)
+        p = logprobs(model, listed, **settings).detach().sum(1).exp().view(2, -1)
     else:
         p = slow_logp(model, prompts, answers).detach().exp()
     assert torch.allclose(p.sum(1), torch.ones(2, dtype=torch.float64))
@@ -198,19 +214,21 @@ def test_draw_takes_each_index_as_often_as_it_says():
 
 @pytest.mark.parametrize("u, first, second", [(0.0, 1, 0), (1 - 2**-53, 3, 4)])
 def test_the_ends_of_the_uniform_number_draw_nothing_impossible(monkeypatch, u, first, second):
-    """The smallest and the largest number that rand can give,
-    on rows whose first or last tokens have probability 0: never one of those."""
+    """The smallest and the largest number that rand can give, on rows whose first or last tokens have
+    probability 0: never one of those.
+    """
     p = torch.tensor([[0.0, 0.1, 0.5, 0.4, 0.0], [0.2, 0.2, 0.2, 0.2, 0.2]])
     monkeypatch.setattr(torch, "rand", lambda *shape, **kw: torch.full(shape, u, dtype=kw["dtype"]))
     assert draw(p.log()).tolist() == [first, second]
 
 
 def test_answers_to_one_prompt_are_drawn_apart():
-    """Two answers to one prompt agree as often as chance says, Σ p²,
-    here over 8,000 pairs (5 standard deviations)."""
+    """Two answers to one prompt agree as often as chance says, Σ p², here over 8,000 pairs (5 standard
+    deviations).
+    """
     model = Tiny(6)
     p = slow_logp(model, [[1]], every_answer(3, 3))[0].detach().exp()
-    answers = answers_of(sample(model, [[1]], 3, n=16_000, generator=seeded(2)))
+    answers = sample(model, [[1]], 3, n=16_000, generator=seeded(2)).responses()
     agree = sum(a == b for a, b in zip(answers[::2], answers[1::2])) / 8_000
     chance = float(p.square().sum())
     assert abs(agree - chance) < 5 * (chance * (1 - chance) / 8_000) ** 0.5
@@ -221,21 +239,24 @@ def test_a_generator_makes_it_again():
     torch.manual_seed(0)
     first = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(7))
     torch.manual_seed(1)
-    again = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(7))
-    other = sample(model_of(), PROMPTS, 10, n=2, generator=seeded(8))
+    again, other = (
+        sample(model_of(), PROMPTS, 10, n=2, generator=seeded(7)),
+        sample(model_of(), PROMPTS, 10, n=2, generator=seeded(8)),
+    )
     assert torch.equal(first.tokens, again.tokens) and torch.equal(first.logprobs, again.logprobs)
-    assert answers_of(first) != answers_of(other)
+    assert first.responses() != other.responses()
 
 
-# --- what it costs --------------------------------------------------------------------------------
+# --- what it costs ------------------------------------------------------------------------------------------
 
 
 def test_answers_to_one_prompt_share_its_prefill():
-    """Two prompts, 50 answers each: the prompts are read once, 2 rows of 7;
-    each step after reads one token a row."""
+    """Two prompts, 50 answers each: the prompts are read once, 2 rows of 7; each step after reads one token a
+    row.
+    """
     model = Countdown()
     sample(model, [[9, 9, 9, 9, 9, 9, 4], [4]], 4, n=50, temperature=0)
-    # 4 tokens: the last one written is never read.
+    # 4 tokens: the last one written is never read
     assert model.read == [(2, 7), (100, 1), (100, 1), (100, 1)]
 
 
@@ -247,8 +268,9 @@ def test_rows_that_have_ended_are_not_computed():
 
 
 def test_the_rows_computed_are_never_many_more_than_those_going():
-    """Answers of 1 to 16 tokens:
-    at each step at most a third more rows than are still going (they are taken out by the quarter)."""
+    """Answers of 1 to 16 tokens: at each step at most a third more rows than are still going (they are taken
+    out by the quarter).
+    """
     model, lengths = Countdown(), list(range(1, 17))
     sample(model, [[k] for k in lengths], 30, temperature=0)
     for step, (rows, width) in enumerate(model.read[1:], 1):
@@ -258,17 +280,18 @@ def test_the_rows_computed_are_never_many_more_than_those_going():
 
 
 def test_rows_taken_out_leave_the_others_as_they_are():
-    """A real model whose rows end at many different steps, with n answers each:
-    log-probs of every row stand a second scoring."""
+    """A real model whose rows end at many different steps, with n answers each: log-probs of every row stand
+    a second scoring.
+    """
     model = model_of(3)
     batch = sample(model, PROMPTS, 20, n=12, generator=seeded(1))
     lengths = batch.response_mask.sum(1)
     assert len(lengths.unique()) > 5
-    again = logprobs(model, batch.tokens, batch.response_mask)
+    again = logprobs(model, batch)
     assert (again - batch.logprobs).abs().max() < 1e-5
 
 
-# --- in words -------------------------------------------------------------------------------------
+# --- in words -----------------------------------------------------------------------------------------------
 
 
 def test_ask_answers_each_question_as_it_would_alone():
@@ -280,4 +303,4 @@ def test_ask_answers_each_question_as_it_would_alone():
     assert [ask(model, tokenizer, [q], 12)[0] for q in questions] == together
     assert ask(model, tokenizer, questions, 12, n=2) == [r for r in together for _ in range(2)]
     by_hand = sample(model, [tokenizer.prompt(questions[0])], 12, temperature=0)
-    assert together[0] == tokenizer.read_response(answers_of(by_hand)[0])
+    assert together[0] == tokenizer.read_response(by_hand.responses()[0])

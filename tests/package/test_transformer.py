@@ -1,5 +1,5 @@
-"""The transformer: its two paths agree, the cache changes nothing, no token sees a later one,
-positions turn as they should.
+"""The transformer: its two paths agree, the cache changes nothing, no token sees a later one, positions turn
+as they should.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from conftest import Tiny, liven
 from minillm.transformer import GPT2, QWEN2, QWEN3, Attention, Block, Cache, Config, Family, Transformer
 from minillm.transformer import device_and_dtype, readable_logits, rotate, rotations
 
-SHAPES = {"MHA": dict(n_heads=4, n_kv_heads=4),
-          "GQA": dict(n_heads=4, n_kv_heads=2),
-          "MQA": dict(n_heads=4, n_kv_heads=1)}
+SHAPES = {
+    "MHA": dict(n_heads=4, n_kv_heads=4),
+    "GQA": dict(n_heads=4, n_kv_heads=2),
+    "MQA": dict(n_heads=4, n_kv_heads=1),
+}
 ROUNDING = 1e-12  # float64, two orders of the same sums
 
 
@@ -34,7 +36,7 @@ def close(some, others, tolerance=ROUNDING):
     return float((some - others).detach().abs().max()) <= tolerance * float(others.detach().abs().max())
 
 
-# --- two paths ------------------------------------------------------------------------------------
+# --- two paths ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", [1, 2, 13, 24])
@@ -53,8 +55,9 @@ def test_the_readable_path_gives_the_same_gradients(model):
 
 def test_the_two_paths_agree_in_float32():
     """2e-5 of the largest logit: float32 keeps 7 digits, and three layers add some thousand products."""
-    model = Tiny(vocab_size=11, d_model=16, n_layers=3, context=24, n_heads=4, n_kv_heads=2,
-                 dtype=torch.float32)
+    model = Tiny(
+        vocab_size=11, d_model=16, n_layers=3, context=24, n_heads=4, n_kv_heads=2, dtype=torch.float32
+    )
     tokens = some_tokens(3, 24)
     assert close(model(tokens), readable_logits(model, tokens), 2e-5)
 
@@ -67,8 +70,13 @@ def test_int32_tokens_are_tokens(model):
 # --- a part alone -------------------------------------------------------------------------------------------
 
 
-FAMILIES = {"Llama": Family(), "Qwen2": QWEN2, "Qwen3": QWEN3, "GPT-2": GPT2,
-            "a layer without positions": Family(unrotated=(1,))}
+FAMILIES = {
+    "Llama": Family(),
+    "Qwen2": QWEN2,
+    "Qwen3": QWEN3,
+    "GPT-2": GPT2,
+    "a layer without positions": Family(unrotated=(1,)),
+}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
 
 
@@ -104,7 +112,7 @@ def test_a_part_can_be_made_and_called_without_a_model():
             part(x, cache=Cache(Transformer(config), 2, 12, torch.zeros(2, dtype=torch.long)))
 
 
-# --- who sees whom --------------------------------------------------------------------------------
+# --- who sees whom ------------------------------------------------------------------------------------------
 
 
 def test_a_later_token_changes_no_earlier_logit(model):
@@ -121,12 +129,13 @@ def test_a_later_token_changes_no_earlier_logit(model):
 
 def test_rows_do_not_see_each_other(model):
     tokens = some_tokens(4, 8)
-    assert all(close(model(tokens[i:i + 1]), model(tokens)[i:i + 1]) for i in range(4))
+    assert all(close(model(tokens[i : i + 1]), model(tokens)[i : i + 1]) for i in range(4))
 
 
 def test_the_order_of_the_past_matters(model):
-    """Without positions,
-    swapping two earlier tokens would leave the last logits as they are (in one layer): it must not."""
+    """Without positions, swapping two earlier tokens would leave the last logits as they are (in one layer):
+    it must not.
+    """
     tokens = torch.tensor([[1, 2, 3, 4], [2, 1, 3, 4]])
     logits = model(tokens)[:, -1]
     assert (logits[0] - logits[1]).abs().max() > 1e-3
@@ -142,20 +151,22 @@ def test_grouped_heads_are_full_attention_with_copied_keys():
     weights = grouped.state_dict()
     for name in weights:
         if name.endswith(("attention.k.weight", "attention.v.weight")):
-            # E = 4.
-            weights[name] = torch.cat([weights[name][:4], weights[name][:4], weights[name][4:],
-                                       weights[name][4:]])
+            # E = 4
+            weights[name] = torch.cat(
+                [weights[name][:4], weights[name][:4], weights[name][4:], weights[name][4:]]
+            )
     full.load_state_dict(weights)
     tokens = some_tokens(2, 10)
     assert close(full(tokens), grouped(tokens))
 
 
-# --- positions ------------------------------------------------------------------------------------
+# --- positions ----------------------------------------------------------------------------------------------
 
 
 def test_the_first_pair_turns_by_one_radian_a_token():
-    """Heads of width E = 4, theta = 100:
-    the pairs are (0, 2) and (1, 3), turning by 1 and by 100^(−1/2) = 0.1 a token."""
+    """Heads of width E = 4, theta = 100: the pairs are (0, 2) and (1, 3), turning by 1 and by 100^(−1/2) =
+    0.1 a token.
+    """
     cos, sin = rotations(Config(d_model=8, n_heads=2, n_kv_heads=1, context=4, rope_theta=100.0))
     x = torch.tensor([1.0, 0.0, 0.0, 2.0]).expand(1, 1, 4, 4)
     turned = rotate(x, cos, sin)[0, 0]
@@ -174,18 +185,19 @@ def test_a_score_depends_on_the_distance_alone():
     scores = qs @ ks.T
     for distance in (0, 1, 5, 20):
         diagonal = scores.diagonal(-distance)
-        # The table of angles is kept in float32.
+        # the table of angles is kept in float32
         assert (diagonal - diagonal[0]).abs().max() < 1e-5
-    # And it does depend on the distance.
+    # and it does depend on the distance
     assert (scores[:, 0] - scores[0, 0]).abs()[1:].max() > 0.1
     assert torch.allclose(qs.norm(dim=1), q.norm().expand(32), atol=1e-5)
 
 
-# --- the cache ------------------------------------------------------------------------------------
+# --- the cache ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunks", [(12,), (1,) * 12, (5, 7), (5, 1, 1, 1, 4), (1, 11), (3, 3, 3, 3)],
-                         ids=str)
+@pytest.mark.parametrize(
+    "chunks", [(12,), (1,) * 12, (5, 7), (5, 1, 1, 1, 4), (1, 11), (3, 3, 3, 3)], ids=str
+)
 def test_reading_through_the_cache_is_reading_at_once(model, chunks):
     """A prompt read whole, token by token, in pieces of any size: the same hidden states."""
     tokens = some_tokens(3, 12)
@@ -197,19 +209,20 @@ def test_reading_through_the_cache_is_reading_at_once(model, chunks):
 
 @pytest.mark.parametrize("chunks", [(6, 1, 1, 1), (6, 3), (9,), (2, 4, 1, 2)], ids=str)
 def test_rows_padded_at_the_left_give_what_they_give_alone(model, chunks):
-    """Lengths 9, 6, 1 and 4 aligned at the right:
-    each row's real places equal its own reading, whatever the padding holds."""
+    """Lengths 9, 6, 1 and 4 aligned at the right: each row's real places equal its own reading, whatever the
+    padding holds.
+    """
     lengths = [9, 6, 1, 4]
     rows = [some_tokens(1, n, seed=n) for n in lengths]
     for filler in (0, 7):
         padded = torch.full((4, 9), filler)
         for row, tokens in zip(padded, rows):
-            row[9 - tokens.shape[1]:] = tokens[0]
+            row[9 - tokens.shape[1] :] = tokens[0]
         cache = Cache(model, 4, 9, torch.tensor([9 - n for n in lengths]))
         hidden = torch.cat([model.hidden(part, cache) for part in padded.split(chunks, dim=1)], dim=1)
         assert hidden.isfinite().all()
         for i, (tokens, n) in enumerate(zip(rows, lengths)):
-            assert close(hidden[i:i + 1, 9 - n:], model.hidden(tokens))
+            assert close(hidden[i : i + 1, 9 - n :], model.hidden(tokens))
 
 
 def test_selected_rows_go_on_as_themselves(model):
@@ -220,9 +233,9 @@ def test_selected_rows_go_on_as_themselves(model):
     cache = Cache(model, 3, 8, torch.tensor([0, 2, 1]))
     model.hidden(padded, cache)
     cache.select(torch.tensor([2, 0, 0]))
-    steps = torch.cat([model.hidden(torch.tensor(tails)[:, t:t + 1], cache) for t in range(3)], dim=1)
+    steps = torch.cat([model.hidden(torch.tensor(tails)[:, t : t + 1], cache) for t in range(3)], dim=1)
     for i, source in enumerate([2, 0, 0]):
-        assert close(steps[i:i + 1], model.hidden(torch.tensor([rows[source] + tails[i]]))[:, -3:])
+        assert close(steps[i : i + 1], model.hidden(torch.tensor([rows[source] + tails[i]]))[:, -3:])
     cache.select(torch.tensor([1]))
     assert cache.padded is False and cache.k[0].shape[0] == 1
 
@@ -244,7 +257,7 @@ def test_a_cache_of_other_rows_is_refused(model, rows):
         model.hidden(some_tokens(rows, 1), cache)
 
 
-# --- weights --------------------------------------------------------------------------------------
+# --- weights ------------------------------------------------------------------------------------------------
 
 
 def test_one_seed_is_one_model_and_it_leaves_the_global_generator_out():
@@ -253,15 +266,16 @@ def test_one_seed_is_one_model_and_it_leaves_the_global_generator_out():
     torch.manual_seed(2)
     again, other = Transformer(Config(), seed=3).state_dict(), Transformer(Config(), seed=4).state_dict()
     assert all(torch.equal(first[k], again[k]) for k in first)
-    assert not any(torch.equal(first[k], other[k])
-                   for k in first
-                   if not k.endswith(("norm.weight", "norm1.weight", "norm2.weight")))
+    assert not any(
+        torch.equal(first[k], other[k])
+        for k in first
+        if not k.endswith(("norm.weight", "norm1.weight", "norm2.weight"))
+    )
 
 
 def test_the_course_models_size_by_hand():
-    """Embedding 512·128 = 65,536.
-
-    A block: q and o 2·128² = 32,768, k and v 2·128·64 = 16,384, SwiGLU 3·128·352 = 135,168, norms 256:
+    """Embedding 512·128 = 65,536. A block: q and o 2·128² = 32,768, k and v 2·128·64 = 16,384, SwiGLU
+    3·128·352 = 135,168, norms 256:
     184,576. Four blocks 738,304, the last norm 128. Together 803,968: the tied embedding counts once.
     """
     assert Transformer(Config()).count_parameters() == 65_536 + 4 * 184_576 + 128 == 803_968
@@ -282,12 +296,12 @@ def test_every_weight_matters(model):
 
 
 def test_a_models_scale_does_not_reach_through_the_first_norm():
-    """RMSNorm divides by the size: embeddings twice as large give, in the blocks, the same queries.
-
-    To 1e-4, since eps is 1e-5.
+    """RMSNorm divides by the size: embeddings twice as large give, in the blocks, the same queries (1e-4: eps
+    is 1e-5).
     """
-    model = liven(Transformer(Config(vocab_size=11, d_model=16, n_heads=2, n_kv_heads=1, n_layers=1, d_ff=8,
-                                     context=8)))
+    model = liven(
+        Transformer(Config(vocab_size=11, d_model=16, n_heads=2, n_kv_heads=1, n_layers=1, d_ff=8, context=8))
+    )
     norm, x = model.blocks[0].norm1, torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(norm(2 * x), norm(x), rtol=1e-4)
     assert torch.allclose((norm(x) / norm.weight).square().mean(-1), torch.ones(5), atol=1e-4)
