@@ -20,6 +20,7 @@ help:
 	@echo 'make notebooks    rebuild and run the notebooks whose text changed (ALL=1: every one)'
 	@echo 'make checkpoints  train the shipped base model again'
 	@echo 'make bench        speed beside peers, one table (about half an hour; TEXT=FILE: tinyshakespeare as well; ROWS="grpo dpo": some)'
+	@echo '                  SCALE=gpu: what a card makes of it, in ten minutes'
 	@echo 'make setup        only set up .venv'
 	@echo 'make clean        remove build/ (never .venv)'
 
@@ -53,7 +54,11 @@ checkpoints: setup
 bench: setup
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
 	@test -d build/trl-1.12/trl || $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target build/trl-1.12 trl==1.12.0
+ifeq ($(SCALE),gpu)
+	@$(RUN) -m benchmarks.gpu
+else
 	@$(RUN) -m benchmarks $${TEXT:+--text="$$TEXT"} $(foreach row,$(ROWS),--only=$(row))
+endif
 
 clean:
 	rm -rf build

@@ -63,7 +63,7 @@ def coefficient(batch: Batch, logprobs: Tensor, clip: float = 0.2, clip_high: fl
     mask = batch.response_mask
     ratio = returns.log_ratio(logprobs, batch.logprobs, mask).exp()                 # (B, T)
     log_ratio = returns.log_ratio(logprobs, batch.reference, mask) if beta else 0.0
-    size = _size(batch, average).to(logprobs)
+    size = _size(batch, average, logprobs.dtype)
     return torch.where(mask, F(ratio, batch.advantages[:, None], clip, clip_high, beta, log_ratio) / size,
                        0.0)
 
@@ -87,12 +87,12 @@ def advantages(rewards: Tensor, group: Tensor, divide: bool = True, leave_one_ou
     return A * (G / (G - 1) if leave_one_out else 1) / (std + eps if divide else 1)
 
 
-def _size(batch: Batch, average: str | None) -> Tensor:
+def _size(batch: Batch, average: str | None, dtype: torch.dtype) -> Tensor:
     """What a row's sum is divided by, (B, 1). Mean lengths of 1, 3, 4, 4 of two prompts give 2, 2, 4, 4.
 
     Tokens are divided by B/P, not by the prompt's rows: P prompts then weigh alike, if some have more rows.
     """
-    length = batch.response_mask.sum(1, keepdim=True)                               # (B, 1)
+    length = batch.response_mask.sum(1, keepdim=True).to(dtype)                     # (B, 1)
     if average == "prompt":
         batch.needs(group="B integer")
         same = (batch.group[:, None] == batch.group).to(length)                     # (B, B)
