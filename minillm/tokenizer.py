@@ -116,8 +116,9 @@ class Tokenizer:
         counts = _count_pieces(apart, backend.pre_tokenizer, progress)
         vocab = {symbol: i for i, symbol in enumerate([*SPECIALS, *_letters()])}
         merges: list[tuple[str, str]] = []
-        commonest = _merges(counts) if vocab_size > SMALLEST else ()
-        for pair in tqdm(commonest, "merges", vocab_size - SMALLEST, leave=False, delay=2, disable=not progress):
+        learned = _merges(counts) if vocab_size > SMALLEST else ()
+        wanted = vocab_size - SMALLEST
+        for pair in tqdm(learned, "merges", wanted, leave=False, delay=2, disable=not progress):
             merges.append(pair)
             vocab.setdefault("".join(pair), len(vocab))  # two ways to the same symbol are one symbol
             if len(vocab) == vocab_size:
