@@ -293,9 +293,8 @@ class Proof:
             return
         with_gradient = 1 if name == "surrogate" else 0
         assert not verdict(name, lambda *inputs: (inputs[with_gradient] * torch.nan).sum()).passed
-        assert (not verdict(name,
-                            lambda *inputs:
-                                torch.zeros(7, 7, requires_grad=True).as_subclass(YesTensor)).passed)
+        yes = torch.zeros(7, 7, requires_grad=True).as_subclass(YesTensor)
+        assert not verdict(name, lambda *inputs: yes).passed
         assert not verdict(name, lambda *inputs: (inputs[0] * 0).as_subclass(YesTensor)).passed
         assert not verdict(name, mutate).passed
 

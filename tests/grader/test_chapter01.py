@@ -199,8 +199,7 @@ def by_lists(paid):
 RIGHT["leave-one-out"] = [
     by_lists,
     lambda R: (R - R.mean(1, keepdim=True)) * R.shape[1] / (R.shape[1] - 1),
-    lambda R: torch.einsum("xg,gh->xh", R.double(), (torch.eye(R.shape[1]).double() * R.shape[1] - 1)
-                                                    / (R.shape[1] - 1)),
+    lambda R: R.double() @ ((torch.eye(R.shape[1]).double() * R.shape[1] - 1) / (R.shape[1] - 1)),
     lambda R: (R.T - (R.T.sum(0) - R.T) / (len(R.T) - 1)).T,
 ]
 

@@ -326,12 +326,14 @@ def head_by_head(query, key, value, old_keys, old_values):
     return torch.cat(out, 1)
 
 
+def by_pytorch(q, k, v, keys, values):
+    keys, values = torch.cat([keys, k[:, :, None]], 2), torch.cat([values, v[:, :, None]], 2)
+    return F.scaled_dot_product_attention(q[:, :, None], keys, values, enable_gqa=True)[:, :, 0]
+
+
 RIGHT["cache-step"] = [
     head_by_head,
-    lambda q, k, v, keys, values: F.scaled_dot_product_attention(q[:, :, None],
-                                                                 torch.cat([keys, k[:, :, None]], 2),
-                                                                 torch.cat([values, v[:, :, None]], 2),
-                                                                 enable_gqa=True)[:, :, 0],
+    by_pytorch,
     lambda *a: step(*(x.double() for x in a)),
     # not contiguous
     lambda *a: step(*a).transpose(0, 1).contiguous().transpose(0, 1),

@@ -122,8 +122,12 @@ def by_splitting(tokens):
     return out
 
 
-RIGHT["turns-mask"] = [by_marks, by_splitting, lambda ids: walk(ids).to(torch.int64),
-                       lambda ids: walk(ids).T.contiguous().T]
+RIGHT["turns-mask"] = [
+    by_marks,
+    by_splitting,
+    lambda ids: walk(ids).to(torch.int64),
+    lambda ids: walk(ids).T.contiguous().T,
+]
 
 # packed-mask
 
@@ -177,8 +181,12 @@ def by_blocks(sequence):
     return torch.stack(rows)
 
 
-RIGHT["packed-mask"] = [in_loops, by_blocks, lambda numbers: apart(numbers)[1][:, 0],
-                        lambda numbers: torch.where(equal(numbers), causal(numbers), False)]
+RIGHT["packed-mask"] = [
+    in_loops,
+    by_blocks,
+    lambda numbers: apart(numbers)[1][:, 0],
+    lambda numbers: torch.where(equal(numbers), causal(numbers), False),
+]
 
 # crowd
 
@@ -244,8 +252,11 @@ def by_one_hot(votes, which):
             / len(which))
 
 
-RIGHT["crowd"] = [by_counting, by_one_hot, lambda counts, right: torch.tensor(by_counting(counts, right),
-                                                                              dtype=torch.float32)]
+RIGHT["crowd"] = [
+    by_counting,
+    by_one_hot,
+    lambda counts, right: torch.tensor(by_counting(counts, right), dtype=torch.float32),
+]
 
 # make-the-batch
 
@@ -313,8 +324,11 @@ def with_random_conversations(make):
     return True
 
 
-RIGHT["make-the-batch"] = [with_random_conversations, lambda make: np.bool_(agrees(make)),
-                           lambda make: torch.tensor(agrees(make))]
+RIGHT["make-the-batch"] = [
+    with_random_conversations,
+    lambda make: np.bool_(agrees(make)),
+    lambda make: torch.tensor(agrees(make)),
+]
 
 
 class TestProof(Proof):

@@ -52,12 +52,8 @@ def rank_by_rank(x, W, A, B, alpha):
 
 RIGHT["lora-forward"] = [
     in_place, rank_by_rank,
-    lambda x, W, A, B, alpha: torch.einsum("nd,fd->nf", x, W
-                                                           + alpha
-                                                             / B.shape[1]
-                                                             * torch.einsum("fr,rd->fd", B, A)),
-    lambda inp, weight, down, up, strength: ((weight.T + strength / down.shape[0] * down.T @ up.T).T
-                                             @ inp.T).T,
+    lambda x, W, A, B, alpha: x @ (W + alpha / B.shape[1] * torch.einsum("fr,rd->fd", B, A)).T,
+    lambda inp, weight, down, up, strength: ((weight + strength / len(down) * (down.T @ up.T).T) @ inp.T).T,
 ]
 
 # adapter-gradient
@@ -372,12 +368,10 @@ def test_planted_code_refuses_what_does_not_fit():
 
 def test_the_package_agrees_with_the_exercises():
     """What is wanted in exercises 1 to 4 is what minillm does."""
-    forward, gradient, rounding, count_bytes = ((run_cell(name)
-                                                 for name in ("lora-forward", "adapter-gradient",
-                                                              "round-to-levels", "training-bytes")))
-    model = add_lora(Transformer(Config(vocab_size=16, d_model=64, n_layers=1, n_heads=2, n_kv_heads=2,
-                                        d_ff=128, context=8)),
-                     4, 1.5)
+    forward, gradient = run_cell("lora-forward"), run_cell("adapter-gradient")
+    rounding, count_bytes = run_cell("round-to-levels"), run_cell("training-bytes")
+    shape = Config(vocab_size=16, d_model=64, n_layers=1, n_heads=2, n_kv_heads=2, d_ff=128, context=8)
+    model = add_lora(Transformer(shape), 4, 1.5)
     part = adapters(model)["blocks.0.up"]
     torch.nn.init.normal_(part.B)
     x, g = torch.randn(9, 64), torch.randn(9, 128)

@@ -314,8 +314,11 @@ WRONG["find-the-reward"] = [
     ("None", lambda f: print(end="")),
     ("raised", lambda f: bool(f(batch()[0][0], torch.ones(1), batch()[1], *CHOICES) > 0)),
 ]
-RIGHT["find-the-reward"] = [against_own_code, with_a_wider_head, lambda f: np.bool_(against_own_code(f,
-                                                                                                     seed=7))]
+RIGHT["find-the-reward"] = [
+    against_own_code,
+    with_a_wider_head,
+    lambda f: np.bool_(against_own_code(f, seed=7)),
+]
 
 
 class TestProof(Proof):

@@ -345,8 +345,11 @@ def by_losses(coefficient):
     return True
 
 
-RIGHT["find-the-wrong-push"] = [compares, lambda f: np.bool_(compares(f, beta=2.5, tolerance=1e-3)),
-                                by_losses]
+RIGHT["find-the-wrong-push"] = [
+    compares,
+    lambda f: np.bool_(compares(f, beta=2.5, tolerance=1e-3)),
+    by_losses,
+]
 
 
 class TestProof(Proof):

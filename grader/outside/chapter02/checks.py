@@ -54,6 +54,11 @@ def centred(x):
     return x - x.mean(-1, keepdims=True)
 
 
+def deviation(x, n, under, behind):
+    """The standard deviation along the last axis, D − n for D, with ε under or behind the root: (…, 1)."""
+    return np.sqrt(x.var(-1, ddof=n, keepdims=True) + under) + behind
+
+
 RMS_NORM = Check(
     name="rms-norm", title="One size for every vector", minutes=5, difficulty=1,
     function="rms_norm", arguments=("x", "weight"),
@@ -113,10 +118,7 @@ RMS_NORM = Check(
         *(M("divided by the standard deviation",
             "It divides by the standard deviation, which takes the mean off "
             "before it squares. The mean square does not.",
-            lambda i, n=n, under=under, behind=behind: i.x
-                                                       / (np.sqrt(i.x.var(-1, ddof=n, keepdims=True) + under)
-                                                          + behind)
-                                                       * i.weight)
+            lambda i, n=n, under=under, behind=behind: i.x / deviation(i.x, n, under, behind) * i.weight)
           for n in (0, 1) for under, behind in ((EPS, 0), (0, EPS), (0, 0))),
         *(M("another ε",
             "All is right but ε, which is 1e-5 here: where the mean square is as small, that shows.",

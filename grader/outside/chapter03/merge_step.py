@@ -136,6 +136,12 @@ def without_overlap(ids, pairs):
     return [min(pairs, key=lambda pair: len(join(ids, [pair], -1)))]
 
 
+def in_either_order(ids, pairs):
+    """The neighbours that come most often, whichever of them stands first."""
+    (best, _), *_ = Counter(frozenset(pair) for pair in zip(ids, ids[1:])).most_common(1)
+    return {pair for pair in pairs if set(pair) == set(best)}
+
+
 def as_digits(i):
     """The pair replaced in a text of digits and spaces."""
     ids, new, ((a, b), *_) = as_ints(i)
@@ -194,11 +200,7 @@ MERGE_STEP = Check(
         M("order of the pair ignored",
           "Neighbours were counted, or joined, in either order. One token would then stand for two texts, "
           "and could not be spelled out again.",
-          step_with(lambda ids, pairs:
-                        {p
-                         for p in pairs
-                         if set(p)
-                            == set(Counter(frozenset(p) for p in zip(ids, ids[1:])).most_common(1)[0][0])})),
+          step_with(in_either_order)),
         M("pairs cut two by two",
           "Tokens 0 and 1 were counted, then 2 and 3. A token is the neighbour of the one before it as well.",
           step_with(two_by_two)),

@@ -87,6 +87,16 @@ def rank(shape):
     return np.broadcast_to(np.arange(shape[-1]), shape)
 
 
+def one_more(s, ahead, p):
+    """Keep the token behind the last that is needed, too: (B, V) bool."""
+    return np.pad(ahead < p, ((0, 0), (1, 0)), constant_values=True)[:, :-1]
+
+
+def a_share_of_the_tokens(s, ahead, p):
+    """Keep the share p of all tokens: (B, V) bool."""
+    return rank(s.shape) < np.ceil(np.round(p * s.shape[-1], 3))
+
+
 TOP_P = Check(
     name="top-p", title="The nucleus of a distribution", minutes=20, difficulty=2,
     function="nucleus", arguments=("logits", "p"), call=call_by_hand, compared="the table of probabilities",
@@ -136,9 +146,7 @@ TOP_P = Check(
           lambda i: renormalised(nucleus(i, lambda s, ahead, p: s >= p))),
         M("one token too many",
           "One token more than is needed was kept in each row.",
-          lambda i: renormalised(nucleus(i,
-                                         lambda s, ahead, p: np.pad(ahead < p, ((0, 0), (1, 0)),
-                                                                    constant_values=True)[:, :-1]))),
+          lambda i: renormalised(nucleus(i, one_more))),
         M("p as a share of the largest",
           "Tokens were kept that have at least p times the probability of the "
           "likeliest. That is another rule, called min-p.",
@@ -146,9 +154,7 @@ TOP_P = Check(
         M("p of the tokens for p of the probability",
           "The share p of the tokens was kept, whatever they hold. "
           "That is top-k, and a sure row needs fewer.",
-          lambda i: renormalised(nucleus(i,
-                                         lambda s, ahead, p: rank(s.shape)
-                                                             < np.ceil(np.round(p * s.shape[-1], 3))))),
+          lambda i: renormalised(nucleus(i, a_share_of_the_tokens))),
         M("left in sorted order",
           "The probabilities are right, but stand in order of size. Each "
           "belongs to the token that it came from.",

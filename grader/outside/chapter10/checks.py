@@ -231,6 +231,11 @@ def agreed(i):
     return ((i.gap > 0) == (i.chose_first > 0)).astype(float)
 
 
+def pairs_in_bins(i):
+    """How many pairs each bin holds: (3,)."""
+    return in_bins(claimed(i), np.ones(len(i.gap)))
+
+
 CALIBRATION = Check(
     name="calibration", title="Surer than it should be?", minutes=20, difficulty=2,
     function="surer_than_right", arguments=("gap", "chose_first"),
@@ -253,8 +258,7 @@ CALIBRATION = Check(
              draw_gaps),
         Case("a bin without a pair holds 0.",
              lambda rng, k: draw_gaps(rng, k, which=((0, 2), (1,), (0, 1), (2,))[k]),
-             lambda i, o:
-                 bool((np.abs(o.result[in_bins(claimed(i), np.ones(len(i.gap))) == 0]) < 1e-6).all()),
+             lambda i, o: bool((np.abs(o.result[pairs_in_bins(i) == 0]) < 1e-6).all()),
              draws=4,
              nan="The mean of no number is NaN: give an empty bin its 0.")),
     misconceptions=(

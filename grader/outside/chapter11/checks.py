@@ -134,9 +134,7 @@ GAE = Check(
         Case("the last token's advantage is what it is paid, less its V: behind the end nothing is to come.",
              lambda rng, k: draw_paid(rng, k, last_alone=True),
              lambda i, o: all(abs(o.result[b, t] - (i.rewards - i.values)[b, t]) < 1e-3
-                              for b, t in enumerate(i.response_mask.shape[1]
-                                                    - 1
-                                                    - i.response_mask[:, ::-1].argmax(1))))),
+                              for b, t in enumerate(last_places(i.response_mask))))),
     misconceptions=(
         M("across the end",
           "After the last token of an answer, V was read from the padding behind it. The "
@@ -217,6 +215,11 @@ def draw_ratios(rng, k, ones=False):
     return {"logprobs": np.round(old + np.log(ratio), 3).astype(np.float32), "old": old.astype(np.float32),
             "advantages": advantages.astype(np.float32),
             "response_mask": mask, "clip": np.array(clip, np.float32)}
+
+
+def last_places(mask):
+    """The place of the last True of each row: (B, T) -> (B,)."""
+    return mask.shape[1] - 1 - mask[:, ::-1].argmax(1)
 
 
 def rho(i):

@@ -116,11 +116,8 @@ RIGHT = (vectorised, pair_by_pair, by_autograd, in_float64, differences_first)
 def mean_for_sum(policy, reference, tokens, mask, beta):
     """h from means over tokens."""
     size = mask.sum(1)
-    return both(beta
-                * torch.sigmoid(-beta
-                                * difference((answers(policy, tokens, mask)
-                                              - answers(reference, tokens, mask))
-                                             / size)))
+    h = difference((answers(policy, tokens, mask) - answers(reference, tokens, mask)) / size)
+    return both(beta * torch.sigmoid(-beta * h))
 
 
 def end_dropped(policy, reference, tokens, mask, beta):
