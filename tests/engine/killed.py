@@ -2,11 +2,11 @@
 
 They are killed at random and in the middle of writes.
 
-python killed.py FOLDER DEFECT...: FOLDER/unbroken is a run that nobody stopped; then for each defect ("none", or
-one that the test must see) FOLDER/DEFECT/0 is one that was killed again and again and, where it ended before it
-was killed often enough, FOLDER/DEFECT/1 the next. Prints JSON, by defect: kills, how many of them in the middle
-of a write, for each run the steps that survived each, and how the last run ended. One process imports torch;
-every run is a fork of it.
+python killed.py FOLDER DEFECT...: FOLDER/unbroken is a run that nobody stopped; then for each defect ("none",
+or one that the test must see) FOLDER/DEFECT/0 is one that was killed again and again and, where it ended
+before it was killed often enough, FOLDER/DEFECT/1 the next. Prints JSON, by defect: kills, how many of them
+in the middle of a write, for each run the steps that survived each, and how the last run ended. One process
+imports torch; every run is a fork of it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,18 @@ SETTINGS = Settings(STEPS, lr=0.01, muon_lr=0.01, save_every=1)
 
 
 def careless(step):
-    """A batch that is not seeded by the step: PyTorch's and Python's global generators make it. Their state must be kept, too."""
-    return batch_pairs([([1, 2], torch.randint(1, 40, (random.randint(2, 6),)).tolist() + [0]) for _ in range(4)])
+    """A batch that is not seeded by the step: PyTorch's and Python's global generators make it.
+
+    Their state must be kept, too.
+    """
+    return batch_pairs(
+        [([1, 2], torch.randint(1, 40, (random.randint(2, 6),)).tolist() + [0]) for _ in range(4)]
+    )
 
 
 def coefficient(batch, logp):
-    """F from the global generator as well, half of them by way of a normal (Python keeps every second one)."""
+    """F from the global generator as well, half of them by way of a normal (Python keeps every second one).
+    """
     return torch.rand(len(logp)) + abs(random.gauss(0, 1))
 
 
@@ -63,7 +69,9 @@ def in_place(path, fill):
 
 def no_optimiser(tensors, path, metadata):
     """Defect: only weights and generators are kept."""
-    path.write_bytes(save({name: t for name, t in tensors.items() if not name.startswith("optimizer")}, metadata))
+    path.write_bytes(
+        save({name: t for name, t in tensors.items() if not name.startswith("optimizer")}, metadata)
+    )
 
 
 def plant(name):
@@ -95,7 +103,9 @@ def child(folder, defect="none"):
 
 
 def kill(pid, folder, chance):
-    """SIGKILL after a random while or, two times in three, when a new file is seen half-way. (killed, in the middle of a write)."""
+    """SIGKILL after a random while or, two times in three, when a
+    new file is seen half-way. (killed, in the middle of a write).
+    """
     if chance.random() < 1 / 3:
         time.sleep(chance.uniform(0, 0.08))
     else:
@@ -123,7 +133,10 @@ def steps_kept(folder):
 
 
 def kill_again_and_again(folder, defect, kills):
-    """Kill so many times, let what was killed last end, and report. A run that has ended is followed by another."""
+    """Kill so many times, let what was killed last end, and report.
+
+    A run that has ended is followed by another.
+    """
     chance = random.Random(0)
     report = {"kills": 0, "middle": 0, "kept": [], "code": 0, "error": ""}
     while report["kills"] < kills and report["code"] == 0:
@@ -145,7 +158,8 @@ def kill_again_and_again(folder, defect, kills):
 def main(folder, *defects):
     """Unbroken, then killed for each defect."""
     torch.set_num_threads(1)
-    # tqdm's own lock is one for all forks: a run that is killed while it holds it would stop the others for ever.
+    # tqdm's own lock is one for all forks: a run that is killed while it holds it would stop the others for
+    # ever.
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
     folder = Path(folder)
@@ -154,7 +168,11 @@ def main(folder, *defects):
     train(model(), careless, coefficient, Settings(1), progress=False)
     os.waitpid(child(folder / "unbroken"), 0)
     kills = {defect: KILLS if defect == "none" else KILLS // 3 for defect in defects}
-    print(json.dumps({defect: kill_again_and_again(folder / defect, defect, kills[defect]) for defect in defects}))
+    print(
+        json.dumps(
+            {defect: kill_again_and_again(folder / defect, defect, kills[defect]) for defect in defects}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What test_distributed runs under torchrun, in two processes: many small runs in one launch, each kept as a safetensors file.
+"""What test_distributed runs under torchrun, in two processes: many small runs in one launch, each kept as a
+safetensors file.
 
-python many_processes.py FOLDER CASE...: a case is a line of JSON (see `run`); process 0 writes FOLDER/<name>.safetensors (the
-weights) and FOLDER/<name>.json (the metrics, or each process's error).
+python many_processes.py FOLDER CASE...: a case is a line of JSON (see `run`); process 0 writes
+FOLDER/<name>.safetensors (the weights) and FOLDER/<name>.json (the metrics, or each process's error).
 """
 
 from __future__ import annotations
@@ -24,19 +25,28 @@ from minillm.train import NonFinite, Settings, train
 
 
 def draw(step, B=5, other=0):
-    """B rows of 2 to 8 tokens with responses of 1 to 7, and rewards, from the step's number alone. `other` spoils the seed."""
+    """B rows of 2 to 8 tokens with responses of 1 to 7, and
+    rewards, from the step's number alone. `other` spoils the seed.
+    """
     g = torch.Generator().manual_seed(step + 1000 * other)
     tokens = torch.randint(5, (B, 8), generator=g)
     begin = torch.randint(1, 5, (B, 1), generator=g)
     end = begin + torch.randint(1, 4, (B, 1), generator=g)
     place = torch.arange(8)
-    return Batch(tokens=tokens, response_mask=(place >= begin) & (place < end), targets=tokens.flip(1), rewards=torch.randn(B, generator=g).double())
+    return Batch(
+        tokens=tokens,
+        response_mask=(place >= begin) & (place < end),
+        targets=tokens.flip(1),
+        rewards=torch.randn(B, generator=g).double(),
+    )
 
 
 def group_coefficient(batch, logp):
     """F that compares rows and looks at log p: whoever sees a part of the batch alone gets another F."""
     answer = logp.sum(1)
-    return (batch.rewards - batch.rewards.mean()) / batch.rewards.std(correction=0).clamp(min=0.1) - 0.1 * (answer - answer.mean())
+    return (batch.rewards - batch.rewards.mean()) / batch.rewards.std(correction=0).clamp(min=0.1) - 0.1 * (
+        answer - answer.mean()
+    )
 
 
 def token_coefficient(batch, logp):
@@ -53,14 +63,41 @@ def answers(model, step):
     return batch
 
 
-def run(name, folder, *, how="data", muon=False, accumulate=1, B=5, steps=5, dtype="float64", per_token=False, state=None, stop_at=None,
-        spoil=None, on_policy=False, bf16=False, compile=False, save_every=100, seed=0):
+def run(
+    name,
+    folder,
+    *,
+    how="data",
+    muon=False,
+    accumulate=1,
+    B=5,
+    steps=5,
+    dtype="float64",
+    per_token=False,
+    state=None,
+    stop_at=None,
+    spoil=None,
+    on_policy=False,
+    bf16=False,
+    compile=False,
+    save_every=100,
+    seed=0,
+):
     """One run by its case. how: none (as in one process), data or shard."""
     dtype = getattr(torch, dtype)
-    model = Tiny(seed if how == "none" else seed + parallel.rank(), dtype, vocab_size=5, n_layers=2)  # unlike until they are made alike
+    # Unlike until they are made alike.
+    model = Tiny(seed if how == "none" else seed + parallel.rank(), dtype, vocab_size=5, n_layers=2)
     if how == "shard":
         parallel.shard(model)
-    settings = Settings(steps, lr=0.01, muon_lr=0.02 if muon else 0, weight_decay=0.1, clip=1.0, save_every=save_every, bf16=bf16)
+    settings = Settings(
+        steps,
+        lr=0.01,
+        muon_lr=0.02 if muon else 0,
+        weight_decay=0.1,
+        clip=1.0,
+        save_every=save_every,
+        bf16=bf16,
+    )
 
     def batch(step):
         if stop_at == step and parallel.rank() == parallel.size() - 1:
@@ -78,7 +115,16 @@ def run(name, folder, *, how="data", muon=False, accumulate=1, B=5, steps=5, dty
 
     coefficient = token_coefficient if per_token else group_coefficient
     try:
-        rows = train(model, batch, coefficient, settings, progress=False, folder=state, accumulate=accumulate, compile=compile)
+        rows = train(
+            model,
+            batch,
+            coefficient,
+            settings,
+            progress=False,
+            folder=state,
+            accumulate=accumulate,
+            compile=compile,
+        )
         result = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
     except (NonFinite, ValueError, KeyboardInterrupt) as error:
         mine = f"{type(error).__name__}: {error}"

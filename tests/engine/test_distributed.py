@@ -1,6 +1,8 @@
-"""Two processes against one: the same batch gives the same weights to rounding, whole or sharded, and a state moves between them.
+"""Two processes against one: the same batch gives the same weights to rounding, whole or sharded, and a state
+moves between them.
 
-All cases for two processes run in one launch of torchrun (gloo), `many_processes.py`; the same function runs them here alone.
+All cases for two processes run in one launch of torchrun (gloo),
+`many_processes.py`; the same function runs them here alone.
 """
 
 from __future__ import annotations
@@ -24,20 +26,34 @@ from conftest import Tiny
 from minillm.engine import parallel
 
 HERE = Path(__file__).parent
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join(
+        [str(HERE.parents[1]), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    ),
+}
 HOW = ("data", "shard")
 
 
 def rounding(case):
-    """How far weights may be apart after five steps. Seen: 3e-16; in float32 6e-7, where AdamW divides by small gradients; with Muon,
-    which rounds the gradient to bfloat16, 4e-4: a number at the edge of two falls to the other side."""
+    """How far weights may be apart after five steps.
+
+    Seen: 3e-16; in float32 6e-7, where AdamW divides by small gradients; with Muon, which rounds the gradient
+    to bfloat16, 4e-4: a number at the edge of two falls to the other side.
+    """
     return 1e-12 if case.get("dtype") != "float32" else 2e-3 if case.get("muon") else 1e-5
 
 
-# What differs between runs that must end alike: who does the work. What is held fixed in each: F compares rows and sees log p.
+# What differs between runs that must end alike: who does the work. What is held fixed in each: F compares
+# rows and sees log p.
 ALIKE = {
-    "adamw": {}, "muon": {"muon": True}, "per token": {"per_token": True}, "fewer rows than processes": {"B": 1, "per_token": True, "muon": True},
-    "one row more": {"B": 3}, "on policy": {"on_policy": True, "muon": True}, "float32": {"dtype": "float32"},
+    "adamw": {},
+    "muon": {"muon": True},
+    "per token": {"per_token": True},
+    "fewer rows than processes": {"B": 1, "per_token": True, "muon": True},
+    "one row more": {"B": 3},
+    "on policy": {"on_policy": True, "muon": True},
+    "float32": {"dtype": "float32"},
     "muon, float32": {"dtype": "float32", "muon": True},
 }
 FAILS = {
@@ -49,13 +65,31 @@ FAILS = {
 
 def torchrun(*arguments):
     """Two processes of many_processes.py, in a process group of their own. No port is fixed."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(HERE / "many_processes.py"), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=HERE, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(HERE / "many_processes.py"),
+        *map(str, arguments),
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=HERE,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def read(folder, name):
     """Weights and metrics (or errors) that a run kept."""
-    return load_file(folder / f"{name}.safetensors"), json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return load_file(folder / f"{name}.safetensors"), json.loads(
+        (folder / f"{name}.json").read_text(encoding="utf-8")
+    )
 
 
 def alone(folder, name, **case):
@@ -72,7 +106,9 @@ def apart(some, others):
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """The folder in which two processes have run every case, after one process has stopped half-way for them to go on."""
+    """The folder in which two processes have run every case,
+    after one process has stopped half-way for them to go on.
+    """
     folder = tmp_path_factory.mktemp("two")
     cases = []
     for how in HOW:
@@ -81,17 +117,48 @@ def both(tmp_path_factory):
         for spoil in FAILS:
             cases.append({"name": f"{spoil}, {how}", "how": how, "spoil": spoil})
         alone(folder, "stopped", muon=True, steps=6, stop_at=3, state=str(folder / f"one to two, {how}"))
-        cases.append({"name": f"one to two, {how}", "how": how, "muon": True, "steps": 6, "state": str(folder / f"one to two, {how}")})
-        cases.append({"name": f"stopped, {how}", "how": how, "muon": True, "steps": 6, "stop_at": 3, "state": str(folder / f"two to one, {how}")})
+        cases.append(
+            {
+                "name": f"one to two, {how}",
+                "how": how,
+                "muon": True,
+                "steps": 6,
+                "state": str(folder / f"one to two, {how}"),
+            }
+        )
+        cases.append(
+            {
+                "name": f"stopped, {how}",
+                "how": how,
+                "muon": True,
+                "steps": 6,
+                "stop_at": 3,
+                "state": str(folder / f"two to one, {how}"),
+            }
+        )
         cases.append({"name": f"bf16, {how}", "how": how, "dtype": "float32", "bf16": True})
-    cases.append({"name": "long", "how": "shard", "muon": True, "steps": 100_000, "state": str(folder / "long"), "save_every": 5})
+    cases.append(
+        {
+            "name": "long",
+            "how": "shard",
+            "muon": True,
+            "steps": 100_000,
+            "state": str(folder / "long"),
+            "save_every": 5,
+        }
+    )
     process = torchrun(folder, *map(json.dumps, cases))
     try:
         deadline = time.monotonic() + 150
-        while process.poll() is None and time.monotonic() < deadline and not (folder / "long" / "state.safetensors").exists():
+        while (
+            process.poll() is None
+            and time.monotonic() < deadline
+            and not (folder / "long" / "state.safetensors").exists()
+        ):
             time.sleep(0.05)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to torchrun and both processes at once
+            # As a terminal does: to torchrun and both processes at once.
+            os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     finally:
         with suppress(ProcessLookupError):
@@ -118,11 +185,15 @@ def one(tmp_path_factory):
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", ALIKE)
 def test_two_processes_end_where_one_does(both, one, name, how, accumulate):
-    """Five steps, each of which moves the weights by 0.01 or so: they agree to rounding, and so do the metrics."""
+    """Five steps, each of which moves the weights by 0.01 or
+    so: they agree to rounding, and so do the metrics.
+    """
     case = ALIKE[name]
     weights, rows = one(**case)
     theirs, their_rows = read(both, f"{name}, {how}, {accumulate}")
-    start = dict(Tiny(0, getattr(torch, case.get("dtype", "float64")), vocab_size=5, n_layers=2).named_parameters())
+    start = dict(
+        Tiny(0, getattr(torch, case.get("dtype", "float64")), vocab_size=5, n_layers=2).named_parameters()
+    )
     assert apart(weights, theirs) < rounding(case) and apart(weights, start) > 1e-2
     assert len(rows) == len(their_rows) == 5
     for mine, other in zip(rows, their_rows):
@@ -148,7 +219,9 @@ def test_a_state_of_one_process_goes_on_in_two(both, one, how):
 
 @pytest.mark.parametrize("how", HOW)
 def test_a_state_of_two_processes_goes_on_in_one_and_ctrl_c_reaches_both(both, one, tmp_path, how):
-    """Ctrl-C came to the second process alone: both stopped at one step, the state is whole, and one process ends it."""
+    """Ctrl-C came to the second process alone: both stopped at
+    one step, the state is whole, and one process ends it.
+    """
     assert read(both, f"stopped, {how}")[1] == ["KeyboardInterrupt: "] * 2
     assert "Stopped after 3 of 6 steps; kept in" in (both / "output").read_text(encoding="utf-8")
     state = tmp_path / "state"
@@ -162,29 +235,40 @@ def test_a_state_of_two_processes_goes_on_in_one_and_ctrl_c_reaches_both(both, o
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("spoil", FAILS)
 def test_all_processes_stop_alike(both, spoil, how):
-    """A NaN in one row, another batch in one process, a row fewer: the same error in both, and nobody waits for the other."""
+    """A NaN in one row, another batch in one process, a row
+    fewer: the same error in both, and nobody waits for the other.
+    """
     errors = read(both, f"{spoil}, {how}")[1]
     assert len(errors) == 2 and all(error.startswith(FAILS[spoil]) for error in errors), errors
 
 
 @pytest.mark.parametrize("how", HOW)
 def test_bf16_in_two_processes(both, one, how):
-    """Products over other rows round otherwise in bfloat16 (8 bits), and AdamW's first steps have the gradient's sign alone.
+    """Products over other rows round otherwise in bfloat16 (8 bits), and AdamW's first steps have the
+    gradient's sign alone.
 
-    So single weights differ by a whole step; after five, all weights together are within a fifth of the way that they went (seen: 0.004 to 0.11).
+    So single weights differ by a whole step; after five, all weights together are within a fifth of the way
+    that they went (seen: 0.004 to 0.11).
     """
     weights, rows = one(dtype="float32", bf16=True)
     theirs, their_rows = read(both, f"bf16, {how}")
-    start = {key: p.detach() for key, p in Tiny(0, torch.float32, vocab_size=5, n_layers=2).named_parameters()}
-    flat, their_flat, start = (torch.cat([w[key].flatten() for key in start]) for w in (weights, theirs, start))
+    start = {
+        key: p.detach() for key, p in Tiny(0, torch.float32, vocab_size=5, n_layers=2).named_parameters()
+    }
+    flat, their_flat, start = (
+        torch.cat([w[key].flatten() for key in start]) for w in (weights, theirs, start)
+    )
     assert (flat - their_flat).norm() < 0.2 * (flat - start).norm()
     assert [row["nll"] for row in rows] == pytest.approx([row["nll"] for row in their_rows], rel=0.02)
 
 
 def test_ctrl_c_at_torchrun(both):
-    """Torchrun hears it, too, and sends it on once more: the run still stops at a whole step and says how to go on."""
+    """Torchrun hears it, too, and sends it on once more: the
+    run still stops at a whole step and says how to go on.
+    """
     steps = len((both / "long" / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    said = f"Stopped after {steps} of 100000 steps; kept in {both / 'long'}. Run the same command again to go on."
+    kept = both / "long"
+    said = f"Stopped after {steps} of 100000 steps; kept in {kept}. Run the same command again to go on."
     assert steps >= 5 and said in (both / "output").read_text(encoding="utf-8")
     assert not (both / "long" / "unfinished").exists()
 

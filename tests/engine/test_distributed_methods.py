@@ -1,6 +1,8 @@
-"""PPO (with its critic and minibatches), DPO, GRPO and the reward model on two processes against one: the same global batches, the same weights.
+"""PPO (with its critic and minibatches), DPO, GRPO and the reward model on two processes against one: the
+same global batches, the same weights.
 
-`python test_distributed_methods.py FOLDER` is what torchrun starts, in two processes; it runs every case and keeps its weights and metrics.
+`python test_distributed_methods.py FOLDER` is what torchrun starts, in two processes; it runs every case and
+keeps its weights and metrics.
 """
 
 from __future__ import annotations
@@ -27,23 +29,44 @@ from minillm.train import Settings, train
 HERE = Path(__file__).parent
 SHAPE = {"vocab_size": 5, "n_layers": 2}
 PROMPTS = [[1, 2], [3, 4], [4], [2, 2, 1]]
-PAIRS = [([1, 2], [3, 0], [4, 4, 0]), ([3], [1, 1, 1, 0], [2, 0]), ([4, 1], [0], [3, 3, 0]), ([2, 2], [4, 0], [1, 0]), ([1], [2, 3, 0], [0])]
+PAIRS = [
+    ([1, 2], [3, 0], [4, 4, 0]),
+    ([3], [1, 1, 1, 0], [2, 0]),
+    ([4, 1], [0], [3, 3, 0]),
+    ([2, 2], [4, 0], [1, 0]),
+    ([1], [2, 3, 0], [0]),
+]
 
 
 def rewards(batch):
-    """For each 3 in an answer one, less a fifth for each token: whoever sees other answers gets another reward."""
+    """For each 3 in an answer one, less a fifth for each token:
+    whoever sees other answers gets another reward.
+    """
     answer = batch.tokens.where(batch.response_mask, 0)
     return (answer == 3).sum(1).double() - 0.2 * batch.response_mask.sum(1)
 
 
 def dpo_case(model, whole):
     """`whole` is what a sharded model is drawn from within; DPO draws nothing."""
-    kept = dpo.reference_logprobs(Tiny(7, **SHAPE), [(x, w) for x, w, _ in PAIRS] + [(x, l) for x, _, l in PAIRS]).view(2, -1).T
+    kept = (
+        dpo.reference_logprobs(
+            Tiny(7, **SHAPE), [(x, w) for x, w, _ in PAIRS] + [(x, l) for x, _, l in PAIRS]
+        )
+        .view(2, -1)
+        .T
+    )
 
     def draw(step):
-        some = [(step + i) % len(PAIRS) for i in range(3)]  # 6 rows: over 2 processes × 3 pieces one each, and pairs of them torn apart
+        # 6 rows: over 2 processes × 3 pieces one each, and pairs of them torn apart.
+        some = [(step + i) % len(PAIRS) for i in range(3)]
         return dpo.draw([PAIRS[i] for i in some], kept[some])
-    return model, draw, lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference, 0.3), {}
+
+    return (
+        model,
+        draw,
+        lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference, 0.3),
+        {},
+    )
 
 
 def ppo_case(model, whole, other=None):
@@ -62,8 +85,14 @@ def ppo_case(model, whole, other=None):
 
     def coefficient(batch, scores):
         logp, values = scores.chunk(2, 1)
-        return torch.cat([ppo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages),
-                          0.5 * critic.coefficient(values, batch.response_mask, batch.values, batch.goals, clip=0.2)], 1)
+        return torch.cat(
+            [
+                ppo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages),
+                0.5 * critic.coefficient(values, batch.response_mask, batch.values, batch.goals, clip=0.2),
+            ],
+            1,
+        )
+
     return both, draw, coefficient, {"score": critic.PolicyAndCritic.score}
 
 
@@ -76,9 +105,24 @@ def adapters_case(model, whole):
 def grpo_case(model, whole):
     def draw(step):
         with whole():
-            return grpo.draw(model, PROMPTS, rewards, 4, n=3, reference=Tiny(7, **SHAPE), generator=torch.Generator().manual_seed(step))
-    return model, draw, lambda batch, logp: grpo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages,
-                                                             reference=batch.reference, beta=0.1), {}
+            return grpo.draw(
+                model,
+                PROMPTS,
+                rewards,
+                4,
+                n=3,
+                reference=Tiny(7, **SHAPE),
+                generator=torch.Generator().manual_seed(step),
+            )
+
+    return (
+        model,
+        draw,
+        lambda batch, logp: grpo.coefficient(
+            logp, batch.response_mask, batch.logprobs, batch.advantages, reference=batch.reference, beta=0.1
+        ),
+        {},
+    )
 
 
 def reward_case(model, whole):
@@ -90,7 +134,13 @@ def reward_case(model, whole):
     return reward_model.RewardModel(model), draw, coefficient, {"score": reward_model.score}
 
 
-CASES = {"dpo": dpo_case, "ppo": ppo_case, "ppo with adapters": adapters_case, "grpo": grpo_case, "reward model": reward_case}
+CASES = {
+    "dpo": dpo_case,
+    "ppo": ppo_case,
+    "ppo with adapters": adapters_case,
+    "grpo": grpo_case,
+    "reward model": reward_case,
+}
 SHARDED = ("dpo", "grpo")  # the others put a head beside the trunk: `shard` takes a Transformer
 # Sharded in pieces alone: what sharding does to a whole batch is no matter of the method.
 RUNS = [(name, "data", n) for name in CASES for n in (1, 3)] + [(name, "shard", 3) for name in SHARDED]
@@ -101,25 +151,60 @@ def run(name, folder, how="none", accumulate=1):
     trunk = Tiny(0 if how == "none" else parallel.rank(), **SHAPE)  # unlike until they are made alike
     if how == "shard":
         parallel.shard(trunk)
-    model, draw, coefficient, scoring = CASES[name](trunk, (lambda: parallel.gathered(trunk)) if how == "shard" else nullcontext)
-    rows = train(model, draw, coefficient, Settings(12, lr=0.01, muon_lr=0, warmup=0, decay=0), accumulate=accumulate, progress=False, **scoring)
+    model, draw, coefficient, scoring = CASES[name](
+        trunk, (lambda: parallel.gathered(trunk)) if how == "shard" else nullcontext
+    )
+    rows = train(
+        model,
+        draw,
+        coefficient,
+        Settings(12, lr=0.01, muon_lr=0, warmup=0, decay=0),
+        accumulate=accumulate,
+        progress=False,
+        **scoring,
+    )
     weights = {key: parallel.full(p.detach()).contiguous() for key, p in model.named_parameters()}
     if parallel.rank() == 0:
         save_file(weights, folder / f"{name}, {how}, {accumulate}.safetensors")
-        (folder / f"{name}, {how}, {accumulate}.json").write_text(json.dumps([{k: v for k, v in row.items() if k != "seconds"} for row in rows]), encoding="utf-8")
+        (folder / f"{name}, {how}, {accumulate}.json").write_text(
+            json.dumps([{k: v for k, v in row.items() if k != "seconds"} for row in rows]), encoding="utf-8"
+        )
 
 
 def read(folder, name):
-    return load_file(folder / f"{name}.safetensors"), json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return load_file(folder / f"{name}.safetensors"), json.loads(
+        (folder / f"{name}.json").read_text(encoding="utf-8")
+    )
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """The folder in which two processes have run every case."""
     folder = tmp_path_factory.mktemp("methods")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(Path(__file__)), str(folder)]
-    process = subprocess.Popen(command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(
+            [str(HERE.parents[1]), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+        ),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(Path(__file__)),
+        str(folder),
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=HERE,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
         output, _ = process.communicate(timeout=240)
     finally:

@@ -774,8 +774,9 @@ def limited(folder: Path, kind: str, seed: int, count: int, defect: str = "") ->
     resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, resource.RLIM_INFINITY))
     if defect:
         plant(defect)
-    for name, scale in SCALES.items():  # whose room a journey asks for before it begins: here it trains nothing
-        SCALES[name] = replace(scale, config=replace(scale.config, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1))
+    tiny = {"d_model": 8, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1}
+    for name, scale in SCALES.items():  # a journey makes a model to ask for its room, and here trains none
+        SCALES[name] = replace(scale, config=replace(scale.config, **tiny))
     (folder / "cases").mkdir()
     fuzz = {"state": fuzz_state, "rows": fuzz_rows, "arguments": fuzz_arguments}[kind]
     with suppress(Found):

@@ -1,6 +1,8 @@
-"""Killed, interrupted, out of disk, not allowed to write: a run that goes on ends as one that was never stopped.
+"""Killed, interrupted, out of disk, not allowed to write: a run that goes on ends as one that was never
+stopped.
 
-`killed.py` forks runs and kills them by SIGKILL; the defects that it can plant show that these tests can fail.
+`killed.py` forks runs and kills them by SIGKILL; the
+defects that it can plant show that these tests can fail.
 """
 
 from __future__ import annotations
@@ -37,9 +39,20 @@ DEFECTS = ["in place", "no optimiser", "no generators"]
 def killed(tmp_path_factory):
     """killed.py's folder, and its report."""
     folder = tmp_path_factory.mktemp("killed")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    run = subprocess.run([sys.executable, HERE / "killed.py", folder, "none", *DEFECTS], capture_output=True, text=True, timeout=250, cwd=HERE,
-                         env=environment)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(
+            [str(HERE.parents[1]), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+        ),
+    }
+    run = subprocess.run(
+        [sys.executable, HERE / "killed.py", folder, "none", *DEFECTS],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        cwd=HERE,
+        env=environment,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     return folder, json.loads(run.stdout)
 
@@ -95,7 +108,9 @@ def test_killing_finds_a_planted_defect(killed, defect):
 
 
 def drawn_from_a_global_generator(at=None, error=KeyboardInterrupt):
-    """`careless` draws, interrupted in the middle of a draw: when some of its numbers have been taken, and some have not."""
+    """`careless` draws, interrupted in the middle of a draw:
+    when some of its numbers have been taken, and some have not.
+    """
     def draw(step):
         batch = careless(step)
         if step == at:
@@ -113,7 +128,15 @@ def run(folder, draw=None, seed=0, settings=SETTINGS, **others):
     torch.manual_seed(7)
     random.seed(7)
     trained = model(seed)
-    train(trained, draw or drawn_from_a_global_generator(), coefficient, settings, progress=False, folder=folder, **others)
+    train(
+        trained,
+        draw or drawn_from_a_global_generator(),
+        coefficient,
+        settings,
+        progress=False,
+        folder=folder,
+        **others,
+    )
     return trained
 
 
@@ -155,7 +178,9 @@ def test_a_finished_run_leaves_the_generators_where_it_ended(tmp_path):
 
 
 def test_buffers_are_kept(tmp_path):
-    """What a model counts or averages beside its weights belongs to its state; cos and sin, which it makes itself, do not."""
+    """What a model counts or averages beside its weights belongs
+    to its state; cos and sin, which it makes itself, do not.
+    """
     class Counting(Tiny):
         def __init__(self, seed):
             super().__init__(seed, torch.float32)
@@ -168,15 +193,23 @@ def test_buffers_are_kept(tmp_path):
     def go(folder, stop=None):
         counting = Counting(seed=0)
         with pytest.raises(ZeroDivisionError) if stop else open(os.devnull):
-            train(counting, lambda step: batch_pairs([([1], [2, 0])]) if step != stop else 1 // 0, lambda batch, logp: torch.ones(1),
-                  Settings(6, save_every=2), progress=False, folder=folder)
+            train(
+                counting,
+                lambda step: batch_pairs([([1], [2, 0])]) if step != stop else 1 // 0,
+                lambda batch, logp: torch.ones(1),
+                Settings(6, save_every=2),
+                progress=False,
+                folder=folder,
+            )
         return counting
 
     whole = go(tmp_path / "whole")
     go(tmp_path / "broken", stop=4)
     again = go(tmp_path / "broken")
     assert torch.equal(whole.seen, again.seen) and torch.equal(weights(whole), weights(again))
-    assert "model.seen" in load_file(tmp_path / "whole" / "state.safetensors") and "model.cos" not in load_file(tmp_path / "whole" / "state.safetensors")
+    assert "model.seen" in load_file(
+        tmp_path / "whole" / "state.safetensors"
+    ) and "model.cos" not in load_file(tmp_path / "whole" / "state.safetensors")
 
 
 def in_child(work):
@@ -192,25 +225,35 @@ def in_child(work):
 
 
 def test_a_real_ctrl_c(tmp_path, unbroken):
-    """SIGINT, as a terminal sends it, in the middle of the run: it says how to go on, the same command goes on, and ends the same."""
+    """SIGINT, as a terminal sends it, in the middle of the run: it
+    says how to go on, the same command goes on, and ends the same.
+    """
     said = tmp_path / "said"
 
     def work():
         sys.stdout = open(said, "w", encoding="utf-8")
         try:
-            run(tmp_path / "broken", lambda step: (careless(step), step == 5 and os.kill(os.getpid(), signal.SIGINT))[0])
+            run(
+                tmp_path / "broken",
+                lambda step: (careless(step), step == 5 and os.kill(os.getpid(), signal.SIGINT))[0],
+            )
         except KeyboardInterrupt:
             sys.stdout.close()
             return 0
         return 1
 
     assert in_child(work) == 0
-    assert f"Stopped after 5 of 9 steps; kept in {tmp_path / 'broken'}. Run the same command again" in said.read_text(encoding="utf-8")
+    assert (
+        f"Stopped after 5 of 9 steps; kept in {tmp_path / 'broken'}. Run the same command again"
+        in said.read_text(encoding="utf-8")
+    )
     assert torch.equal(weights(run(tmp_path / "broken")), unbroken(careless)[0])
 
 
 def several(step, at=None, error=SystemExit):
-    """A draw of three batches, made when they are asked for; `error` comes before batch number `at` of the run."""
+    """A draw of three batches, made when they are asked for;
+    `error` comes before batch number `at` of the run.
+    """
     whole = [careless(step) for _ in range(3)]
     for i, batch in enumerate(whole):
         if step + i == at:
@@ -236,7 +279,9 @@ def test_a_draw_of_several_batches_goes_on_bit_for_bit(tmp_path, unbroken, at, e
 
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_in_the_middle_of_a_draw(tmp_path, unbroken, presses):
-    """Pressed once, the draw is used up and kept; pressed twice, it stops at once, and the draw before it stands."""
+    """Pressed once, the draw is used up and kept; pressed
+    twice, it stops at once, and the draw before it stands.
+    """
     said = tmp_path / "said"
 
     def pressed(step):
@@ -256,20 +301,28 @@ def test_ctrl_c_in_the_middle_of_a_draw(tmp_path, unbroken, presses):
         return 1
 
     assert in_child(work) == 0
-    what = "Stopped after 6 of 9 steps; kept in" if presses == 1 else "Stopped after 4 of 9 steps; in the middle of a draw"
+    what = (
+        "Stopped after 6 of 9 steps; kept in"
+        if presses == 1
+        else "Stopped after 4 of 9 steps; in the middle of a draw"
+    )
     assert what in said.read_text(encoding="utf-8")
     assert torch.equal(weights(run(tmp_path / "broken", several)), unbroken(several)[0])
 
 
 def test_a_draw_without_a_batch_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="draw is without a batch at step 0: give a Batch, or an iterable of one or more"):
+    with pytest.raises(
+        ValueError, match="draw is without a batch at step 0: give a Batch, or an iterable of one or more"
+    ):
         run(None, lambda step: iter(()))
 
 
 def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path, unbroken):
-    """The system refuses to write beyond 100 kB (as a full disk does beyond its end) from step 5 on: the state after step 4 stands.
+    """The system refuses to write beyond 100 kB (as a full disk does beyond its end) from step 5 on: the
+    state after step 4 stands.
 
-    The error names the folder, the place needed and the remedy; nothing half-written is left; the run goes on from step 4.
+    The error names the folder, the place needed and the remedy;
+    nothing half-written is left; the run goes on from step 4.
     """
     said = tmp_path / "said"
 
@@ -291,9 +344,18 @@ def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path, unbroken):
 
     assert in_child(work) == 0
     message = said.read_text(encoding="utf-8")
-    for part in (f"{tmp_path / 'full'} did not take the checkpoint after step 6", "its last checkpoint stands", "Make room for 0.0", "MB", "same command again"):
+    for part in (
+        f"{tmp_path / 'full'} did not take the checkpoint after step 6",
+        "its last checkpoint stands",
+        "Make room for 0.0",
+        "MB",
+        "same command again",
+    ):
         assert part in message, message
-    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["metrics.jsonl", "state.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == [
+        "metrics.jsonl",
+        "state.safetensors",
+    ]
     asked = []
     again = run(tmp_path / "full", lambda step: asked.append(step) or careless(step))
     assert asked == [4, 5, 6, 7, 8] and torch.equal(weights(again), unbroken(careless)[0])
@@ -328,9 +390,18 @@ def test_a_read_only_folder_is_named_before_any_step(there):
             if os.geteuid() == 0:
                 os.setuid(65534)
             try:
-                run(folder, no_step, settings=Settings(1, lr=0.01, muon_lr=0.01) if there == "a state" else SETTINGS)
+                run(
+                    folder,
+                    no_step,
+                    settings=Settings(1, lr=0.01, muon_lr=0.01) if there == "a state" else SETTINGS,
+                )
             except OSError as error:
-                return 0 if f"{folder} cannot be written" in str(error) and "name a folder of your own" in str(error) else 2
+                return (
+                    0
+                    if f"{folder} cannot be written" in str(error)
+                    and "name a folder of your own" in str(error)
+                    else 2
+                )
             return 1
 
         code = in_child(work)
@@ -428,7 +499,9 @@ def test_room_is_looked_for_before_any_step(tmp_path, monkeypatch):
 
 
 def test_metrics_that_a_kill_left_behind_are_mended(tmp_path):
-    """Killed between the two files: the state is a step ahead of metrics.jsonl, and the next start writes the lines that it holds."""
+    """Killed between the two files: the state is a step ahead of
+    metrics.jsonl, and the next start writes the lines that it holds.
+    """
     run(tmp_path)
     path = tmp_path / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8")
@@ -438,7 +511,9 @@ def test_metrics_that_a_kill_left_behind_are_mended(tmp_path):
 
 
 def test_a_file_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
-    """Against a power cut, which no test can make: first the bytes reach the disk, then the name, then the folder."""
+    """Against a power cut, which no test can make: first the
+    bytes reach the disk, then the name, then the folder.
+    """
     done = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
@@ -448,7 +523,9 @@ def test_a_file_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
 
 
 def test_how_the_work_is_done_may_change_between_runs(tmp_path, unbroken):
-    """accumulate is no setting: a run stopped with 1 piece goes on with 3, and ends where it would have, to rounding. bf16 is one."""
+    """accumulate is no setting: a run stopped with 1 piece goes on
+    with 3, and ends where it would have, to rounding. bf16 is one.
+    """
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "broken", drawn_from_a_global_generator(5))
     resumed = run(tmp_path / "broken", accumulate=3)

@@ -1,4 +1,6 @@
-"""The benchmarks' harness: pairs are taken in turn, ratios and the table say what was measured, both sides are the same model."""
+"""The benchmarks' harness: pairs are taken in turn, ratios and
+the table say what was measured, both sides are the same model.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def row(ours, theirs, goal=1.5, at_least=True):
 
 def test_sides_are_taken_in_turn_after_one_round_to_warm_up():
     order = []
-    found = in_turn({name: lambda name=name: order.append(name) or float(len(order)) for name in "ab"}, 3, lambda: None)
+    found = in_turn(
+        {name: lambda name=name: order.append(name) or float(len(order)) for name in "ab"}, 3, lambda: None
+    )
     assert "".join(order) == "ab" + "ab" + "ba" + "ab"
     assert found == {"a": [3.0, 6.0, 7.0], "b": [4.0, 5.0, 8.0]}
 
@@ -45,16 +49,37 @@ def test_a_goal_on_the_difference_and_on_the_worst_run():
     assert r.value == 30 and not r.met and replace(r, goal=30.0).met and replace(r, at_least=True).value == 10
 
 
-@pytest.mark.parametrize("value, text", [(12345.6, "12,300"), (299.4, "299"), (45.67, "45.7"), (4.567, "4.57"), (0.4721, "0.472"), (0.01234, "0.0123"), (0.0, "0")])
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (12345.6, "12,300"),
+        (299.4, "299"),
+        (45.67, "45.7"),
+        (4.567, "4.57"),
+        (0.4721, "0.472"),
+        (0.01234, "0.0123"),
+        (0.0, "0"),
+    ],
+)
 def test_numbers_have_three_figures(value, text):
     assert number(value) == text
 
 
 def test_the_table_names_what_was_measured_and_where(tmp_path):
-    results = Results(describe_machine(1), [row([30.0, 20.0, 10.0], [10.0, 10.0, 40.0])], ["shakespeare: no text"])
+    results = Results(
+        describe_machine(1), [row([30.0, 20.0, 10.0], [10.0, 10.0, 40.0])], ["shakespeare: no text"]
+    )
     text = table(results)
-    assert "| a thing | tokens/s | 20.0 (10.0 to 30.0) | 10.0 (10.0 to 40.0) | **2** × (0.25 to 3) | ≥ 1.5 | yes |" in text
-    assert "minillm: this. Beside it: that." in text and "Not run: shakespeare" in text and torch.__version__ in text
+    assert (
+        "| a thing | tokens/s | 20.0 (10.0 to 30.0) | 10.0 (10.0 to 40.0) "
+        "| **2** × (0.25 to 3) | ≥ 1.5 | yes |"
+        in text
+    )
+    assert (
+        "minillm: this. Beside it: that." in text
+        and "Not run: shakespeare" in text
+        and torch.__version__ in text
+    )
     write(results, tmp_path)
     kept = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert kept["rows"][0]["value"] == 2 and text in (tmp_path / "results.md").read_text(encoding="utf-8")
@@ -94,13 +119,24 @@ def test_both_sides_train_on_the_same_batches_to_the_same_loss():
 
 def test_nanogpts_model_and_rate_are_the_published_ones():
     model = nanogpt.GPT2(65, 0)
-    inner = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks."))
-    assert inner == 4 * 12 * 128**2 and sum(p.numel() for p in model.parameters()) == inner + 65 * 128 + 64 * 128 + 9 * 128
-    assert nanogpt.rate(99) == pytest.approx(1e-3 * 100 / 101) and nanogpt.rate(100) == 1e-3 and nanogpt.rate(2000) == pytest.approx(1e-4)
+    inner = sum(
+        p.numel() for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")
+    )
+    assert (
+        inner == 4 * 12 * 128**2
+        and sum(p.numel() for p in model.parameters()) == inner + 65 * 128 + 64 * 128 + 9 * 128
+    )
+    assert (
+        nanogpt.rate(99) == pytest.approx(1e-3 * 100 / 101)
+        and nanogpt.rate(100) == 1e-3
+        and nanogpt.rate(2000) == pytest.approx(1e-4)
+    )
     assert nanogpt.rate(1050) == pytest.approx((1e-3 + 1e-4) / 2)
     logits = model(torch.arange(64)[None])
     changed = model(torch.cat([torch.arange(63), torch.tensor([0])])[None])
-    assert torch.allclose(logits[:, :-1], changed[:, :-1], atol=1e-6) and not torch.allclose(logits[:, -1], changed[:, -1])
+    assert torch.allclose(logits[:, :-1], changed[:, :-1], atol=1e-6) and not torch.allclose(
+        logits[:, -1], changed[:, -1]
+    )
 
 
 def test_held_out_loss_is_the_mean_over_windows():
@@ -116,7 +152,9 @@ def test_shakespeare_runs_both_recipes_on_a_text(tmp_path, monkeypatch):
     path.write_text(HAMLET, encoding="utf-8")
     for side in ("ours", "theirs"):
         recipe = shakespeare.RECIPES[side]
-        monkeypatch.setitem(shakespeare.RECIPES, side, lambda ids, V, seed, recipe=recipe: recipe(ids, V, seed, steps=2))
+        monkeypatch.setitem(
+            shakespeare.RECIPES, side, lambda ids, V, seed, recipe=recipe: recipe(ids, V, seed, steps=2)
+        )
     results = Results({})
     shakespeare.shakespeare(results, path, lambda: None, seeds=(0,))
     assert [r.part for r in results.rows] == ["shakespeare"] * 3
@@ -130,7 +168,9 @@ def test_a_missing_text_is_a_row_not_run(tmp_path):
     assert not results.rows and "--text FILE" in results.missing[0]
 
 
-@pytest.mark.parametrize("content, said", [(b"too short", "9 characters long"), (b"\xff" * 20_000, "not UTF-8")])
+@pytest.mark.parametrize(
+    "content, said", [(b"too short", "9 characters long"), (b"\xff" * 20_000, "not UTF-8")]
+)
 def test_a_text_that_cannot_serve_is_named_at_once(content, said, tmp_path, capsys):
     path = tmp_path / "input.txt"
     path.write_bytes(content)
@@ -147,7 +187,10 @@ def test_full_logprobs_are_the_packages():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the part does not run there")
 def test_memory_is_counted_from_what_the_child_itself_held():
-    """4 x 256 tokens: all logits are 125 MiB, and cross-entropy holds two such. A parent that holds 400 MiB more changes nothing."""
+    """4 x 256 tokens: all logits are 125 MiB, and cross-entropy holds two such.
+
+    A parent that holds 400 MiB more changes nothing.
+    """
     held = torch.ones(100 * 2**20)  # a child that began with its parent's peak would seem to need nothing
     found = json.loads(process.child("-m", "benchmarks.process", "full", "forward", "4"))["bytes"] / 2**20
     assert held.sum() > 0 and 200 < found < 350
@@ -158,7 +201,14 @@ def test_import_brings_in_nothing_that_should_stay_out():
     assert "minillm" in names and not set(process.STAY_OUT) & set(names)
 
 
-@pytest.mark.parametrize("words, said", [(["--repeats", "0"], "--repeats is 0"), (["--text", "nowhere.txt"], "--text"), (["--only", "speed"], "--only")])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--repeats", "0"], "--repeats is 0"),
+        (["--text", "nowhere.txt"], "--text"),
+        (["--only", "speed"], "--only"),
+    ],
+)
 def test_bad_arguments_are_named(words, said, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main(words)
@@ -174,21 +224,43 @@ def test_the_command_keeps_what_was_finished(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the command sets it, and here it is put back
     monkeypatch.setattr(command, "PARTS", {"training": finished, "generation": stopped})
     assert command.main(["--quiet", "--out", str(tmp_path), "--threads", "1"]) == 130
-    assert "| a thing |" in capsys.readouterr().out and "stopped by the keyboard" in (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "| a thing |" in capsys.readouterr().out and "stopped by the keyboard" in (
+        tmp_path / "results.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_the_curve_is_drawn(tmp_path):
-    speed.draw_curves(Results({}, curves=[{"label": "minillm", "lengths": [32, 64, 128, 256, 512], "milliseconds": [[1.0, 2.0, 1.5]] * 5}]), tmp_path)
+    speed.draw_curves(
+        Results(
+            {},
+            curves=[
+                {
+                    "label": "minillm",
+                    "lengths": [32, 64, 128, 256, 512],
+                    "milliseconds": [[1.0, 2.0, 1.5]] * 5,
+                }
+            ],
+        ),
+        tmp_path,
+    )
     assert (tmp_path / "cost_per_token.png").read_bytes().startswith(b"\x89PNG")
 
 
-# --- whole steps of methods -------------------------------------------------------------------------------------------------------
+# --- whole steps of methods ---------------------------------------------------------------------------------
 
 
 def test_a_step_is_measured_from_the_end_of_the_first_to_the_end_of_the_last(monkeypatch):
-    """Steps that end after 1, 2, 3, … seconds: with two updates a step, three measured steps take 6 of 8 updates, 2 seconds each."""
-    monkeypatch.setattr(methods, "train", lambda model, draw, coefficient, settings, **_: [{"seconds": 1.0 + i} for i in range(settings.steps)])
-    assert methods.steps_of(None, None, None, 3, each=2)() == 2 and methods.steps_of(None, None, None, 4)() == 1
+    """Steps that end after 1, 2, 3, … seconds: with two updates a
+    step, three measured steps take 6 of 8 updates, 2 seconds each.
+    """
+    monkeypatch.setattr(
+        methods,
+        "train",
+        lambda model, draw, coefficient, settings, **_: [{"seconds": 1.0 + i} for i in range(settings.steps)],
+    )
+    assert (
+        methods.steps_of(None, None, None, 3, each=2)() == 2 and methods.steps_of(None, None, None, 4)() == 1
+    )
 
 
 def test_seconds_a_step_become_steps_a_second():
@@ -201,11 +273,17 @@ def test_the_words_are_the_ids():
     ids = speed.random_ids(3, 32).tolist()
     for end in (0, peers.V + 1):
         read = peers.tokenizer(end)
-        assert read([peers.words(row) for row in ids])["input_ids"] == ids and read.eos_token_id == end and read.pad_token_id == peers.V
+        assert (
+            read([peers.words(row) for row in ids])["input_ids"] == ids
+            and read.eos_token_id == end
+            and read.pad_token_id == peers.V
+        )
 
 
 def test_both_sides_of_dpo_end_at_the_same_weights(tmp_path, monkeypatch):
-    """Three steps on the same eight comparisons from the same weights, the rate so high that they move by 1e-2."""
+    """Three steps on the same eight comparisons from the same
+    weights, the rate so high that they move by 1e-2.
+    """
     pytest.importorskip("trl")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
     model, pairs = Transformer(SMALL), methods.comparisons(8, 10, 6)
@@ -223,13 +301,23 @@ def test_both_sides_of_dpo_end_at_the_same_weights(tmp_path, monkeypatch):
 def test_both_sides_of_grpo_write_as_many_tokens(monkeypatch, bf16):
     pytest.importorskip("trl")
     drawn = []
-    monkeypatch.setattr(methods.grpo, "draw", lambda *a, draw=methods.grpo.draw, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    monkeypatch.setattr(
+        methods.grpo, "draw", lambda *a, draw=methods.grpo.draw, **k: drawn.append(draw(*a, **k)) or drawn[-1]
+    )
     prompts = speed.random_ids(2, 10).tolist()
     assert methods.our_grpo(SMALL, prompts, 4, 1, bf16)() > 0
     assert [int(batch.response_mask.sum()) for batch in drawn] == [2 * 4 * methods.NEW] * 2
     trainer = peers.grpo(Transformer(SMALL), prompts, 4, methods.NEW, 2, bf16, 1e-5, None)
     lengths = []
-    monkeypatch.setattr(trainer, "reward_funcs", [lambda completion_ids, **_: lengths.extend(map(len, completion_ids)) or [float(ids[0] % 2) for ids in completion_ids]])
+    monkeypatch.setattr(
+        trainer,
+        "reward_funcs",
+        [
+            lambda completion_ids, **_: (
+                lengths.extend(map(len, completion_ids)) or [float(ids[0] % 2) for ids in completion_ids]
+            )
+        ],
+    )
     assert peers.timed(trainer)() > 0 and lengths == [methods.NEW] * 16
 
 
@@ -248,7 +336,9 @@ def adapters_of(model):
 @pytest.mark.parametrize("with_adapters", [False, True])
 def test_our_side_of_ppo_takes_its_four_passes(monkeypatch, with_adapters):
     drawn = []
-    monkeypatch.setattr(methods.ppo, "draw", lambda *a, draw=methods.ppo.draw, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    monkeypatch.setattr(
+        methods.ppo, "draw", lambda *a, draw=methods.ppo.draw, **k: drawn.append(draw(*a, **k)) or drawn[-1]
+    )
     assert methods.our_ppo(SMALL, speed.random_ids(4, 10).tolist(), 4, 1, with_adapters)() > 0
     assert len(drawn) == 2 and int(drawn[0].response_mask.sum()) == 4 * methods.NEW
 
@@ -263,6 +353,18 @@ def test_ppo_without_its_library_is_a_row_not_run(tmp_path, monkeypatch):
 def test_parts_are_chosen_by_how_their_names_begin(tmp_path, monkeypatch, capsys):
     called = []
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(command, "PARTS", {name: lambda *_, name=name: called.append(name) for name in ("grpo-4x128", "grpo-6x384", "dpo-4x128", "start")})
-    assert command.main(["--quiet", "--out", str(tmp_path), "--threads", "1", "--only", "grpo", "--only", "start"]) == 0
+    monkeypatch.setattr(
+        command,
+        "PARTS",
+        {
+            name: lambda *_, name=name: called.append(name)
+            for name in ("grpo-4x128", "grpo-6x384", "dpo-4x128", "start")
+        },
+    )
+    assert (
+        command.main(
+            ["--quiet", "--out", str(tmp_path), "--threads", "1", "--only", "grpo", "--only", "start"]
+        )
+        == 0
+    )
     assert called == ["grpo-4x128", "grpo-6x384", "start"]

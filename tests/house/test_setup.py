@@ -102,7 +102,7 @@ def test_every_requirement_is_pinned():
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here: the README says how to do without")
 def test_make_hands_on_names_as_they_are(tmp_path):
     """Spaces, either quote, other scripts: all in one name, since each run imports PyTorch."""
-    path = tmp_path / "it's \"no\" such  file, 日本 語.txt"
+    path = tmp_path / "it's \"no\" such file, 日本 語.txt"
     command = ["make", "--no-print-directory", "journey", f"TEXT={path}"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 2

@@ -1,4 +1,4 @@
-"""What is installed is what is here: the wheel, built and installed apart from this folder, has all that it needs.
+"""What is installed is what is here: the wheel, built and installed elsewhere, has all that it needs.
 
 Both shipped models answer, and the journey begins.
 """

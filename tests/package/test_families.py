@@ -1,4 +1,6 @@
-"""Real checkpoints: what `transformers` makes and what this package makes of it are the same function, there and back, for every family."""
+"""Real checkpoints: what `transformers` makes and what this package makes of it are the same function, there
+and back, for every family.
+"""
 
 from __future__ import annotations
 
@@ -17,36 +19,91 @@ from minillm.transformer import GPT2, LLAMA, QWEN2, QWEN3, Config, Family, Trans
 
 transformers.logging.set_verbosity_error()
 
-SIZE = dict(vocab_size=97, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=80,
-            max_position_embeddings=64, initializer_range=0.2)  # weights so large that a forgotten bias or scale is seen
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+SIZE = dict(
+    vocab_size=97,
+    hidden_size=48,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=80,
+    # Weights so large that a forgotten bias or scale is seen.
+    max_position_embeddings=64,
+    initializer_range=0.2,
+)
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 MADE = {
-    "gpt2": ("GPT2", dict(vocab_size=97, n_embd=48, n_layer=3, n_head=4, n_positions=64, initializer_range=0.2)),
-    "gpt2, wider inside": ("GPT2", dict(vocab_size=97, n_embd=48, n_layer=2, n_head=3, n_inner=100, n_positions=64, initializer_range=0.2)),
-    "gpt2, untied": ("GPT2", dict(vocab_size=97, n_embd=48, n_layer=2, n_head=4, n_positions=64, initializer_range=0.2, tie_word_embeddings=False)),
+    "gpt2": (
+        "GPT2",
+        dict(vocab_size=97, n_embd=48, n_layer=3, n_head=4, n_positions=64, initializer_range=0.2),
+    ),
+    "gpt2, wider inside": (
+        "GPT2",
+        dict(
+            vocab_size=97, n_embd=48, n_layer=2, n_head=3, n_inner=100, n_positions=64, initializer_range=0.2
+        ),
+    ),
+    "gpt2, untied": (
+        "GPT2",
+        dict(
+            vocab_size=97,
+            n_embd=48,
+            n_layer=2,
+            n_head=4,
+            n_positions=64,
+            initializer_range=0.2,
+            tie_word_embeddings=False,
+        ),
+    ),
     "llama": ("Llama", SIZE),
     "llama, tied": ("Llama", SIZE | dict(tie_word_embeddings=True)),
     "llama, biases": ("Llama", SIZE | dict(attention_bias=True, mlp_bias=True)),
     "llama, wide heads": ("Llama", SIZE | dict(head_dim=20)),
     "llama, all heads": ("Llama", SIZE | dict(num_key_value_heads=4)),
     "llama 3": ("Llama", SIZE | dict(rope_parameters=LLAMA3 | {"rope_theta": 500.0})),
-    "llama, linear": ("Llama", SIZE | dict(rope_parameters={"rope_type": "linear", "factor": 3.0, "rope_theta": 1e4})),
-    "llama, dynamic": ("Llama", SIZE | dict(rope_parameters={"rope_type": "dynamic", "factor": 3.0, "rope_theta": 1e4})),
-    "smollm": ("Llama", SIZE | dict(tie_word_embeddings=True, num_attention_heads=3, num_key_value_heads=1, rms_norm_eps=1e-5)),
-    "smollm 3": ("SmolLM3", SIZE | dict(no_rope_layers=[1, 0, 1], pad_token_id=0, bos_token_id=1, eos_token_id=2)),
-    "smollm 3, every second": ("SmolLM3", SIZE | dict(no_rope_layer_interval=2, pad_token_id=0, bos_token_id=1, eos_token_id=2)),
+    "llama, linear": (
+        "Llama",
+        SIZE | dict(rope_parameters={"rope_type": "linear", "factor": 3.0, "rope_theta": 1e4}),
+    ),
+    "llama, dynamic": (
+        "Llama",
+        SIZE | dict(rope_parameters={"rope_type": "dynamic", "factor": 3.0, "rope_theta": 1e4}),
+    ),
+    "smollm": (
+        "Llama",
+        SIZE
+        | dict(tie_word_embeddings=True, num_attention_heads=3, num_key_value_heads=1, rms_norm_eps=1e-5),
+    ),
+    "smollm 3": (
+        "SmolLM3",
+        SIZE | dict(no_rope_layers=[1, 0, 1], pad_token_id=0, bos_token_id=1, eos_token_id=2),
+    ),
+    "smollm 3, every second": (
+        "SmolLM3",
+        SIZE | dict(no_rope_layer_interval=2, pad_token_id=0, bos_token_id=1, eos_token_id=2),
+    ),
     "qwen2": ("Qwen2", SIZE | dict(rope_parameters={"rope_type": "default", "rope_theta": 1e6})),
     "qwen2, tied": ("Qwen2", SIZE | dict(tie_word_embeddings=True)),
     "qwen2, yarn": ("Qwen2", SIZE | dict(rope_parameters=YARN | {"rope_theta": 1e4})),
     "qwen3": ("Qwen3", SIZE | dict(head_dim=16)),
     "qwen3, biases": ("Qwen3", SIZE | dict(head_dim=16, attention_bias=True, tie_word_embeddings=True)),
-    "qwen3, yarn": ("Qwen3", SIZE | dict(head_dim=16, rope_parameters=YARN | {"rope_theta": 1e4, "attention_factor": 1.3})),
+    "qwen3, yarn": (
+        "Qwen3",
+        SIZE | dict(head_dim=16, rope_parameters=YARN | {"rope_theta": 1e4, "attention_factor": 1.3}),
+    ),
 }
 
 
 def make(name):
-    """A model of `transformers`, every weight and bias random: its own start leaves biases 0 and norms 1, which hides mistakes."""
+    """A model of `transformers`, every weight and bias random: its
+    own start leaves biases 0 and norms 1, which hides mistakes.
+    """
     family, settings = MADE[name]
     torch.manual_seed(len(name))
     config = getattr(transformers, f"{family}Config")(**settings)
@@ -79,7 +136,9 @@ def tokens(rows=3, length=40):
 
 @pytest.mark.parametrize("name", MADE)
 def test_logits_are_theirs(made, name):
-    """Equal to 1e-5 of the largest logit, on 40 tokens: rounding in float32 through three layers is about 1e-6 of it."""
+    """Equal to 1e-5 of the largest logit, on 40 tokens: rounding
+    in float32 through three layers is about 1e-6 of it.
+    """
     theirs, folder = made(name)
     ours = hub.load_model(folder)
     with torch.no_grad():
@@ -118,26 +177,40 @@ def test_greedy_answers_are_theirs(made, name):
     """Token for token, 24 of them, with the cache; three prompts at once."""
     theirs, folder = made(name)
     ours, prompts = hub.load_model(folder), tokens(3, 12)
-    wanted = theirs.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0)
+    wanted = theirs.generate(
+        prompts,
+        attention_mask=torch.ones_like(prompts),
+        max_new_tokens=24,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
     batch = sample(ours, prompts.tolist(), 24, temperature=0, end=None)
     assert batch.tokens.tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_prompts_of_unequal_length_do_not_touch_one_another(made, name):
-    """Greedy answers with padding at the left equal those of each prompt alone, learned positions and unrotated layers too."""
+    """Greedy answers with padding at the left equal those of each
+    prompt alone, learned positions and unrotated layers too.
+    """
     ours = hub.load_model(made(name)[1])
     prompts = [tokens()[i, :n].tolist() for i, n in enumerate((3, 11, 7))]
     together = sample(ours, prompts, 12, temperature=0, end=None)
     for i, prompt in enumerate(prompts):
         alone = sample(ours, [prompt], 12, temperature=0, end=None)
-        assert together.tokens[i][together.response_mask[i]].tolist() == alone.tokens[0][alone.response_mask[0]].tolist()
+        assert (
+            together.tokens[i][together.response_mask[i]].tolist()
+            == alone.tokens[0][alone.response_mask[0]].tolist()
+        )
 
 
 @pytest.mark.parametrize("shard_bytes", [10**9, 20_000])
 @pytest.mark.parametrize("name", MADE)
 def test_what_is_written_loads_there(made, name, shard_bytes, tmp_path):
-    """Our file, one or in shards, read by AutoModelForCausalLM: the same class, no weight missing or left over, the same logits."""
+    """Our file, one or in shards, read by AutoModelForCausalLM: the
+    same class, no weight missing or left over, the same logits.
+    """
     theirs, folder = made(name)
     hub.save(hub.load_model(folder), None, tmp_path, shard_bytes)
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard_bytes == 20_000)
@@ -162,7 +235,10 @@ def test_their_shards_are_read(made, name, tmp_path):
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_a_model_saved_without_its_head_is_read(made, name, tmp_path):
-    """AutoModel's files have no prefix before the names. A tied model needs nothing else; an untied one lacks its head, by name."""
+    """AutoModel's files have no prefix before the names.
+
+    A tied model needs nothing else; an untied one lacks its head, by name.
+    """
     theirs, folder = made(name)
     theirs.base_model.save_pretrained(tmp_path)
     if name == "gpt2":
@@ -176,7 +252,9 @@ def test_tables_that_older_files_hold_are_passed_over(made, tmp_path):
     """The first GPT-2 files keep each layer's causal mask beside the weights."""
     from safetensors.torch import load_file, save_file
     _, folder = made("gpt2")
-    tensors = {name.removeprefix("transformer."): t for name, t in load_file(folder / "model.safetensors").items()}
+    tensors = {
+        name.removeprefix("transformer."): t for name, t in load_file(folder / "model.safetensors").items()
+    }
     tensors["h.0.attn.bias"] = torch.ones(1, 1, 64, 64)
     save_file(tensors, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
@@ -189,7 +267,9 @@ def test_another_precision(made, dtype, tmp_path):
     ours = hub.load_model(made("qwen2")[1], dtype=dtype)
     assert {p.dtype for p in ours.parameters()} == {dtype}
     hub.save(ours, None, tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == str(dtype).removeprefix("torch.")
+    assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == str(dtype).removeprefix(
+        "torch."
+    )
     again = hub.load_model(tmp_path, dtype=dtype)
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), again.parameters()))
 
@@ -211,18 +291,43 @@ FAMILIES = {"llama": LLAMA, "qwen2": QWEN2, "qwen3": QWEN3, "gpt2": GPT2, "unrot
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_of_our_own_making_goes_there_and_back(family, tmp_path):
     """A model that this package drew: written, read by transformers, the same logits to 1e-5."""
-    c = Config(vocab_size=61, d_model=32, n_layers=2, n_heads=4, n_kv_heads=4 if family == "gpt2" else 2, d_ff=48, context=32, family=FAMILIES[family],
-               tied=family != "qwen2")
+    c = Config(
+        vocab_size=61,
+        d_model=32,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=4 if family == "gpt2" else 2,
+        d_ff=48,
+        context=32,
+        family=FAMILIES[family],
+        tied=family != "qwen2",
+    )
     model = Transformer(c, seed=3).eval()
     hub.save(model, None, tmp_path)
     assert read_config(tmp_path / "config.json") == c
     ids = torch.randint(61, (2, 20), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()(ids).logits, model(ids), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()(ids).logits,
+            model(ids),
+            atol=1e-5,
+            rtol=0,
+        )
 
 
 def test_a_family_that_is_nobodys_is_refused_before_anything_is_written(tmp_path):
-    model = Transformer(Config(vocab_size=61, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=48, context=32, family=Family(bias=("q",))))
+    model = Transformer(
+        Config(
+            vocab_size=61,
+            d_model=32,
+            n_layers=2,
+            n_heads=4,
+            n_kv_heads=2,
+            d_ff=48,
+            context=32,
+            family=Family(bias=("q",)),
+        )
+    )
     with pytest.raises(ValueError, match="family is .*only the shapes of"):
         hub.save(model, None, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -237,7 +342,7 @@ def test_saving_in_fewer_files_leaves_no_old_shard(made, tmp_path):
     assert not (tmp_path / "model.safetensors").exists() and hub.load_model(tmp_path)
 
 
-# --- what cannot be read is named --------------------------------------------------------------------------------------------------
+# --- what cannot be read is named ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -289,23 +394,32 @@ def test_a_pickle_is_not_opened(made, tmp_path):
         hub.load_model(tmp_path)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"model_type": "mamba"}, "model_type is 'mamba': this package reads gpt2, llama"),
-    ({"model_type": None}, "model_type is None"),
-    ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
-    ({"quantization_config": {"bits": 4}}, "quantization_config"),
-    ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}, "sliding windows"),
-    ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope_type is 'longrope': this package knows default, dynamic"),
-    ({"rope_parameters": {"rope_type": "linear"}}, "rope_scaling: factor is None"),
-    ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "give one object"),
-    ({"num_hidden_layers": None}, "num_hidden_layers is missing"),
-    ({"num_hidden_layers": 2}, "with model.layers.2"),
-    ({"num_hidden_layers": 4}, r"without model.layers.3.*and 5 more"),
-    ({"hidden_size": 64, "head_dim": 12}, r"model.embed_tokens.weight is of shape \(97, 48\): the configuration asks for \(97, 64\)"),
-    ({"vocab_size": 10**9}, "model.embed_tokens.weight is of shape"),
-    ({"max_position_embeddings": 10**12}, "max_position_embeddings is 1000000000000"),
-    ({"attention_bias": True}, "without model.layers.0.self_attn.k_proj.bias"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model_type": "mamba"}, "model_type is 'mamba': this package reads gpt2, llama"),
+        ({"model_type": None}, "model_type is None"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}, "sliding windows"),
+        (
+            {"rope_parameters": {"rope_type": "longrope", "factor": 2.0}},
+            "rope_type is 'longrope': this package knows default, dynamic",
+        ),
+        ({"rope_parameters": {"rope_type": "linear"}}, "rope_scaling: factor is None"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "give one object"),
+        ({"num_hidden_layers": None}, "num_hidden_layers is missing"),
+        ({"num_hidden_layers": 2}, "with model.layers.2"),
+        ({"num_hidden_layers": 4}, r"without model.layers.3.*and 5 more"),
+        (
+            {"hidden_size": 64, "head_dim": 12},
+            r"model.embed_tokens.weight is of shape \(97, 48\): the configuration asks for \(97, 64\)",
+        ),
+        ({"vocab_size": 10**9}, "model.embed_tokens.weight is of shape"),
+        ({"max_position_embeddings": 10**12}, "max_position_embeddings is 1000000000000"),
+        ({"attention_bias": True}, "without model.layers.0.self_attn.k_proj.bias"),
+    ],
+)
 def test_what_is_wrong_in_a_configuration_is_named(made, tmp_path, change, message):
     _, folder = made("llama")
     written = json.loads((folder / "config.json").read_text()) | change
@@ -316,10 +430,16 @@ def test_what_is_wrong_in_a_configuration_is_named(made, tmp_path, change, messa
         hub.load_model(tmp_path)
 
 
-# --- tokenizers from elsewhere, and the journey on such a checkpoint ------------------------------------------------------------------
+# --- tokenizers from elsewhere, and the journey on such a checkpoint ----------------------------------------
 
 
-WORDS = ["Ada Moss is a baker.", "  two  spaces\nand lines", "Who was the mayor in 1926?", "naïve – 日本", "7+8=15"] * 3
+WORDS = [
+    "Ada Moss is a baker.",
+    "  two  spaces\nand lines",
+    "Who was the mayor in 1926?",
+    "naïve – 日本",
+    "7+8=15",
+] * 3
 
 
 def byte_level():
@@ -327,38 +447,62 @@ def byte_level():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     t = Tokenizer(models.BPE())
     t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    t.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=330, special_tokens=["<|endoftext|>"], show_progress=False,
-                                                     initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    t.train_from_iterator(
+        WORDS,
+        trainers.BpeTrainer(
+            vocab_size=330,
+            special_tokens=["<|endoftext|>"],
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     return t, 0
 
 
 def sentence_piece():
-    """Llama 2's kind: spaces as ▁, one put before every text, bytes where a letter is unknown; the end is id 2."""
+    """Llama 2's kind: spaces as ▁, one put before every text,
+    bytes where a letter is unknown; the end is id 2.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, trainers
     t = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    t.train_from_iterator(WORDS, trainers.BpeTrainer(vocab_size=340, special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)],
-                                                     show_progress=False))
+    t.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    t.train_from_iterator(
+        WORDS,
+        trainers.BpeTrainer(
+            vocab_size=340,
+            special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)],
+            show_progress=False,
+        ),
+    )
     return t, 2
 
 
 @pytest.fixture(params=[byte_level, sentence_piece], ids=lambda f: f.__name__)
 def foreign(request, tmp_path):
-    """(folder, their tokenizer, its end): a checkpoint as others save it, its embedding padded to 350 ids, none of the course's marks."""
+    """(folder, their tokenizer, its end): a checkpoint as others save it, its embedding padded to 350 ids,
+    none of the course's marks.
+    """
     t, end = request.param()
-    config = transformers.LlamaConfig(**SIZE | dict(vocab_size=350, max_position_embeddings=256), bos_token_id=1, eos_token_id=[end, 5])
+    config = transformers.LlamaConfig(
+        **SIZE | dict(vocab_size=350, max_position_embeddings=256), bos_token_id=1, eos_token_id=[end, 5]
+    )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "theirs")
     t.save(str(tmp_path / "theirs" / "tokenizer.json"))
     return tmp_path / "theirs", t, end
 
 
 def test_a_tokenizer_from_elsewhere(foreign):
-    """The same ids as the library's, the same text back; the end is the configuration's; a prompt needs marks, and says so."""
+    """The same ids as the library's, the same text back; the end
+    is the configuration's; a prompt needs marks, and says so.
+    """
     folder, theirs, end = foreign
     model, tokenizer = hub.load(folder)
     assert tokenizer.end == end and tokenizer.vocab_size == model.config.vocab_size == 350
-    for text in WORDS + [" ".join(WORDS) * 300]:  # the last is longer than the pieces in which our own texts are encoded
+    # The last is longer than the pieces in which our own texts are encoded.
+    for text in WORDS + [" ".join(WORDS) * 300]:
         assert tokenizer.encode(text) == theirs.encode(text, add_special_tokens=False).ids
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert end not in tokenizer.encode("a text that spells <|endoftext|> and </s>")
@@ -369,7 +513,9 @@ def test_a_tokenizer_from_elsewhere(foreign):
 
 
 def test_marks_are_added_behind_the_ids(foreign, tmp_path):
-    """Old ids keep their vectors and logits; new ones are near the mean; saved and loaded, all is as it was; a second call does nothing."""
+    """Old ids keep their vectors and logits; new ones are near the mean; saved and loaded, all is as it was;
+    a second call does nothing.
+    """
     folder, theirs, end = foreign
     model, tokenizer = hub.load(folder)
     old, (plain, _) = theirs.get_vocab_size(), hub.load(folder)
@@ -383,7 +529,11 @@ def test_marks_are_added_behind_the_ids(foreign, tmp_path):
     assert tokenizer.read_response(y) == ("Ada Moss.", "7+8=15", True)
     hub.save(model, tokenizer, tmp_path / "ours")
     again, same = hub.load(tmp_path / "ours")
-    assert (same.prompt("Who?"), same.response("Ada", "b"), same.end) == (tokenizer.prompt("Who?"), tokenizer.response("Ada", "b"), end)
+    assert (same.prompt("Who?"), same.response("Ada", "b"), same.end) == (
+        tokenizer.prompt("Who?"),
+        tokenizer.response("Ada", "b"),
+        end,
+    )
     before = again.embed.weight
     hub.add_marks(again, same)
     assert again.embed.weight is before and torch.equal(before, model.embed.weight)
@@ -403,7 +553,9 @@ def test_a_journey_from_a_checkpoint_from_elsewhere(foreign, tmp_path, capsys, m
     from minillm.worlds.sums import Sums
     from test_pipeline import shrink
     whole, some = Quiz.__init__, Sums.questions
-    monkeypatch.setattr(Quiz, "__init__", lambda self, training, held, *rest: whole(self, training[:200], held[::20], *rest))
+    monkeypatch.setattr(
+        Quiz, "__init__", lambda self, training, held, *rest: whole(self, training[:200], held[::20], *rest)
+    )
     monkeypatch.setattr(stages, "town_data", lambda texts, questions, rng: town_data(0, 200, rng))
     monkeypatch.setattr(Sums, "questions", lambda self, kind, n, *rest: some(self, kind, min(n, 20), *rest))
     monkeypatch.setitem(stages.SCALES, "cpu", replace(stages.SCALES["cpu"], draws=2, rounds=1))

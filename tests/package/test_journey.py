@@ -1,4 +1,6 @@
-"""`python -m minillm.journey` as a learner runs it: on the town, on own texts and questions, and on files that cannot be used."""
+"""`python -m minillm.journey` as a learner runs it: on the town,
+on own texts and questions, and on files that cannot be used.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,12 @@ from minillm.transformer import Config, Transformer
 from minillm.worlds.sums import Sums
 from minillm.worlds.town import Town
 
-SENTENCES = ["Der Hund läuft schnell über die Wiese.", "今日は天気がいいですね。", "Кот спит на тёплой печи.", "A ship sails at dawn 🎉 with 12 men."]
+SENTENCES = [
+    "Der Hund läuft schnell über die Wiese.",
+    "今日は天気がいいですね。",
+    "Кот спит на тёплой печи.",
+    "A ship sails at dawn 🎉 with 12 men.",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -50,19 +57,32 @@ def test_own_text_in_many_scripts(tmp_path, text, capsys):
     assert "<svg" in page and "aria-label" in page
     assert not re.search(r'(src|href)="(?!#|data:)', page), "the page needs another file"
     model, tokenizer = hub.load(tmp_path / "build" / "journey")
-    assert tokenizer.decode(tokenizer.encode(text.read_text(encoding="utf-8"))) == text.read_text(encoding="utf-8")
+    assert tokenizer.decode(tokenizer.encode(text.read_text(encoding="utf-8"))) == text.read_text(
+        encoding="utf-8"
+    )
 
 
 def test_own_text_and_questions(tmp_path, text, capsys):
     qa = tmp_path / "qa.jsonl"
-    qa.write_text("".join(json.dumps({"question": f"Was ist {i}?", "answer": f"Die Zahl {i}."}, ensure_ascii=False) + "\n" for i in range(30)), encoding="utf-8")
+    qa.write_text(
+        "".join(
+            json.dumps({"question": f"Was ist {i}?", "answer": f"Die Zahl {i}."}, ensure_ascii=False) + "\n"
+            for i in range(30)
+        ),
+        encoding="utf-8",
+    )
     assert run(tmp_path, "--text", str(text), "--qa", str(qa), "--steps", "3") == 0
     out = capsys.readouterr().out
     assert "instruction tuning" in out and "answers word for word (3 questions)" in out
 
 
 def preferences(n=24, prompt="How do you say {i}?", chosen="Please, {i}.", rejected="{i}, go."):
-    return [json.dumps({"prompt": prompt.format(i=i), "chosen": chosen.format(i=i), "rejected": rejected.format(i=i)}) for i in range(n)]
+    return [
+        json.dumps(
+            {"prompt": prompt.format(i=i), "chosen": chosen.format(i=i), "rejected": rejected.format(i=i)}
+        )
+        for i in range(n)
+    ]
 
 
 @pytest.mark.parametrize("start", ["tuned", None])
@@ -72,17 +92,26 @@ def test_own_preferences(tmp_path, capsys, start):
     path.write_text("\n".join(preferences(24 if start else 200)), encoding="utf-8")
     assert run(tmp_path, "--prefs", str(path), "--steps", "4", *(["--from", start] if start else [])) == 0
     out = capsys.readouterr().out
-    assert "reward model" in out and "±β·σ(−βh)" in out and re.search(r"held-out choices told by h > 0 \(\d+ rows\) +50 % → \d+ %", out)
+    assert (
+        "reward model" in out
+        and "±β·σ(−βh)" in out
+        and re.search(r"held-out choices told by h > 0 \(\d+ rows\) +50 % → \d+ %", out)
+    )
     assert ("pretraining" in out) == (start is None)
     page = (tmp_path / "build" / "journey.html").read_text(encoding="utf-8")
     assert "log p of the held-out rejected" in page
 
 
 BAD_PREFERENCES = {  # line 3, and what the message must say; lines 5 and 9 are as bad
-    "no rejected": ('{"prompt": "a", "chosen": "b"}', 'line 3 has no "rejected"'), "json": ("{", "line 3 is not JSON"),
-    "number": ('{"prompt": "a", "chosen": "b", "rejected": 3}', 'line 3: "rejected" is 3'), "list": ("[]", "line 3 is not an object"),
-    "empty": ('{"prompt": "a", "chosen": "", "rejected": "b"}', 'line 3: "chosen" is \'\''),
-    "same": ('{"prompt": "a", "chosen": "b", "rejected": "b"}', '"chosen" and "rejected" are the same on lines 3, 5, 9'),
+    "no rejected": ('{"prompt": "a", "chosen": "b"}', 'line 3 has no "rejected"'),
+    "json": ("{", "line 3 is not JSON"),
+    "number": ('{"prompt": "a", "chosen": "b", "rejected": 3}', 'line 3: "rejected" is 3'),
+    "list": ("[]", "line 3 is not an object"),
+    "empty": ('{"prompt": "a", "chosen": "", "rejected": "b"}', "line 3: \"chosen\" is ''"),
+    "same": (
+        '{"prompt": "a", "chosen": "b", "rejected": "b"}',
+        '"chosen" and "rejected" are the same on lines 3, 5, 9',
+    ),
 }
 
 
@@ -114,14 +143,17 @@ def test_one_prompt_holds_nothing_out(tmp_path, capsys):
 
 def test_questions_longer_than_the_context_are_named_and_not_dropped_in_silence(tmp_path, text, capsys):
     qa = tmp_path / "qa.jsonl"
-    rows = [{"question": f"What is {i}?", "answer": str(i)} for i in range(20)] + [{"question": "long " * 2000, "answer": "yes"}]
+    rows = [{"question": f"What is {i}?", "answer": str(i)} for i in range(20)] + [
+        {"question": "long " * 2000, "answer": "yes"}
+    ]
     qa.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert run(tmp_path, "--text", str(text), "--qa", str(qa), "--steps", "2") == 0
     assert re.search(r"1 of 21 questions .* left out: rows 21", capsys.readouterr().out)
 
 
 def test_same_seed_same_model_other_seed_other_model_in_one_folder(tmp_path, text):
-    """A journey may be made again in its own folder: its page and its model are written over, the rest stays."""
+    """A journey may be made again in its own folder: its page and its model are written over, the rest stays.
+    """
     weights = []
     for seed in "121":
         assert run(tmp_path, "--text", str(text), "--steps", "2", "--seed", seed) == 0
@@ -193,7 +225,9 @@ def test_ctrl_c_keeps_the_model_and_says_how_to_go_on(tmp_path, text, capsys, mo
 
 
 def test_held_out_questions_are_never_trained_on():
-    """Neither the corpus nor the tuning questions hold a held-out question; held-out sums stand nowhere in either order."""
+    """Neither the corpus nor the tuning questions hold a held-out
+    question; held-out sums stand nowhere in either order.
+    """
     import random
 
     from minillm.journey.quiz import TOWN, town_data
@@ -204,7 +238,12 @@ def test_held_out_questions_are_never_trained_on():
     assert not prompts & {q.prompt for q in quiz.training}
     assert not {q.key for q in quiz.held} & {q.key for q in quiz.training}
     text = "\n".join(documents)
-    asked = [q.prompt for fact in town.facts if town.is_held_out(fact) for q in [town.question(fact, random.Random(i)) for i in range(5)]]
+    asked = [
+        q.prompt
+        for fact in town.facts
+        if town.is_held_out(fact)
+        for q in [town.question(fact, random.Random(i)) for i in range(5)]
+    ]
     assert asked and not [prompt for prompt in set(asked) if prompt in text]
     shown = {tuple(map(int, pair)) for pair in re.findall(r"(?<![\d+])(\d\d)\+(\d\d)(?![\d+])", text)}
     assert len(shown) > 300 and not [pair for pair in shown if sums.is_held_out(*pair)]
