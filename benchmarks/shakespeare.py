@@ -53,7 +53,7 @@ def ours(ids: Tensor, vocab_size: int, seed: int, steps: int = STEPS) -> tuple[T
     """The package's recipe: (model, seconds, characters predicted). The clock is train's own, around every step."""
     config = Config(vocab_size=vocab_size, d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, d_ff=344, context=CONTEXT + 1)
     model, generator = Transformer(config, seed), torch.Generator().manual_seed(seed)
-    rows = train(model, lambda step: batch_windows(ids, ROWS, CONTEXT + 1, generator), lambda batch, logprobs: coefficient(batch.response_mask),
+    rows = train(model, lambda step: batch_windows(ids, ROWS, CONTEXT + 1, generator), coefficient,
                  replace(SETTINGS, steps=steps), progress=False)
     return model, rows[-1]["seconds"], steps * ROWS * CONTEXT
 

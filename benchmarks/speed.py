@@ -55,10 +55,10 @@ def our_training(config: Config, rows: int, length: int, steps: int, bf16: bool 
     model, ids = Transformer(config), random_ids(1, 100_000)[0]
 
     def run() -> float:
-        generator, settings = torch.Generator().manual_seed(0), Settings(steps=steps, lr=1e-3, muon_lr=0, bf16=bf16)
+        generator, settings = torch.Generator().manual_seed(0), Settings(steps=steps, lr=1e-3, muon_lr=0)
         return steps * rows * length / seconds(lambda: train(
-            model, lambda step: batch_windows(ids, rows, length, generator), lambda batch, logprobs: coefficient(batch.response_mask),
-            settings, progress=False))
+            model, lambda step: batch_windows(ids, rows, length, generator), coefficient,
+            settings, progress=False, bf16=bf16))
     return run
 
 
