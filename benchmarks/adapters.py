@@ -38,7 +38,7 @@ def our_step(model, steps: int) -> Callable[[], float]:
     from .speed import random_ids
     ids, generator = random_ids(1, 100_000)[0], torch.Generator().manual_seed(0)
     return steps_of(add_lora(model, RANK, SCALE), lambda step: batch_windows(ids, ROWS, LENGTH, generator),
-                    lambda batch, _: coefficient(batch.response_mask), steps)
+                    coefficient, steps)
 
 
 def their_step(model, steps: int) -> Callable[[], float]:
@@ -145,7 +145,7 @@ def first_step(side: str, folder: str) -> None:
         both = [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]
         kept = dpo.reference_logprobs(model, both).view(2, -1).T
         train(model, lambda step: dpo.draw(pairs, kept),
-              lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference),
+              dpo.coefficient,
               Settings(1, lr=1e-5, muon_lr=0), progress=False)
         return
     from . import peers

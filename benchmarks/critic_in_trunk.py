@@ -21,9 +21,12 @@ from tqdm import tqdm
 
 from minillm import hub
 from minillm.journey.pipeline import ANSWERS, objective
-from minillm.recipes.preferences import (
-    BETA, LONGEST, PERSON, asked, compare, interval, judged_by, learn_reward, put_aside, reinforce, weigh
-)
+from minillm.recipes import BETA, LONGEST
+from minillm.recipes.compare import PERSON, compare
+from minillm.recipes.evaluate import interval, put_aside, weigh
+from minillm.recipes.imitate import asked
+from minillm.recipes.learn_reward import judged_by, learn_reward
+from minillm.recipes.ppo import climb
 from minillm.sample import sample
 from minillm.worlds.town import Town
 
@@ -58,7 +61,7 @@ def one_seed(seed: int, bar: tqdm) -> list[dict]:
              "judge's deviation": round(float(rewards.std()), 3)}]
     for into, zero_set, rates in CASES:
         policy = copy.deepcopy(reference)
-        drawn = reinforce(policy, reference, judged_by(standard if zero_set else plain), prompts, DRAWS,
+        drawn = climb(policy, reference, judged_by(standard if zero_set else plain), prompts, DRAWS,
                           RATES[rates], seed, tokenizer.end, beta=BETA, critic_into_trunk=into,
                           progress=False)
         after = weigh(policy, reference, standard, tokenizer, held, seed, ANSWERS)

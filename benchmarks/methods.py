@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -36,10 +37,10 @@ def steps_of(model, draw: Callable[[int], Batch], coefficient: Callable, steps: 
              each: int = 1, lr: float = LR, **how) -> Callable[[], float]:
     """() -> seconds of `each` steps of the package's own loop, measured as in peers.timed:
     the first is not counted, `steps` are."""
-    settings = Settings(each * (1 + steps), lr=lr, muon_lr=0, warmup=0, decay=0, bf16=bf16)
+    settings = Settings(each * (1 + steps), lr=lr, muon_lr=0, warmup=0, decay=0)
 
     def run() -> float:
-        rows = train(model, draw, coefficient, settings, progress=False, **how)
+        rows = train(model, draw, coefficient, settings, progress=False, bf16=bf16, **how)
         return (rows[-1]["seconds"] - rows[each - 1]["seconds"]) / steps
     return run
 
@@ -56,10 +57,14 @@ def our_grpo(config: Config, prompts: list[list[int]], n: int, steps: int,
     As in trl p_old is then the first pass's own p, so that bf16, which draws in float32, changes no ratio.
     """
     model, generator = policy_of(config), torch.Generator().manual_seed(0)
-    return steps_of(model,
-                    lambda step: grpo.draw(model, prompts, odd, NEW, n=n, end=None, generator=generator),
-                    lambda batch, logp: grpo.coefficient(logp, batch.response_mask, logp, batch.advantages),
-                    steps, bf16=bf16)
+
+    def draw(step: int) -> Batch:
+        return grpo.draw(model, prompts, odd, NEW, n=n, end=None, generator=generator)
+
+    def coefficient(batch: Batch, logp: torch.Tensor) -> torch.Tensor:
+        batch.logprobs = logp
+        return grpo.coefficient(batch, logp)
+    return steps_of(model, draw, coefficient, steps, bf16=bf16)
 
 
 def faster_cache(make: Callable[[str | None], Callable[[], float]], bf16: bool,
@@ -120,10 +125,7 @@ def our_dpo(model: Transformer, pairs: list, rows: int, steps: int, beta: float 
     def draw(step: int) -> Batch:
         which = [i % len(pairs) for i in range(step * rows, (step + 1) * rows)]
         return dpo.draw([pairs[i] for i in which], kept[which])
-
-    def coefficient(batch: Batch, logp: torch.Tensor) -> torch.Tensor:
-        return dpo.coefficient(logp, batch.response_mask, batch.reference, beta)
-    return steps_of(model, draw, coefficient, steps, lr=lr)
+    return steps_of(model, draw, partial(dpo.coefficient, beta=beta), steps, lr=lr)
 
 
 def dpo_row(name: str, goal: float, results: Results, repeats: int, tick: Callable[[], None]) -> None:
@@ -154,15 +156,11 @@ def our_ppo(config: Config, prompts: list[list[int]], passes: int, steps: int,
         whole = ppo.draw(model, both.critic, reference, prompts,
                          lambda batch: judge(batch.tokens, batch.response_mask), NEW, beta=0.05, lam=0.95,
                          end=None, generator=generator)
-        for batch in ppo.minibatches(whole, len(prompts), passes, generator):
-            batch.pairs = int(batch.response_mask.sum())
-            yield batch
+        yield from ppo.minibatches(whole, len(prompts), passes, generator)
 
-    def coefficient(batch: Batch, scores: torch.Tensor) -> torch.Tensor:
-        logp, values = scores.chunk(2, 1)
-        policy = ppo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages)
-        value = critic.coefficient(values, batch.response_mask, batch.values, batch.goals, clip=0.2)
-        return torch.cat([policy, 0.1 * value], 1)
+    def coefficient(batch: Batch, scores: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"policy": ppo.coefficient(batch, scores["policy"]),
+                "critic": 0.1 * critic.coefficient(batch, scores["critic"], clip=0.2)}
     return steps_of(both, draw, coefficient, steps, each=passes, score=critic.PolicyAndCritic.score)
 
 

@@ -65,7 +65,7 @@ def ours(ids: Tensor, vocab_size: int, seed: int, steps: int = STEPS) -> tuple[T
                     context=CONTEXT + 1)
     model, generator = Transformer(config, seed), torch.Generator().manual_seed(seed)
     rows = train(model, lambda step: batch_windows(ids, ROWS, CONTEXT + 1, generator),
-                 lambda batch, logprobs: coefficient(batch.response_mask), replace(SETTINGS, steps=steps),
+                 coefficient, replace(SETTINGS, steps=steps),
                  progress=False)
     return model, rows[-1]["seconds"], steps * ROWS * CONTEXT
 

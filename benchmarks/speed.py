@@ -59,11 +59,10 @@ def our_training(config: Config, rows: int, length: int, steps: int,
 
     def run() -> float:
         generator = torch.Generator().manual_seed(0)
-        settings = Settings(steps=steps, lr=1e-3, muon_lr=0, bf16=bf16)
+        settings = Settings(steps=steps, lr=1e-3, muon_lr=0)
         return steps * rows * length / seconds(
             lambda: train(model, lambda step: batch_windows(ids, rows, length, generator),
-                          lambda batch, logprobs: coefficient(batch.response_mask), settings,
-                          progress=False))
+                          coefficient, settings, progress=False, bf16=bf16))
     return run
 
 

@@ -180,9 +180,10 @@ def test_a_text_that_cannot_serve_is_named_at_once(content, said, tmp_path, caps
 
 
 def test_full_logprobs_are_the_packages():
+    from minillm.batch import Batch
     from minillm.logprob import logprobs
     model, ids = Transformer(SMALL), speed.random_ids(2, 9)
-    assert torch.allclose(process.full_logprobs(model, ids), logprobs(model, ids)[:, 1:], atol=1e-5)
+    assert torch.allclose(process.full_logprobs(model, ids), logprobs(model, Batch(ids))[:, 1:], atol=1e-5)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the part does not run there")
