@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -25,7 +24,7 @@ from minillm.train import Settings, train
 ANSWERS = every_answer(V, 2)
 X, N = len(PROMPTS), len(ANSWERS)
 LENGTH = torch.tensor([len(y) for y in ANSWERS], dtype=torch.float64)
-FIRST, SECOND = torch.cartesian_prod(torch.arange(N), torch.arange(N)).T        # every ordered pair of answers
+FIRST, SECOND = torch.cartesian_prod(torch.arange(N), torch.arange(N)).T  # every ordered pair of answers
 ROUNDING, FINITE = 1e-12, 1e-8
 BETA = 0.7
 
@@ -62,7 +61,7 @@ def every_pair():
 
 
 def paper_margin(logp, batch, average, reference):
-    """h of each pair, (B,), from log-probs with gradient: sums over y's tokens or means, less p_ref's or not."""
+    """h of each pair, (B,), from log-probs with gradient: sums over tokens or means, less p_ref's or not."""
     answers = (logp * batch.response_mask).sum(1)
     answers = answers - batch.reference if reference else answers
     answers = answers / batch.response_mask.sum(1) if average else answers
@@ -106,13 +105,13 @@ def slow_margin(policy, average=False, reference=True):
 
 
 def dpo_objective(h, smoothing=0.0):
-    """Mean log-likelihood of the label, some of them turned: written with exp, not with the package's logsigmoid."""
+    """Mean log-likelihood of the label, some of them turned: with exp, not the package's logsigmoid."""
     p = 1 / (1 + (-BETA * h).exp())
     return (1 - smoothing) * p.log() + smoothing * (1 - p).log()
 
 
 def all_agree(policy, gradients, objective):
-    """By F, by the loss and by differences of the mean of an objective of every pair, (X, N²); bugs are seen."""
+    """By F, by the loss and by differences of an objective's mean over pairs, (X, N²); bugs are seen."""
     by_F, by_loss, bugs = gradients
     assert difference(by_F, by_loss) < ROUNDING
     slopes = numeric_gradient(lambda: (chances() * objective()).sum() / X, policy.parameters())
@@ -204,8 +203,9 @@ def test_no_gradient_flows_through_the_reference_or_through_F():
     h, _ = margin(batch, logp)
     for method in (dpo, ipo):
         assert not method.coefficient(batch, logp.detach()).requires_grad
-        through = torch.autograd.grad(method.loss(h).sum(), [logp, reference], allow_unused=True, retain_graph=True)
-        assert through[0].abs().max() > 0 and through[1] is None
+        value, leaves = method.loss(h).sum(), [logp, reference]
+        through, none = torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True)
+        assert through.abs().max() > 0 and none is None
 
 
 # --- where they end -------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def at(target, answers=ANSWERS, longest=2):
 
 
 def test_dpo_rests_at_the_optimum_of_rlhf_and_nowhere_near():
-    """Choices by Bradley–Terry with reward r: the gradient is 0 at π* ∝ π_ref·exp(r/β), whatever answers are compared."""
+    """Choices by Bradley–Terry with reward r: the gradient is 0 at π* ∝ π_ref·exp(r/β)."""
     r = random(X, N, seed=9)
     best = (reference_listing() + r / BETA).log_softmax(-1)
     weight = chances(r=r)
@@ -272,23 +272,25 @@ def test_simpo_rests_where_a_tokens_mean_log_p_is_the_reward():
 
 
 def climb(method, rate, steps, **settings):
-    """h after gradient steps on one choice that is never contradicted: a table, one prompt, two answers."""
-    policy = make_policy("table", longest=2)
+    """h before each of some gradient steps on one choice that is never contradicted: a table, one prompt."""
+    policy, path = make_policy("table", longest=2), []
     batch = dpo.draw([(PROMPTS[0], [1, 0], [2, 2])], reference_listing()[:1, :2])
     for _ in range(steps):
         logp = logprobs(policy, batch)
+        path.append(float(margin(batch, logp.detach())[0]))
         F = method.coefficient(batch, logp.detach(), **settings)
         (grad,) = gradients_of(surrogate(F, logp, batch.response_mask, batch.divide_by), policy)
         with torch.no_grad():
             policy.theta += rate * grad
-    return float(margin(batch, logprobs(policy, batch).detach())[0])
+    return path
 
 
 def test_a_choice_never_contradicted_pushes_dpo_and_simpo_on_and_stops_ipo():
     """β = 0.5: IPO ends at h = 1/(2β) = 1; DPO's h goes on growing, and SimPO's."""
-    assert climb(ipo, 0.1, 150, beta=0.5) == pytest.approx(1, abs=1e-6)
+    assert climb(ipo, 0.1, 150, beta=0.5)[-1] == pytest.approx(1, abs=1e-6)
     for method in (dpo, simpo):
-        assert climb(method, 4.0, 600, beta=0.5) > climb(method, 4.0, 300, beta=0.5) > 5
+        path = climb(method, 4.0, 400, beta=0.5)
+        assert path[-1] > path[200] + 0.1 and path[200] > 5
 
 
 # --- planted bugs ---------------------------------------------------------------------------------
@@ -419,7 +421,8 @@ def test_kto_by_hand():
 
 def test_kto_never_takes_a_negative_reference_point():
     """Mismatched r = −5: z = 0, not −5. u = β·r: F = σ'(2)."""
-    batch = Batch(torch.ones(2, 2, dtype=torch.long), reference=tensor(-3.0, -1.0), thumbs=torch.tensor([True]))
+    tokens, thumbs = torch.ones(2, 2, dtype=torch.long), torch.tensor([True])
+    batch = Batch(tokens, reference=tensor(-3.0, -1.0), thumbs=thumbs)
     F = kto.coefficient(batch, tensor([0.0, -1.0], [0.0, -6.0]), beta=1.0)
     assert F.tolist() == pytest.approx([0.10499359, 0], abs=1e-8)
 
@@ -436,7 +439,7 @@ def test_ktos_mismatched_rows_are_the_next_ones_answer():
 
 
 def test_dpos_batch_by_hand():
-    """Two comparisons: chosen rows first, their reference log-probs too; without a reference there is none."""
+    """Two comparisons: chosen rows first, their reference log-probs too; none is given, none is there."""
     comparisons = [([7], [8, 0], [9, 9, 0]), ([6, 6], [5], [4, 0])]
     batch = dpo.draw(comparisons, tensor([-1.0, -2.0], [-3.0, -4.0]))
     rows = [row[mask].tolist() for row, mask in zip(batch.tokens, batch.response_mask)]
@@ -456,11 +459,12 @@ def test_reference_logprobs_are_the_slow_ones_whatever_the_rows():
 
 @pytest.mark.parametrize("name", ["dpo", "ipo", "simpo", "kto"])
 def test_the_one_loop_trains_each(name):
-    """Twenty steps of `train` with the method's coefficient as it is: the chosen answers gain on the others."""
+    """Twenty steps of `train` with the method's coefficient as it is: chosen answers gain on the others."""
     policy, reference = (Tiny(1, torch.float32, vocab_size=6, context=8) for _ in range(2))
     data = [([1, k], [2, 0], [3, 0]) for k in range(1, 6)]
     compared = dpo.draw(data)
-    compared.reference = dpo.reference_logprobs(reference, [(x, w) for x, w, _ in data] + [(x, l) for x, _, l in data])
+    answers = [(x, w) for x, w, _ in data] + [(x, l) for x, _, l in data]
+    compared.reference = dpo.reference_logprobs(reference, answers)
     batch = compared
     if name == "kto":
         batch = kto.draw([(x, y, up) for x, w, l in data for y, up in ((w, True), (l, False))])
@@ -525,7 +529,7 @@ def test_rankings_by_hand():
 
 @pytest.mark.parametrize("margins", [False, True])
 def test_the_reward_model_climbs_the_likelihood_of_the_choices(margins):
-    """F on ∇r, F = 1 on ∇ log p(choice), autograd of the loss, and differences of Σ log p(choice), each in plain loops."""
+    """F on ∇r, F = 1 on ∇ log p(choice), autograd of the loss, differences by plain loops."""
     model, batch = model_and_batch()
     parameters = list(model.parameters())
     m = random(10, seed=1).abs() if margins else torch.zeros(10, dtype=torch.float64)
@@ -545,8 +549,8 @@ def test_the_reward_model_climbs_the_likelihood_of_the_choices(margins):
     r = reward_model.score(model, batch)
     F = reward_model.coefficient(batch, r.detach(), m if margins else 0.0)
 
-    def gradient(F, scores=r):
-        return gradients_of(surrogate(F, scores, batch.response_mask, divide_by=3), model)  # r where log p stands
+    def gradient(F, scores=r):  # r stands where log p does
+        return gradients_of(surrogate(F, scores, batch.response_mask, divide_by=3), model)
 
     by_F = gradient(F)
     gap = r[batch.better] - r[batch.worse] - m
@@ -561,13 +565,14 @@ def test_the_reward_model_climbs_the_likelihood_of_the_choices(margins):
     assert relative_error(by_F, slopes) < FINITE
     turned = replace(batch, better=batch.worse, worse=batch.better)
     unweighed = replace(batch, weight=torch.ones(10))
-    trimmed = batch.response_mask & ~(batch.response_mask.long().cumsum(1) == batch.response_mask.sum(1, keepdim=True))
-    early = model(batch.tokens, trimmed | (batch.response_mask & (batch.response_mask.sum(1, keepdim=True) == 1)))
+    mask = batch.response_mask
+    first = mask & (mask.long().cumsum(1) == 1)
+    early = model(batch.tokens, first)
     bugs = {"the sign is turned": gradient(-F),
             "better and worse are turned": gradient(reward_model.coefficient(turned, r.detach())),
             "a prompt's weight is forgotten": gradient(reward_model.coefficient(unweighed, r.detach())),
             "the worse answer is left out": gradient(F.clamp(min=0)),
-            "r is read before the end token": gradient(reward_model.coefficient(batch, early.detach()), early),
+            "r is read too early": gradient(reward_model.coefficient(batch, early.detach()), early),
             "a mean for a sum": gradient(F / batch.response_mask.sum(1))}
     for bug, wrong in bugs.items():
         assert relative_error(wrong, slopes) > 0.05, bug

@@ -48,7 +48,8 @@ def pairs_of(conversation):
 
 def alone(model, conversation):
     """log p of each scored token of a conversation by the readable path: no batch and no mask."""
-    return torch.stack([slow_logp_of(model, x, y, t) for x, y in pairs_of(conversation) for t in range(len(y))])
+    pairs = pairs_of(conversation)
+    return torch.stack([slow_logp_of(model, x, y, t) for x, y in pairs for t in range(len(y))])
 
 
 def slow_logp_of(model, x, y, t):
@@ -158,7 +159,7 @@ def test_packed_log_probs_are_those_of_each_alone(name, length):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_gradient_reaches_another_sequence(name):
-    """∂ log p of one conversation / ∂ embedding of any token of another is 0 exactly; of its own, it is not."""
+    """∂ log p of one conversation / ∂ embedding of a token of another is 0 exactly; of its own, it is not."""
     model = talker(name)
     batch = batch_packed(TALKS, 12)
     read = []
@@ -224,7 +225,7 @@ def policy(request):
 
 
 def every_pair(teacher, temperature=1.0):
-    """All (x, y), with the teacher's log-probs of every next token, and how likely the teacher is to write y, (X·N,)."""
+    """All (x, y) with the teacher's log-probs of every next token; how likely it is to write y, (X·N,)."""
     batch = batch_pairs([(x, y) for x in PROMPTS for y in ANSWERS])
     batch.teacher = distill.ask_teacher(teacher, batch, temperature)
     return batch, slow_logp(teacher, PROMPTS, ANSWERS).detach().exp().flatten()
@@ -361,7 +362,7 @@ def test_every_log_prob_stands_where_it_says():
 
 @pytest.mark.parametrize("full", [False, True], ids=["sampled", "full"])
 def test_the_one_loop_takes_a_student_to_its_teacher(full):
-    """KL to the teacher, every y listed, falls below a tenth of what it was; the answers are the teacher's own draws."""
+    """KL to the teacher, every y listed, falls below a tenth of what it was; answers are its own draws."""
     teacher, student = Tiny(5, torch.float32), Tiny(6, torch.float32)
     generator = torch.Generator().manual_seed(0)
     q = slow_logp(teacher, PROMPTS, ANSWERS).detach()
