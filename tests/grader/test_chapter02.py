@@ -272,8 +272,8 @@ def writes_into_the_cache(q, k, v, keys, values):
 
 def one_place_late(q, k, v, keys, values):
     """A cache with room for S + 2, in which the new token stands at S + 1."""
-    keys, values = ((torch.cat([old, torch.zeros_like(old[:, :, :1]), new[:, :, None]], 2)
-                     for old, new in ((keys, k), (values, v))))
+    keys, values = (torch.cat([old, torch.zeros_like(old[:, :, :1]), new[:, :, None]], 2)
+                    for old, new in ((keys, k), (values, v)))
     return step(q, k, v, keys, values, append=False)
 
 

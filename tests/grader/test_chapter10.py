@@ -380,8 +380,8 @@ def test_the_right_codes_agree_with_the_package(code):
 @pytest.mark.parametrize("code", [code for *_, code in find_the_reward.WRONG], ids=lambda code: code.__name__)
 def test_each_planted_bug_differs_from_the_right_code(code):
     hidden, mask = batch()
-    right, wrong = ((find_the_reward.handed_out(f)(hidden, torch.ones(1), mask, *CHOICES)
-                     for f in (find_the_reward.vectorised, code)))
+    right, wrong = (find_the_reward.handed_out(f)(hidden, torch.ones(1), mask, *CHOICES)
+                    for f in (find_the_reward.vectorised, code))
     assert abs(float(right) - float(wrong)) > 0.05
 
 

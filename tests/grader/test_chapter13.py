@@ -62,9 +62,8 @@ def answer_by_answer(p_ref, reward, cost):
     for x in range(len(p_ref)):
         top = max(float(reward[x, y]) for y in range(p_ref.shape[1]) if p_ref[x, y] > 0)
         for y in range(p_ref.shape[1]):
-            out[x, y] = (float(p_ref[x, y]) * np.exp(min(0.0, (float(reward[x, y]) - top) / float(cost)))
-                         if p_ref[x, y] > 0
-                         else 0)
+            above = min(0.0, (float(reward[x, y]) - top) / float(cost))
+            out[x, y] = float(p_ref[x, y]) * np.exp(above) if p_ref[x, y] > 0 else 0
         out[x] /= out[x].sum()
     return out
 

@@ -15,6 +15,7 @@ from minillm.expect import expect, expect_some_response, expect_tensor
 
 from ..planted import finds_planted
 
+
 def handed_out(
     inside: Callable[[Tensor, Tensor, Tensor], Tensor]
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

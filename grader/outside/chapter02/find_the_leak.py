@@ -17,6 +17,7 @@ from minillm.expect import expect, expect_tensor
 
 from ..planted import finds_planted
 
+
 def handed_out(
     inside: Callable[[Tensor, Tensor, Tensor], Tensor]
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

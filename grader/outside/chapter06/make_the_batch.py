@@ -39,21 +39,20 @@ def handed_out(
                 expect(isinstance(turn, tuple | list)
                        and len(turn) == 2
                        and all(isinstance(part, list) and part for part in turn),
-                       f"conversations[{i}]",
-                       turns, "give a prompt and a response, two lists of ids with at least one each")
+                       f"conversations[{i}]", turns,
+                       "give a prompt and a response, two lists of ids with at least one each")
                 expect(all(isinstance(t, int) and t > END for part in turn for t in part),
                        f"conversations[{i}]", turns,
                        "give whole numbers from 1: make puts the ends")
         longest = max(sum(len(x) + len(y) + 1 for x, y in turns) for turns in conversations)
         expect(isinstance(length, int) and length >= longest, "length", length,
                f"the longest conversation has {longest} tokens with its ends: give as many or more")
-        rows = [row[:length]
-                for row in inside([[(list(x), list(y)) for x, y in turns] for turns in conversations],
-                                  length)]
+        copies = [[(list(x), list(y)) for x, y in turns] for turns in conversations]
+        rows = [row[:length] for row in inside(copies, length)]
         W = max(map(len, rows))
         padded = [row + [(END, False, -1)] * (W - len(row)) for row in rows]
-        tokens, scored, number = ((torch.tensor([[place[n] for place in row] for row in padded])
-                                   for n in range(3)))
+        tokens, scored, number = (torch.tensor([[place[n] for place in row] for row in padded])
+                                  for n in range(3))
         return tokens, scored, number
 
     return make

@@ -15,6 +15,7 @@ from minillm.expect import expect, expect_tensor
 
 from ..planted import finds_planted, sealed
 
+
 class Plain:
     """The map and its adapter side by side.
 
@@ -198,7 +199,6 @@ WRONG = (
      "all of the tensors that you handed over, after merge()",
      IntoTheirB),
 )
-
 
 
 def handed_out(inside: Callable[..., Plain]) -> Callable[[Tensor, Tensor, Tensor, float], object]:

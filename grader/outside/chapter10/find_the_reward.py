@@ -16,6 +16,7 @@ from minillm.expect import expect, expect_some_response, expect_tensor
 
 from ..planted import finds_planted
 
+
 def handed_out(inside: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The function as a learner's test gets it: one name, signature and set of checks for all code."""
 

@@ -18,8 +18,8 @@ def draw_hosts(rng, k, blind=False, even=False, fixed=False):
     opens = np.repeat(opens[:1], n, 0) if fixed else opens
     opens[:, 0] = 0                                                                # door 0 is the player's
     opens /= opens.sum(1, keepdims=True) * (1 if fixed else rng.uniform(1, 1.6, (n, 1)))  # he may open none
-    prior, opens = (((a / total).round(4).astype(np.float32)
-                     for a, total in ((prior, prior.sum()), (opens, 1))))
+    prior, opens = ((a / total).round(4).astype(np.float32)
+                    for a, total in ((prior, prior.sum()), (opens, 1)))
     return {"prior": prior, "opens": opens, "opened": np.array(int(rng.integers(1, n)))}
 
 
