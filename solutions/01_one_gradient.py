@@ -43,7 +43,10 @@ from minillm.batch import batch_pairs
 # %% tags=["exercise"]
 # exercise: surrogate
 def surrogate(coefficient, logprobs, response_mask):
-    """coefficient (B,), logprobs (B, T) with gradient, response_mask (B, T) bool -> a number, (), whose gradient is the estimate."""
+    """coefficient (B,), logprobs (B, T) with gradient, response_mask (B, T) bool -> a number, ().
+
+    Its gradient is the estimate.
+    """
     ### BEGIN SOLUTION
     of_y = logprobs.where(response_mask, 0.0)                       # (B, T)
     return (coefficient.detach() * of_y.sum(1)).mean()              # log p(y|x) is (B,)
@@ -125,7 +128,7 @@ check("leave-one-out", coefficients)
 # %% tags=["exercise"]
 # exercise: curator
 def where_it_ends(q, keep):
-    """q (X, Y), keep (X, Y) -> (X, Y): the policy at which training on pairs from q, weighed by keep, comes to rest."""
+    """q (X, Y), keep (X, Y) -> (X, Y): the policy at which training on q's pairs, weighed by keep, ends."""
     ### BEGIN SOLUTION
     drawn_up = q * keep                                             # (X, Y)
     return drawn_up / drawn_up.sum(1, keepdim=True)                 # Σ_y q F ∇log p = 0 where q F = p · Σ q F
@@ -164,15 +167,18 @@ print(batch.response_mask.int().tolist())
 # %% tags=["exercise"]
 # exercise: find-the-bug
 def is_right(answer_logprob):
-    """answer_logprob: (logits (B, T, V), tokens (B, T), response_mask (B, T)) -> (B,). True if it gives log p(y|x), else False."""
+    """answer_logprob: (logits (B, T, V), tokens (B, T), response_mask (B, T)) -> (B,).
+
+    True if it gives log p(y|x), else False.
+    """
     ### BEGIN SOLUTION
-    table = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))   # the logits of what follows each token
-    prompt = [2, 1]                                                         # two tokens: a prompt's first is never scored
+    table = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))   # logits of the token after each
+    prompt = [2, 1]                                                         # its first token is never scored
     answers = every_answer(3, 3)
     batch = batch_pairs([(prompt, y) for y in answers])
     logp = answer_logprob(table[batch.tokens], batch.tokens, batch.response_mask)
     sums_to_one = abs(float(logp.exp().sum()) - 1) < 1e-4
-    ends_at_once = float(table[prompt[-1]].softmax(-1)[0])                  # p([0] | prompt), in a single step
+    ends_at_once = float(table[prompt[-1]].softmax(-1)[0])              # p([0] | prompt), in a single step
     is_this_policy = abs(float(logp[answers.index([0])].exp()) - ends_at_once) < 1e-4
     return sums_to_one and is_this_policy
     ### END SOLUTION

@@ -43,7 +43,7 @@ from grader import check, hint, status
 # %% tags=["exercise"]
 # exercise: rms-norm
 def rms_norm(x, weight):
-    """x (B, T, D), weight (D,) -> (B, T, D): each vector divided by the root of its mean square, times the weights."""
+    """x (B, T, D), weight (D,) -> (B, T, D): each vector over its root mean square, times the weights."""
     ### BEGIN SOLUTION
     mean_square = x.square().mean(-1, keepdim=True)                 # (B, T, 1)
     return x / (mean_square + 1e-5).sqrt() * weight
@@ -70,7 +70,10 @@ check("rms-norm", rms_norm)
 # %% tags=["exercise"]
 # exercise: causal-attention
 def attention(q, k, v):
-    """q, k, v (B, H, T, E) -> (B, H, T, E): each place gets the values up to it, weighed by the softmax of the scores."""
+    """q, k, v (B, H, T, E) -> (B, H, T, E): each place gets the values up to it.
+
+    They are weighed by the softmax of the scores.
+    """
     ### BEGIN SOLUTION
     T, E = q.shape[2:]
     score = einsum("bhte,bhse->bhts", q, k) / math.sqrt(E)
@@ -101,7 +104,7 @@ check("causal-attention", attention)
 # %% tags=["exercise"]
 # exercise: rotate
 def rotate(x, places):
-    """x (B, T, E), places (B, T) -> (B, T, E): pair (i, i + E/2) of each vector turned by place · 10000^(−2i/E)."""
+    """x (B, T, E), places (B, T) -> (B, T, E): pair (i, i + E/2) of each turned by place · 10000^(−2i/E)."""
     ### BEGIN SOLUTION
     E = x.shape[-1]
     omega = 10_000.0 ** (-torch.arange(0, E, 2) / E)                # (E/2,) radians a place
@@ -131,11 +134,14 @@ check("rotate", rotate)
 # %% tags=["exercise"]
 # exercise: cache-step
 def one_token_more(q, k, v, keys, values):
-    """q (B, H, E), k, v (B, K, E), keys, values (B, K, S, E) -> (B, H, E): what the new token's heads get from all S + 1 tokens."""
+    """q (B, H, E), k, v (B, K, E), keys, values (B, K, S, E) -> (B, H, E).
+
+    What the new token's heads get from all S + 1 tokens.
+    """
     ### BEGIN SOLUTION
     B, H, E = q.shape
     K = k.shape[1]
-    keys = torch.cat([keys, k[:, :, None]], dim=2)                  # (B, K, S + 1, E): the new token sees itself
+    keys = torch.cat([keys, k[:, :, None]], dim=2)                  # (B, K, S + 1, E): it sees itself
     values = torch.cat([values, v[:, :, None]], dim=2)
     q = q.view(B, K, H // K, E)                                     # (B, K, G, E): by groups
     pattern = (einsum("bkge,bkse->bkgs", q, keys) / math.sqrt(E)).softmax(-1)
@@ -170,10 +176,13 @@ check("cache-step", one_token_more)
 # %% tags=["exercise"]
 # exercise: find-the-leak
 def is_right(attention):
-    """attention: (q (B, H, T, E), k (B, H, S, E), v (B, H, S, E)) -> (B, H, T, E). True if it is causal attention, else False."""
+    """attention: (q (B, H, T, E), k (B, H, S, E), v (B, H, S, E)) -> (B, H, T, E).
+
+    True if it is causal attention, else False.
+    """
     ### BEGIN SOLUTION
     generator = torch.Generator().manual_seed(0)
-    q, k, v = 3 * torch.randn(3, 2, 2, 6, 4, generator=generator)   # (B, H, S, E) each, with B = 2, H = 2, S = 6, E = 4
+    q, k, v = 3 * torch.randn(3, 2, 2, 6, 4, generator=generator)   # (B, H, S, E) each: 2, 2, 6, 4
     for T in (6, 3, 1):                                             # as many queries as keys, and fewer
         before = attention(q[:, :, -T:], k, v)
         for place in range(1, 6):                                   # from here on, all is changed
@@ -184,7 +193,7 @@ def is_right(attention):
             kept = max(0, place - (6 - T))                          # queries that stand before it
             if not torch.allclose(before[:, :, :kept], after[:, :, :kept], atol=1e-4):
                 return False
-        even = attention(0 * q[:, :, -T:], k, v)                    # scores of zero: the mean of what may be seen
+        even = attention(0 * q[:, :, -T:], k, v)                    # scores of zero: the mean of what is seen
         so_far = v.cumsum(2) / torch.arange(1, 7)[:, None]
         if not torch.allclose(even, so_far[:, :, -T:], atol=1e-4):
             return False

@@ -76,7 +76,7 @@ check("merge-step", merge_step)
 # %% tags=["exercise"]
 # exercise: bits-per-byte
 def bits_per_byte(logprobs, response_mask, n_bytes):
-    """logprobs (B, T), response_mask (B, T) bool, n_bytes (B,) -> (): what all texts together cost, in bits for each byte."""
+    """logprobs (B, T), response_mask (B, T) bool, n_bytes (B,) -> (): what all texts cost, in bits a byte."""
     ### BEGIN SOLUTION
     nats = -logprobs[response_mask].sum()
     return nats / torch.tensor(2.0).log() / n_bytes.sum()
@@ -104,7 +104,7 @@ check("bits-per-byte", bits_per_byte)
 # %% tags=["exercise"]
 # exercise: top-p
 def nucleus(logits, p):
-    """logits (B, V), p () -> (B, V): probabilities, 0 outside of the fewest likeliest tokens that hold p or more."""
+    """logits (B, V), p () -> (B, V): probabilities, 0 but for the fewest tokens that hold p or more."""
     ### BEGIN SOLUTION
     probabilities, index = logits.softmax(-1).sort(-1, descending=True)      # (B, V) each
     ahead = probabilities.cumsum(-1) - probabilities                         # what stands before each
@@ -135,7 +135,10 @@ check("top-p", nucleus)
 # %% tags=["exercise"]
 # exercise: scaling-law
 def predict(compute, loss, floor, target):
-    """compute (n,), loss (n,), floor (), target () -> (): the loss at the target, from the line in log(loss − floor) against log(compute)."""
+    """compute (n,), loss (n,), floor (), target () -> (): the loss at the target.
+
+    It is read off the line in log(loss − floor) against log(compute).
+    """
     ### BEGIN SOLUTION
     x, y = compute.log(), (loss - floor).log()
     slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()      # −a
@@ -170,12 +173,16 @@ check("scaling-law", predict)
 # %% tags=["exercise"]
 # exercise: cut-the-text
 def is_right(cut):
-    """cut: (documents, length) -> tokens (R, length), response_mask (R, length). True if every token and every end is scored once, else False."""
+    """cut: (documents, length) -> tokens (R, length), response_mask (R, length).
+
+    True if every token and every end is scored once, else False.
+    """
     ### BEGIN SOLUTION
-    documents = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15], [5, 7, 16, 17]]            # longer than a row, shorter, alike in part
+    # Longer than a row, shorter, alike in part.
+    documents = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15], [5, 7, 16, 17]]
     wanted = Counter(pair for d in documents for pair in zip([0, *d], [*d, 0]))
     tokens, response_mask = cut(documents, 5)
-    if response_mask[:, 0].any():                                                        # a row's first token has nothing before it
+    if response_mask[:, 0].any():                           # a row's first token has nothing before it
         return False
     before, after = tokens[:, :-1][response_mask[:, 1:]], tokens[:, 1:][response_mask[:, 1:]]
     return Counter(zip(before.tolist(), after.tolist())) == wanted

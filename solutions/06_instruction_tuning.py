@@ -98,7 +98,7 @@ check("packed-mask", packed_mask)
 # %% tags=["exercise"]
 # exercise: crowd
 def crowd(counts, right):
-    """counts (Q, A), right (Q,) -> (2,): the share right when drawn from what F = 1 learns, and when greedy."""
+    """counts (Q, A), right (Q,) -> (2,): the share right when drawn from what F = 1 learns, and if greedy."""
     ### BEGIN SOLUTION
     p = counts / counts.sum(1, keepdim=True)                                 # (Q, A): where F = 1 ends
     drawn = p.gather(1, right[:, None])[:, 0].mean()
@@ -133,9 +133,13 @@ check("crowd", crowd)
 # %% tags=["exercise"]
 # exercise: make-the-batch
 def is_right(make):
-    """make: (conversations, length) -> tokens, response_mask, sequence, (R, W) each. True if every answer is scored, whole, in its own conversation."""
+    """make: (conversations, length) -> tokens, response_mask, sequence, (R, W) each.
+
+    True if every answer is scored, whole, in its own conversation.
+    """
     ### BEGIN SOLUTION
-    conversations = [[([3, 4], [5, 6]), ([7], [8, 9])], [([10], [11])], [([12, 13], [14])], [([15], [16, 17, 18])], [([19, 20], [21])]]
+    conversations = [[([3, 4], [5, 6]), ([7], [8, 9])], [([10], [11])], [([12, 13], [14])],
+                     [([15], [16, 17, 18])], [([19, 20], [21])]]
     wanted = Counter()
     for turns in conversations:
         ids = [t for x, y in turns for t in (*x, *y, 0)]

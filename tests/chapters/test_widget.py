@@ -202,7 +202,7 @@ def test_widget_says_why_a_choice_makes_no_sense(page):
     select(page, "F", "±β·σ(−βh)")
     page.get_by_text("This is a choice without a name").wait_for()
     page.get_by_role("button", name="1 step").click()
-    page.get_by_text("let y come from a pair").first.wait_for()
+    page.get_by_text("let y come from a comparison").first.wait_for()
     assert "Steps taken: 0" in readout(page)
 
 
