@@ -40,7 +40,7 @@ from grader import check, hint, status
 # %% tags=["exercise"]
 # exercise: lora-forward
 def forward(x, W, A, B, alpha):
-    """x (N, D), W (F, D), A (r, D), B (F, r), alpha () -> (N, F): the map, and the adapter with strength alpha / r."""
+    """x (N, D), W (F, D), A (r, D), B (F, r), alpha () -> (N, F): the map, and alpha / r of the adapter."""
     ### BEGIN SOLUTION
     return x @ W.T + alpha / len(A) * (x @ A.T) @ B.T
     ### END SOLUTION
@@ -121,7 +121,7 @@ check("round-to-levels", round_to_levels)
 # %% tags=["exercise"]
 # exercise: training-bytes
 def training_bytes(shapes, rank):
-    """shapes (M, 2), rank () -> (): bytes of the frozen maps in NF4, of their adapters, and of what training keeps of those."""
+    """shapes (M, 2), rank () -> (): bytes of frozen maps in NF4, of adapters, and of what training keeps."""
     ### BEGIN SOLUTION
     frozen = shapes.prod(1).sum()
     trained = rank * shapes.sum()
@@ -159,10 +159,13 @@ check("training-bytes", training_bytes)
 # %% tags=["exercise"]
 # exercise: find-the-merge
 def is_right(adapt):
-    """adapt: (W, A, B, alpha) -> an object with forward, reference and merge. True if all that is claimed of it holds, else False."""
+    """adapt: (W, A, B, alpha) -> an object with forward, reference and merge.
+
+    True if all that is claimed of it holds, else False.
+    """
     ### BEGIN SOLUTION
     generator = torch.Generator().manual_seed(0)
-    for F, D in ((5, 3), (4, 4)):                                              # a square map can be transposed unnoticed
+    for F, D in ((5, 3), (4, 4)):                               # a square map can be transposed unnoticed
         W, A, B, x = (torch.randn(*shape, generator=generator) for shape in ((F, D), (2, D), (F, 2), (6, D)))
         given = W.clone(), A.clone(), B.clone()
         wanted, alone = x @ (W + 6.0 / 2 * B @ A).T, x @ W.T

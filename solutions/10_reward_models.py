@@ -39,7 +39,7 @@ from grader import check, hint, status
 # %% tags=["exercise"]
 # exercise: bradley-terry
 def choice_loss(chosen, rejected, margin):
-    """chosen (P,), rejected (P,), margin (P,) -> (P,): minus log of the probability that the chosen answer wins by more than the margin."""
+    """chosen (P,), rejected (P,), margin (P,) -> (P,): −log p(it wins by more than the margin)."""
     ### BEGIN SOLUTION
     return -torch.nn.functional.logsigmoid(chosen - rejected - margin)
     ### END SOLUTION
@@ -78,18 +78,18 @@ check("k-wise", ranking_loss)
 #
 # `calibration` · difficulty ★★☆ · 20 minutes
 #
-# A reward model gives two answers the rewards $r_1$ and $r_2$. Its verdict is the answer with the larger reward, and $\sigma$ tells how likely it holds its **own verdict**: a number between ½ and 1. Sort held-out pairs by that number into three equal bins: from ½ to ⅔, from ⅔ to ⅚, from ⅚ to 1. Write for each bin how much surer the model is than it is right: the mean of the probabilities that it gave to its verdicts, minus the share of its verdicts with which the person agreed.
+# A reward model gives two answers the rewards $r_1$ and $r_2$. Its verdict is the answer with the larger reward, and $\sigma$ tells how likely it holds its **own verdict**: a number between ½ and 1. Sort held-out comparisons by that number into three equal bins: from ½ to ⅔, from ⅔ to ⅚, from ⅚ to 1. Write for each bin how much surer the model is than it is right: the mean of the probabilities that it gave to its verdicts, minus the share of its verdicts with which the person agreed.
 #
-# - `gap` (N,): $r_1 - r_2$ of each pair. None is 0, and none lies at the edge of a bin.
+# - `gap` (N,): $r_1 - r_2$ of each comparison. None is 0, and none lies at the edge of a bin.
 # - `chose_first` (N,), bool: True where the person chose the first answer.
-# - returns (3,): for each bin, how much surer than right. 0 for a bin without a pair.
+# - returns (3,): for each bin, how much surer than right. 0 for a bin without a comparison.
 #
 # An example. `gap = [-5]`, `chose_first = [True]`: the model's verdict is the second answer, nearly for certain. It is wrong, and the third bin holds nearly 1.
 
 # %% tags=["exercise"]
 # exercise: calibration
 def surer_than_right(gap, chose_first):
-    """gap (N,), chose_first (N,) bool -> (3,): per bin of the probability claimed, the mean claim minus the share right."""
+    """gap (N,), chose_first (N,) bool -> (3,): per bin of the claim, its mean minus the share right."""
     ### BEGIN SOLUTION
     claim = gap.abs().sigmoid()                                     # (N,) between 1/2 and 1
     right = ((gap > 0) == chose_first).to(claim)                    # (N,)
@@ -122,10 +122,10 @@ check("calibration", surer_than_right)
 # %% tags=["exercise"]
 # exercise: monty-hall
 def where_is_the_car(prior, opens, opened):
-    """prior (n,), opens (n, n), opened () integer -> (n,): how likely the car is behind each door, given the door that was opened."""
+    """prior (n,), opens (n, n), opened () integer -> (n,): how likely the car is behind each door now."""
     ### BEGIN SOLUTION
-    case = prior * opens[:, opened]                                 # (n,) the car is there, and he opens this door
-    case[opened] = 0                                                # a goat was seen there
+    case = prior * opens[:, opened]                         # (n,) the car is there, and he opens this door
+    case[opened] = 0                                        # a goat was seen there
     return case / case.sum()
     ### END SOLUTION
 
@@ -159,15 +159,20 @@ print("the loss of a choice whose probability was 3/4:", round(-math.log(3 / 4),
 # %% tags=["exercise"]
 # exercise: find-the-reward
 def is_right(loss):
-    """loss: (hidden, head, response_mask, better, worse, prompt) -> (). True if it gives the mean loss over prompts, else False."""
+    """loss: (hidden, head, response_mask, better, worse, prompt) -> ().
+
+    True if it gives the mean loss over prompts, else False.
+    """
     ### BEGIN SOLUTION
     log3 = math.log(3)
-    hidden = 5 * torch.randn(5, 6, 1, generator=torch.Generator().manual_seed(0))   # what stands where no reward is to be read
+    # What stands where no reward is to be read:
+    hidden = 5 * torch.randn(5, 6, 1, generator=torch.Generator().manual_seed(0))
     response_mask = torch.zeros(5, 6, dtype=torch.bool)
-    for b, (begin, end, reward) in enumerate([(1, 4, 2 * log3), (1, 3, log3), (2, 5, 0.0), (2, 4, 0.0), (1, 5, log3)]):
+    rows = [(1, 4, 2 * log3), (1, 3, log3), (2, 5, 0.0), (2, 4, 0.0), (1, 5, log3)]
+    for b, (begin, end, reward) in enumerate(rows):
         response_mask[b, begin:end] = True
         hidden[b, end - 1] = reward
-    better, worse = torch.tensor([0, 0, 1, 3]), torch.tensor([1, 2, 2, 4])           # a ranking of three, and one choice
+    better, worse = torch.tensor([0, 0, 1, 3]), torch.tensor([1, 2, 2, 4])    # a ranking of three, one choice
     found = float(loss(hidden, torch.ones(1), response_mask, better, worse, torch.tensor([0, 0, 0, 1, 1])))
     first = -(math.log(3 / 4) + math.log(9 / 10) + math.log(3 / 4)) / 3
     second = -math.log(1 / 4)

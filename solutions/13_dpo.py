@@ -15,7 +15,7 @@
 #
 # Five exercises to chapter 13, about an hour and a half. Each asks for one short function, and has a cell that checks it. `check("NAME", function)` says what is wrong and on which small input it shows. `hint("NAME")` opens one hint at a time. `status()` says where you are.
 #
-# The symbols are the chapter's: $p$ the policy, $p_\text{ref}$ the reference, $R$ a reward, $\beta$ what a nat of distance costs, $h$ the difference of $\log p/p_\text{ref}$ between the chosen and the rejected answer. Shapes: X prompts, Y answers to a prompt, B pairs, T tokens of a row. A batch of pairs has 2B rows: the B chosen answers first and then, in the same order, the B rejected ones.
+# The symbols are the chapter's: $p$ the policy, $p_\text{ref}$ the reference, $R$ a reward, $\beta$ what a nat of distance costs, $h$ the difference of $\log p/p_\text{ref}$ between the chosen and the rejected answer. Shapes: X prompts, Y answers to a prompt, B comparisons, T tokens of a row. A batch of comparisons has 2B rows: the B chosen answers first and then, in the same order, the B rejected ones.
 
 # %%
 import torch
@@ -40,9 +40,10 @@ from minillm.batch import batch_pairs
 # %% tags=["exercise"]
 # exercise: tilt
 def best_policy(reference, R, beta):
-    """reference (X, Y), R (X, Y), beta () -> (X, Y): the policy that is best for reward R at a cost of beta a nat."""
+    """reference (X, Y), R (X, Y), beta () -> (X, Y): the best policy for R at a cost of beta a nat."""
     ### BEGIN SOLUTION
-    return (reference.log() + R / beta).softmax(-1)                 # log 0 = −inf becomes 0; softmax takes the largest off first
+    # log 0 = −inf becomes 0; softmax takes the largest off first
+    return (reference.log() + R / beta).softmax(-1)
     ### END SOLUTION
 
 # %%
@@ -64,7 +65,7 @@ check("tilt", best_policy)
 #
 # `minillm.methods.dpo` does this too. Write it without.
 #
-# An example. One pair, each answer one token long: `logprobs = [[-1], [-3]]`, all of it $y$, `reference = [-2, -2]`, `beta = 0.5`. Then $h = 2$, and $F$ is `[0.1345, -0.1345]`.
+# An example. One comparison, each answer one token long: `logprobs = [[-1], [-3]]`, all of it $y$, `reference = [-2, -2]`, `beta = 0.5`. Then $h = 2$, and $F$ is `[0.1345, -0.1345]`.
 
 # %% tags=["exercise"]
 # exercise: dpo-coefficient
@@ -86,14 +87,14 @@ check("dpo-coefficient", dpo_coefficient)
 #
 # `ipo-coefficient` · difficulty ★☆☆ · 10 minutes
 #
-# IPO's loss is $(h - \tfrac{1}{2\beta})^2$, one number a pair. Find $F$: how fast the loss *falls* with $\log p(y|x)$ of each answer.
+# IPO's loss is $(h - \tfrac{1}{2\beta})^2$, one number a comparison. Find $F$: how fast the loss *falls* with $\log p(y|x)$ of each answer.
 #
 # - `logprobs` (2B,): $\log p(y|x)$ of each row, summed over its tokens already.
 # - `reference` (2B,): $\log p_\text{ref}(y|x)$ of each row.
 # - `beta` (): above 0.
 # - returns (2B,): $F$ of each row.
 #
-# An example. One pair with $h = 3$ and `beta = 0.25`: the goal is 2, and it is passed. $F$ is `[-2, 2]`.
+# An example. One comparison with $h = 3$ and `beta = 0.25`: the goal is 2, and it is passed. $F$ is `[-2, 2]`.
 
 # %% tags=["exercise"]
 # exercise: ipo-coefficient
@@ -146,7 +147,7 @@ check("reference-point", reference_point)
 # coefficient(policy, reference, tokens, response_mask, beta)    # -> (2B,)
 # ```
 #
-# and claims that it gives DPO's $F$ of each row. `policy` and `reference` are functions from `tokens` (2B, T) to logits (2B, T, V); `logits[b, t]` predict `tokens[b, t + 1]`. A row is a prompt, then an answer with its end token, then padding; both rows of a pair begin with the same prompt. `response_mask` (2B, T) is True on the answer. `beta` is a number above 0.
+# and claims that it gives DPO's $F$ of each row. `policy` and `reference` are functions from `tokens` (2B, T) to logits (2B, T, V); `logits[b, t]` predict `tokens[b, t + 1]`. A row is a prompt, then an answer with its end token, then padding; both rows of a comparison begin with the same prompt. `response_mask` (2B, T) is True on the answer. `beta` is a number above 0.
 #
 # Write `is_right(coefficient)`: call the function on inputs that you make up, and return True or False. The check hands your test eighteen functions, one at a time. Five are right, in different ways: the numbers agree but for rounding. Thirteen have a bug each.
 #
@@ -155,20 +156,23 @@ check("reference-point", reference_point)
 # **What numbers cannot show.** One of the thirteen returns the right numbers. They are not fit for use all the same.
 
 # %%
-batch = batch_pairs([([2, 1], [1, 0]), ([2, 1], [2, 2, 0])])        # one pair: a chosen answer, and then its rejected one
+batch = batch_pairs([([2, 1], [1, 0]), ([2, 1], [2, 2, 0])])    # a chosen answer, and then its rejected one
 print(batch.tokens.tolist())
 print(batch.response_mask.int().tolist())
 
 # %% tags=["exercise"]
 # exercise: find-the-wrong-push
 def is_right(coefficient):
-    """coefficient: (policy, reference, tokens (2B, T), response_mask (2B, T), beta) -> (2B,). True if it gives DPO's F, else False."""
+    """coefficient: (policy, reference, tokens (2B, T), response_mask (2B, T), beta) -> (2B,).
+
+    True if it gives DPO's F, else False.
+    """
     ### BEGIN SOLUTION
     generator = torch.Generator().manual_seed(0)
     table, other = torch.randn(2, 4, 4, generator=generator)
     table.requires_grad_()
-    pairs = [([2, 1], [1, 0], [3, 2, 3, 0]), ([3], [2, 3, 1, 0], [0])]
-    rows = [(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs]
+    comparisons = [([2, 1], [1, 0], [3, 2, 3, 0]), ([3], [2, 3, 1, 0], [0])]
+    rows = [(x, w) for x, w, _ in comparisons] + [(x, l) for x, _, l in comparisons]
     batch, beta = batch_pairs(rows), 0.4
 
     def log_ratio(x, y):                                            # of one answer, a token at a time
@@ -176,10 +180,11 @@ def is_right(coefficient):
         steps = list(zip(text, text[1:]))
         return sum(table[a].log_softmax(-1)[b] - other[a].log_softmax(-1)[b] for a, b in steps).item()
 
-    F = coefficient(lambda tokens: table[tokens], lambda tokens: other[tokens], batch.tokens, batch.response_mask, beta)
+    policy, reference = (lambda tokens: table[tokens]), (lambda tokens: other[tokens])
+    F = coefficient(policy, reference, batch.tokens, batch.response_mask, beta)
     if F.requires_grad or F.shape != (4,):
         return False
-    for i, (x, w, l) in enumerate(pairs):
+    for i, (x, w, l) in enumerate(comparisons):
         h = torch.tensor(log_ratio(x, w) - log_ratio(x, l))
         odds = F[i] / (beta - F[i])                                 # F = β·σ(−βh), so these odds are exp(−βh)
         if abs(odds.log() + beta * h) > 1e-3 or abs(F[i] + F[i + 2]) > 1e-5:
