@@ -60,7 +60,8 @@ def measure(way: str, which: str, rows: int | None = None) -> dict[str, float]:
     model = Transformer(Config(vocab_size=V, d_model=128, n_layers=1, n_heads=4, n_kv_heads=2, d_ff=352,
                                context=T))
     tokens = torch.randint(V, (rows or ROWS[which], T), generator=torch.Generator().manual_seed(0))
-    score = {"chunks": lambda ids: logprobs(model, Batch(ids)), "full": lambda ids: full_logprobs(model, ids)}[way]
+    score = {"chunks": lambda ids: logprobs(model, Batch(ids)),
+             "full": lambda ids: full_logprobs(model, ids)}[way]
 
     def work(ids=tokens):
         if which == "forward":

@@ -109,6 +109,11 @@ def expect_groups(rewards: torch.Tensor, group: torch.Tensor, least: int = 1) ->
     expect(not few, "group", f"{few}, with one answer each", f"draw at least {least} answers to each prompt")
 
 
+def expect_halves(name: str, rows: torch.Tensor, what: str = "the chosen answers, then the rejected") -> None:
+    """Hold rows to an even number: two halves of one length."""
+    expect(len(rows) % 2 == 0, name, f"of {len(rows)} rows", f"give {what}")
+
+
 def expect_settings(logits: torch.Tensor, temperature: float, top_k: int | None, top_p: float | None) -> None:
     """What `logprob.warp` takes."""
     expect(temperature >= 0, "temperature", temperature, "give 0 (greedy) or more")
@@ -168,6 +173,13 @@ def expect_terms(coefficient, logprobs, response_mask, divide_by) -> None:
     expect(not coefficient.requires_grad, "coefficient", "part of the graph", remedy)
     one = divide_by is None or divide_by >= 1
     expect(one, "divide_by", divide_by, "give how many pairs (x, y) the batch holds")
+
+
+def expect_keys(name: str, given, wanted: dict) -> None:
+    """A dict with the same keys as another."""
+    known = sorted(given) if isinstance(given, dict) else type(given).__name__
+    same = isinstance(given, dict) and given.keys() == wanted.keys()
+    expect(same, name, known, f"give a dict with the keys {sorted(wanted)}")
 
 
 def expect_listing(logp, with_gradient: bool = False) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .expect import (
-    expect, expect_answers, expect_finite, expect_listing, expect_terms, expect_weights, expect_whole
+    expect, expect_answers, expect_finite, expect_keys, expect_listing, expect_terms, expect_weights, expect_whole
 )
 
 Scores = Tensor | dict[str, Tensor]
@@ -35,6 +35,7 @@ def surrogate(coefficient: Scores, logprobs: Scores, response_mask: Tensor,
     Raises ValueError for a wrong shape or kind, a row without a token of y, a NaN, and an F with a gradient.
     """
     if isinstance(logprobs, dict):
+        expect_keys("coefficient", coefficient, logprobs)
         return sum(surrogate(coefficient[k], logprobs[k], response_mask, divide_by) for k in logprobs)
     expect_terms(coefficient, logprobs, response_mask, divide_by)
     mask = response_mask if logprobs.ndim > 1 else torch.ones_like(logprobs, dtype=torch.bool)

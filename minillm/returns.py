@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .batch import Batch
 from .expect import (
-    expect, expect_aligned, expect_finite, expect_positive, expect_some_response, expect_tensor
+    expect, expect_aligned, expect_finite, expect_halves, expect_positive, expect_some_response, expect_tensor
 )
 from .logprob import answer_logprobs
 
@@ -133,8 +133,7 @@ def margin(batch: Batch, logprobs: Tensor, average: bool = False) -> tuple[Tenso
     """
     batch.needs(reference="B finite")
     answers = answer_logprobs(logprobs, batch.response_mask)                        # (2B,)
-    expect(len(answers) % 2 == 0, "logprobs", f"of {len(answers)} rows",
-           "give the chosen answers, then the rejected")
+    expect_halves("logprobs", answers)
     size = batch.response_mask.sum(1) if average else torch.ones_like(batch.reference)
     chosen, rejected = (answers / size - batch.reference.detach() / size).chunk(2)
     return chosen - rejected, size

@@ -15,8 +15,8 @@ from . import parallel
 def compiled(score: Callable, again: bool = False) -> Callable:
     """score(model, batch), with the model's hidden states by torch.compile from the first batch on.
 
-    again: batches are scored twice, as engine.together does in pieces; then one graph serves all sizes, for the
-    second time must keep what the first kept.
+    again: batches are scored twice, as engine.together does in pieces; then one graph serves all sizes, for
+    the second time must keep what the first kept.
     """
     faster: list = []
 
@@ -34,7 +34,8 @@ def _compiled(model, tokens: Tensor, again: bool):
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     try:
         hidden = torch.compile(model.hidden, dynamic=True) if again else torch.compile(model.hidden)
-        # It compiles, or fails, when it is first called, forwards and backwards: within a checkpoint as alone.
+        # It compiles, or fails, when it is first called, forwards and backwards: within a checkpoint as
+        # alone.
         with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
             hidden(tokens).sum().backward()
         return SimpleNamespace(hidden=hidden, logits=model.logits, config=model.config)

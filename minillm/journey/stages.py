@@ -55,8 +55,8 @@ SCALES = {
 }
 
 
-# The stages on the town, and their seconds on two quiet cores at SCALE=cpu. On another machine, and at another
-# scale, all take longer or shorter by about one factor, which the stages that are done tell.
+# The stages on the town, and their seconds on two quiet cores at SCALE=cpu. On another machine, and at
+# another scale, all take longer or shorter by about one factor, which the stages that are done tell.
 SECONDS = {"byte-pair tokens": 2, "pretraining": 110, "instruction tuning": 32, "self-training on sums": 24,
            "imitating careless people": 42, "reward model": 16, "PPO against the reward model": 20,
            "DPO from the same comparisons": 14, "the model that is kept": 3}

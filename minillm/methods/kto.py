@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, batch_pairs
-from ..expect import expect, expect_positive, expect_tensor
+from ..expect import expect, expect_halves, expect_positive, expect_tensor
 from ..logprob import answer_logprobs
 
 
@@ -51,8 +51,7 @@ def ratio_and_point(batch: Batch, logprobs: Tensor) -> tuple[Tensor, Tensor]:
     without a gradient."""
     batch.needs(reference="B finite")
     answers = answer_logprobs(logprobs, batch.response_mask)                        # (2B,)
-    remedy = "give the answers and then, in that order, the mismatched ones"
-    expect(len(answers) % 2 == 0, "logprobs", f"of {len(answers)} rows", remedy)
+    expect_halves("logprobs", answers, "the answers and then, in that order, the mismatched ones")
     expect_tensor("batch.thumbs", batch.thumbs, "B", "bool", B=len(answers) // 2)
     r, mismatched = (answers - batch.reference.detach()).chunk(2)
     return r, mismatched.detach().mean().clamp(min=0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..batch import Batch
-from ..expect import expect_positive
+from ..expect import expect_halves, expect_positive
 from ..logprob import answer_logprobs
 
 
@@ -32,6 +32,7 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 2.0, gamma: float 
     """F of a batch, (2B,), the chosen rows and then the rejected; divided by |y|, since it multiplies ∇ of
     the sum."""
     expect_positive(beta=beta)
+    expect_halves("logprobs", logprobs)
     size = batch.response_mask.sum(1)
     chosen, rejected = (answer_logprobs(logprobs, batch.response_mask) / size).chunk(2)
     push = F(chosen - rejected, beta, gamma)

@@ -223,7 +223,8 @@ def test_attend_is_attention():
 
 
 def test_a_model_that_somebody_changed_is_not_copied():
-    """Hooks, other classes, a map with a part put in, a shared or sharded weight's type: the plain path then."""
+    """Hooks, other classes, a map with a part put in, a shared or sharded weight's type: the plain path
+    then."""
     model = livened(torch.float32)
     assert fits(model) and LARGEST >= 10**8
     handle = model.blocks[1].register_forward_hook(lambda *a: None)

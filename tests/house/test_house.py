@@ -145,7 +145,8 @@ def test_the_rule_can_fail(monkeypatch):
 
 
 def test_nothing_in_the_core_serves_the_machine():
-    """No private operator of PyTorch, no transform, no autocast, no signal handler: these are the engine's."""
+    """No private operator of PyTorch, no transform, no autocast, no signal handler: these are the
+    engine's."""
     for path in house.core():
         text = path.read_text(encoding="utf-8")
         assert not [word for word in house.MACHINE if word in text], path.name
@@ -154,7 +155,8 @@ def test_nothing_in_the_core_serves_the_machine():
 
 
 def test_the_line_is_near():
-    """From the loop to log p are three calls at most, to F one; the loop itself is ten lines, or about that."""
+    """From the loop to log p are three calls at most, to F one; the loop itself is ten lines, or about
+    that."""
     step = house.a_step()
     step()
     calls = house.calls_of(step)
