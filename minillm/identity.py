@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .expect import (
-    expect, expect_answers, expect_finite, expect_keys, expect_listing, expect_terms, expect_weights, expect_whole
+    expect, expect_answers, expect_finite, expect_keys, expect_listing, expect_terms, expect_weights,
+    expect_whole
 )
 
 Scores = Tensor | dict[str, Tensor]

@@ -29,7 +29,7 @@ from ..worlds.sums import Sums
 from ..worlds.town import PERSONAL, Town
 from . import pipeline
 from ..recipes.evaluate import put_aside
-from ..recipes.imitate import asked
+from ..recipes.imitate import asked, packed
 from .quiz import TOWN, Quiz, Sample, Score, Stage, numbers, one_line, town_data
 
 
@@ -243,10 +243,10 @@ class Journey:
         self.pairs = [q.pair(self.tokenizer) for q in quiz.training]
         length = sum(len(x) + len(y) for x, y in self.pairs) // len(self.pairs)
         rows = min(64, max(4, 4096 // length))
-        return train(self.model,
-                     lambda step: batch_pairs(
-                         random.Random(f"tune/{self.seed}/{step}").choices(self.pairs, k=rows)),
-                     supervised.coefficient,
+
+        def draw(step: int) -> Batch:
+            return packed(random.Random(f"tune/{self.seed}/{step}").choices(self.pairs, k=rows))
+        return train(self.model, draw, supervised.coefficient,
                      Settings(self.scale.tuning_steps, **self.rates(3e-3, 0.0075), decay=0.9),
                      label="   instruction tuning", progress=self.progress)
 

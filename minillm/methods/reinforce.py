@@ -38,7 +38,8 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.0) -> Tensor:
     With beta the batch has reference (B, T): log p_ref of each token.
     """
     by_token = batch.rewards is not None and batch.rewards.ndim == 2
-    batch.needs(rewards="B T finite" if by_token else "B finite")
+    form = "B T finite" if by_token else "B finite"
+    batch.needs(rewards=form, **({"baseline": form} if isinstance(batch.baseline, Tensor) else {}))
     expect(beta >= 0, "beta", beta, "give 0 or more")
     log_ratio = 0.0
     if beta:

@@ -34,7 +34,7 @@ def loss(gap: Tensor) -> Tensor:
 def coefficient(batch: Batch, rewards: Tensor, margin: Tensor | float = 0.0) -> Tensor:
     """F on ∇ r of each answer, (B,). rewards (B,): r of a batch with better, worse and weight (P,). margin: a
     number or (P,)."""
-    push = batch.weight.to(rewards) * F(gaps(batch, rewards, margin))               # (P,)
+    push = F(gaps(batch, rewards, margin)) * batch.weight.to(rewards)               # (P,)
     return torch.zeros_like(rewards).index_add(0, batch.better, push).index_add(0, batch.worse, -push)
 
 

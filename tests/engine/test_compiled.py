@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch._dynamo
 
 from conftest import Tiny
 from loops import PAIRS, draw_pairs, run, weights
@@ -17,6 +18,7 @@ from minillm.train import Settings
 
 def with_backend(monkeypatch, backend):
     """torch.compile with another backend: the real one takes half a minute and a C compiler."""
+    torch._dynamo.reset()  # graphs of other tests would count against its limit
     real, asked = torch.compile, []
     monkeypatch.setattr(
         torch,
@@ -61,7 +63,7 @@ def test_where_compiling_fails_one_line_says_so(monkeypatch, capsys, how):
     assert torch.equal(weights(plain), weights(compiled))
 
 
-@pytest.mark.parametrize("rows, pieces", [(2, 2), (4, 2), (7, 3), (4, 3)])
+@pytest.mark.parametrize("rows, pieces", [(4, 2), (7, 3)])
 def test_compiled_in_pieces(monkeypatch, capsys, rows, pieces):
     """Each piece is scored by the compiled model, and again in the backward pass; pieces may differ by
     a row.

@@ -5,6 +5,9 @@ equal to what they stand in for.
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ import torch.nn.functional as F
 
 from minillm.engine import products as fast
 from minillm.engine.decoding import LARGEST, Decoder, attend, fits
-from minillm.engine.products import SMALL, Linear, linear
+from minillm.engine.products import SMALL, Linear, attention, linear
 from minillm.sample import sample
 from minillm.transformer import GPT2, QWEN2, QWEN3, Cache, Config, Family, Transformer
 
@@ -121,6 +124,95 @@ def test_a_model_is_the_same_function_with_either_product(monkeypatch):
         torch.testing.assert_close(a, b, atol=1e-4 * float(b.abs().max()), rtol=0)
 
 
+def test_the_environment_switches_the_private_product_off():
+    """MINILLM_PRODUCTS=plain, in a process of its own: no call of oneDNN, and torch's own bits."""
+    script = """
+import torch
+from minillm.engine import decoding, products
+
+def forbidden(*_):
+    raise AssertionError("the private product was called")
+
+products.product = products.packed = decoding.product = decoding.packed = forbidden
+assert products.WIDE is False and decoding.WIDE is False
+x, w = torch.randn(64, 128, requires_grad=True), torch.randn(256, 128, requires_grad=True)
+y = products.linear(x, w)
+assert torch.equal(y, torch.nn.functional.linear(x, w))
+y.sum().backward()
+from minillm.sample import sample
+from minillm.transformer import Config, Transformer
+sample(Transformer(Config()), [[3, 4]] * 4, 3, temperature=0, end=None)
+print("plain")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"MINILLM_PRODUCTS": "plain", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stdout.split() == ["plain"], done.stderr
+
+
+# --- attention ----------------------------------------------------------------------------------------------
+
+
+def by_einsum(q, k, v, mask):
+    """softmax(q·kᵀ/√E)·v, each key's head copied for its queries' heads; mask True where a query sees a
+    key.
+    """
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    score = torch.einsum("bhte,bhse->bhts", q, k) / q.shape[-1] ** 0.5
+    return torch.einsum("bhts,bhse->bhte", score.masked_fill(~mask, -torch.inf).softmax(-1), v)
+
+
+def queries_keys_values(heads, keys, T, S, dtype):
+    g = torch.Generator().manual_seed(heads + T)
+    shapes = (2, heads, T, 8), (2, keys, S, 8), (2, keys, S, 8)
+    return [
+        torch.randn(shape, generator=g, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes
+    ]
+
+
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+@pytest.mark.parametrize("heads, keys", [(4, 4), (4, 2), (4, 1)])
+@pytest.mark.parametrize("how", ["causal", "one new token", "behind others", "a mask for each row"])
+def test_attention_is_the_einsum(how, heads, keys, dtype):
+    """Values and the gradients of queries, keys and values, with each mask that the model hands it."""
+    T, S = {
+        "causal": (7, 7),
+        "one new token": (1, 9),
+        "behind others": (3, 9),
+        "a mask for each row": (6, 6),
+    }[how]
+    q, k, v = queries_keys_values(heads, keys, T, S, dtype)
+    seen = torch.ones(T, S, dtype=torch.bool).tril(S - T)
+    mask = seen if how == "behind others" else None
+    if how == "a mask for each row":
+        hidden = torch.arange(S) < torch.tensor([0, 2])[:, None]  # the second row begins with two of padding
+        own = torch.eye(T, dtype=torch.bool)
+        mask = seen = ((seen & ~hidden[:, None]) | own)[:, None]
+    ours, wanted = attention(q, k, v, mask), by_einsum(q, k, v, seen)
+    torch.testing.assert_close(ours, wanted, atol=ROUNDING[dtype], rtol=ROUNDING[dtype])
+    weight = torch.linspace(-1, 1, ours.numel(), dtype=dtype).view_as(ours)
+    gradients = [torch.autograd.grad((weight * out).sum(), (q, k, v)) for out in (ours, wanted)]
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, atol=10 * ROUNDING[dtype], rtol=ROUNDING[dtype])
+
+
+def test_attention_is_in_float32_under_a_cpus_autocast():
+    """Short products backwards are slow there: what comes in short is computed, and comes out, in float32."""
+    q, k, v = queries_keys_values(4, 2, 7, 7, torch.float32)
+    seen = torch.ones(7, 7, dtype=torch.bool).tril()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert out.dtype == torch.float32
+    rounded = (x.bfloat16().float() for x in (q, k, v))
+    torch.testing.assert_close(out, by_einsum(*rounded, seen), atol=1e-5, rtol=1e-5)
+
+
 # --- the decoder --------------------------------------------------------------------------------------------
 
 
@@ -224,7 +316,8 @@ def test_attend_is_attention():
 
 def test_a_model_that_somebody_changed_is_not_copied():
     """Hooks, other classes, a map with a part put in, a shared or sharded weight's type: the plain path
-    then."""
+    then.
+    """
     model = livened(torch.float32)
     assert fits(model) and LARGEST >= 10**8
     handle = model.blocks[1].register_forward_hook(lambda *a: None)
