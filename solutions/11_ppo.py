@@ -45,7 +45,7 @@ from grader import check, hint, status
 # %% tags=["exercise"]
 # exercise: gae
 def gae(rewards, values, response_mask, lam):
-    """rewards, values (B, T), response_mask (B, T) bool, lam () -> (B, T): advantages on the response, 0 elsewhere."""
+    """rewards, values (B, T), response_mask (B, T) bool, lam () -> (B, T): advantages, 0 off the response."""
     ### BEGIN SOLUTION
     advantages = torch.zeros_like(values)
     ahead = torch.zeros_like(values[:, 0])                      # (B,) A of the token behind
@@ -83,7 +83,7 @@ check("gae", gae)
 # %% tags=["exercise"]
 # exercise: ppo-coefficient
 def coefficient(logprobs, old, advantages, response_mask, clip):
-    """logprobs, old, advantages (B, T), response_mask (B, T) bool, clip () -> (B, T): F of each token, 0 off the response."""
+    """logprobs, old, advantages, response_mask (B, T) each, clip () -> (B, T): F, 0 off the response."""
     ### BEGIN SOLUTION
     ratio = (logprobs - old).exp()
     stopped = torch.where(advantages > 0, ratio > 1 + clip, ratio < 1 - clip)
@@ -114,10 +114,14 @@ check("ppo-coefficient", coefficient)
 # %% tags=["exercise"]
 # exercise: find-the-penalty
 def is_right(paid):
-    """paid: (rewards (B,), logprobs (B, T), reference (B, T), response_mask (B, T), beta) -> (B, T). True if it is as claimed."""
+    """paid: (rewards (B,), logprobs (B, T), reference (B, T), response_mask (B, T), beta) -> (B, T).
+
+    True if it is as claimed.
+    """
     ### BEGIN SOLUTION
     response_mask = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 1, 1, 1]]).bool()
-    log_ratio = torch.tensor([[0.3, 2.0, -1.0, 0.7, -0.4], [5.0, 0.2, -0.5, 0.25, 1.5]])    # numbers off the response, too
+    # There are numbers off the response, too.
+    log_ratio = torch.tensor([[0.3, 2.0, -1.0, 0.7, -0.4], [5.0, 0.2, -0.5, 0.25, 1.5]])
     reference = torch.tensor([[-1.0, -3.0, -2.0, -1.0, -2.0], [-6.0, -1.0, -1.5, -2.0, -4.0]])
     found = paid(torch.tensor([3.0, -2.0]), reference + log_ratio, reference, response_mask, 0.5)
     wanted = torch.tensor([[0.0, -1.0, 0.5 + 3.0, 0.0, 0.0], [0.0, 0.0, 0.25, -0.125, -0.75 - 2.0]])
@@ -146,7 +150,7 @@ check("find-the-penalty", is_right)
 # %% tags=["exercise"]
 # exercise: find-the-advantage
 def is_right(advantages):
-    """advantages: (rewards (B, T), values (B, T), response_mask (B, T), lam) -> (B, T). True if it is as claimed."""
+    """advantages: (rewards, values, response_mask (B, T) each, lam) -> (B, T). True if it is as claimed."""
     ### BEGIN SOLUTION
     response_mask = torch.tensor([[0, 1, 1, 0], [0, 0, 1, 0]]).bool()
     rewards = torch.tensor([[9.0, 1.0, 4.0, 9.0], [9.0, 9.0, 12.0, 9.0]])   # 9 where nobody should look
