@@ -69,7 +69,7 @@ def run(
     *,
     how="data",
     muon=False,
-    accumulate=1,
+    pieces=1,
     B=5,
     steps=5,
     dtype="float64",
@@ -96,7 +96,6 @@ def run(
         weight_decay=0.1,
         clip=1.0,
         save_every=save_every,
-        bf16=bf16,
     )
 
     def batch(step):
@@ -122,8 +121,9 @@ def run(
             settings,
             progress=False,
             folder=state,
-            accumulate=accumulate,
+            pieces=pieces,
             compile=compile,
+            bf16=bf16,
         )
         result = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
     except (NonFinite, ValueError, KeyboardInterrupt) as error:

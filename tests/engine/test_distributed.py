@@ -113,7 +113,7 @@ def both(tmp_path_factory):
     cases = []
     for how in HOW:
         for name, case in ALIKE.items():
-            cases += [{"name": f"{name}, {how}, {n}", "how": how, "accumulate": n} | case for n in (1, 3)]
+            cases += [{"name": f"{name}, {how}, {n}", "how": how, "pieces": n} | case for n in (1, 3)]
         for spoil in FAILS:
             cases.append({"name": f"{spoil}, {how}", "how": how, "spoil": spoil})
         alone(folder, "stopped", muon=True, steps=6, stop_at=3, state=str(folder / f"one to two, {how}"))
@@ -181,16 +181,16 @@ def one(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", ALIKE)
-def test_two_processes_end_where_one_does(both, one, name, how, accumulate):
+def test_two_processes_end_where_one_does(both, one, name, how, pieces):
     """Five steps, each of which moves the weights by 0.01 or
     so: they agree to rounding, and so do the metrics.
     """
     case = ALIKE[name]
     weights, rows = one(**case)
-    theirs, their_rows = read(both, f"{name}, {how}, {accumulate}")
+    theirs, their_rows = read(both, f"{name}, {how}, {pieces}")
     start = dict(
         Tiny(0, getattr(torch, case.get("dtype", "float64")), vocab_size=5, n_layers=2).named_parameters()
     )
@@ -202,11 +202,11 @@ def test_two_processes_end_where_one_does(both, one, name, how, accumulate):
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_pieces_end_where_the_whole_does(one, tmp_path, name):
-    """accumulate in one process: 3 pieces of 5 rows, and more pieces than rows."""
+    """pieces in one process: 3 pieces of 5 rows, and more pieces than rows."""
     case = ALIKE[name]
     whole, _ = one(**case)
     for n in (3, 7):
-        parts, _ = alone(tmp_path, "parts", **case, accumulate=n)
+        parts, _ = alone(tmp_path, "parts", **case, pieces=n)
         assert apart(whole, parts) < rounding(case)
 
 
@@ -292,14 +292,14 @@ def test_alone_everything_is_as_it_was():
 
 
 @pytest.mark.parametrize("B", range(1, 9))
-@pytest.mark.parametrize("size, accumulate", [(1, 1), (1, 3), (2, 1), (2, 3), (5, 2)])
-def test_pieces_hold_each_row_once(monkeypatch, B, size, accumulate):
+@pytest.mark.parametrize("size, pieces", [(1, 1), (1, 3), (2, 1), (2, 3), (5, 2)])
+def test_pieces_hold_each_row_once(monkeypatch, B, size, pieces):
     """Over all processes; each has as many pieces as the others, and none is empty."""
     monkeypatch.setattr(parallel, "size", lambda: size)
     seen = []
     for r in range(size):
         monkeypatch.setattr(parallel, "rank", lambda: r)
-        mine = parallel.pieces(B, accumulate)
-        assert len(mine) == accumulate and all(rows.stop > rows.start for rows, _ in mine)
+        mine = parallel.pieces(B, pieces)
+        assert len(mine) == pieces and all(rows.stop > rows.start for rows, _ in mine)
         seen += [i for rows, counts in mine if counts for i in range(rows.start, rows.stop)]
     assert sorted(seen) == list(range(B))

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def dpo_case(model, whole):
     return (
         model,
         draw,
-        lambda batch, logp: dpo.coefficient(logp, batch.response_mask, batch.reference, 0.3),
+        partial(dpo.coefficient, beta=0.3),
         {},
     )
 
@@ -78,22 +79,16 @@ def ppo_case(model, whole, other=None):
         g = torch.Generator().manual_seed(step)
         with whole():
             batch = ppo.draw(model, both.critic, other, PROMPTS, rewards, 4, beta=0.1, n=2, generator=g)
-        batch.metrics = {"reward": float(batch.rewards.mean())}
-        for some in ppo.minibatches(batch, 3, 2, g):
-            some.pairs = int(some.response_mask.sum())
-            yield some
+        yield from ppo.minibatches(batch, 3, 2, g)
 
     def coefficient(batch, scores):
-        logp, values = scores.chunk(2, 1)
-        return torch.cat(
-            [
-                ppo.coefficient(logp, batch.response_mask, batch.logprobs, batch.advantages),
-                0.5 * critic.coefficient(values, batch.response_mask, batch.values, batch.goals, clip=0.2),
-            ],
-            1,
-        )
+        return {"policy": ppo.coefficient(batch, scores["policy"]),
+                "critic": 0.5 * critic.coefficient(batch, scores["critic"], clip=0.2)}
 
-    return both, draw, coefficient, {"score": critic.PolicyAndCritic.score}
+    def watch(batch, scores, coefficient):
+        return {"reward": float(batch.rewards.mean())}
+
+    return both, draw, coefficient, {"score": critic.PolicyAndCritic.score, "watch": watch}
 
 
 def adapters_case(model, whole):
@@ -118,9 +113,7 @@ def grpo_case(model, whole):
     return (
         model,
         draw,
-        lambda batch, logp: grpo.coefficient(
-            logp, batch.response_mask, batch.logprobs, batch.advantages, reference=batch.reference, beta=0.1
-        ),
+        partial(grpo.coefficient, beta=0.1),
         {},
     )
 
@@ -128,10 +121,7 @@ def grpo_case(model, whole):
 def reward_case(model, whole):
     def draw(step):
         return reward_model.draw([(x, [w, l, [step % 5, 0]]) for x, w, l in PAIRS[step % 3:step % 3 + 2]])
-
-    def coefficient(batch, scores):
-        return reward_model.coefficient(scores.sum(1), batch.better, batch.worse, batch.weight)
-    return reward_model.RewardModel(model), draw, coefficient, {"score": reward_model.score}
+    return reward_model.RewardModel(model), draw, reward_model.coefficient, {"score": reward_model.score}
 
 
 CASES = {
@@ -146,7 +136,7 @@ SHARDED = ("dpo", "grpo")  # the others put a head beside the trunk: `shard` tak
 RUNS = [(name, "data", n) for name in CASES for n in (1, 3)] + [(name, "shard", 3) for name in SHARDED]
 
 
-def run(name, folder, how="none", accumulate=1):
+def run(name, folder, how="none", pieces=1):
     """One run of 12 steps; process 0 keeps its weights and metrics."""
     trunk = Tiny(0 if how == "none" else parallel.rank(), **SHAPE)  # unlike until they are made alike
     if how == "shard":
@@ -159,14 +149,14 @@ def run(name, folder, how="none", accumulate=1):
         draw,
         coefficient,
         Settings(12, lr=0.01, muon_lr=0, warmup=0, decay=0),
-        accumulate=accumulate,
+        pieces=pieces,
         progress=False,
         **scoring,
     )
     weights = {key: parallel.full(p.detach()).contiguous() for key, p in model.named_parameters()}
     if parallel.rank() == 0:
-        save_file(weights, folder / f"{name}, {how}, {accumulate}.safetensors")
-        (folder / f"{name}, {how}, {accumulate}.json").write_text(
+        save_file(weights, folder / f"{name}, {how}, {pieces}.safetensors")
+        (folder / f"{name}, {how}, {pieces}.json").write_text(
             json.dumps([{k: v for k, v in row.items() if k != "seconds"} for row in rows]), encoding="utf-8"
         )
 
@@ -227,11 +217,11 @@ def alone(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("name, how, accumulate", RUNS)
-def test_two_processes_end_where_one_does(both, alone, name, how, accumulate):
+@pytest.mark.parametrize("name, how, pieces", RUNS)
+def test_two_processes_end_where_one_does(both, alone, name, how, pieces):
     """Twelve steps in float64: weights to 1e-12, metrics to 1e-10, and the run has moved the weights."""
     weights, rows = alone(name)
-    theirs, their_rows = read(both, f"{name}, {how}, {accumulate}")
+    theirs, their_rows = read(both, f"{name}, {how}, {pieces}")
     start = CASES[name](Tiny(0, **SHAPE), nullcontext)[0].state_dict()
     assert weights.keys() == theirs.keys()
     assert max(float((weights[key] - theirs[key]).abs().max()) for key in weights) < 1e-12

@@ -523,12 +523,12 @@ def test_a_file_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
 
 
 def test_how_the_work_is_done_may_change_between_runs(tmp_path, unbroken):
-    """accumulate is no setting: a run stopped with 1 piece goes on
-    with 3, and ends where it would have, to rounding. bf16 is one.
+    """pieces is no setting: a run stopped with 1 piece goes on
+    with 3, and ends where it would have, to rounding. A rate is one.
     """
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "broken", drawn_from_a_global_generator(5))
-    resumed = run(tmp_path / "broken", accumulate=3)
+    resumed = run(tmp_path / "broken", pieces=3)
     assert torch.allclose(weights(resumed), unbroken(careless)[0], atol=2e-3)
     with pytest.raises(ValueError, match="other settings"):
-        run(tmp_path / "broken", settings=Settings(9, lr=0.01, muon_lr=0.01, save_every=2, bf16=True))
+        run(tmp_path / "broken", settings=Settings(9, lr=0.02, muon_lr=0.01, save_every=2))

@@ -59,7 +59,8 @@ def test_the_tuned_model_answers_as_its_record_says():
 
     Within twice the sum of the two 95 % intervals.
     """
-    from minillm.recipes.preferences import asked, interval, weigh
+    from minillm.recipes.evaluate import interval, weigh
+    from minillm.recipes.imitate import asked
     from minillm.worlds.town import Town
 
     record = json.loads((hub.SHIPPED["tuned"] / "scores.json").read_text(encoding="utf-8"))

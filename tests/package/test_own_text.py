@@ -117,7 +117,7 @@ def test_a_window_is_a_stretch_of_the_encoded_text():
     ids = [*tokenizer.encode(text), tokenizer.end] * 2
     stretches = {tuple(ids[i:i + 16]) for i in range(len(ids) - 15)}
     batch = drawn(text, tokenizer)
-    assert batch.tokens.shape == (400, 16) and batch.pairs == 400 * 15
+    assert batch.tokens.shape == (400, 16) and batch.divide_by == 400 * 15
     assert batch.response_mask[:, 1:].all() and not batch.response_mask[:, 0].any()
     assert {tuple(row) for row in batch.tokens.tolist()} <= stretches
     assert (batch.tokens == tokenizer.end).any()

@@ -17,13 +17,15 @@ from safetensors.torch import load_file
 
 from minillm import hub
 from minillm.journey import pipeline, stages
-from minillm.recipes import preferences
+from minillm import recipes
 from minillm.journey.__main__ import write_summary
 from minillm.journey.pipeline import travel_town
-from minillm.recipes.preferences import (
-    PERSON, Ranked, asked, compare, demonstrations, gaps, interval, learn_reward, pairs_of, prefer,
-    put_aside, reinforce, weigh
-)
+from minillm.recipes.compare import PERSON, Ranked, K, compare, comparisons_of
+from minillm.recipes.evaluate import interval, put_aside, weigh
+from minillm.recipes.imitate import asked, demonstrations
+from minillm.recipes.learn_reward import gaps, learn_reward
+from minillm.recipes.ppo import climb
+from minillm.recipes.prefer import prefer
 from minillm.journey.quiz import Quiz
 from minillm.journey.stages import SCALES, Journey
 from minillm.batch import batch_pairs
@@ -34,7 +36,7 @@ from minillm.worlds.town import Town
 
 TOWN, RATES = Town(0), {"lr": 1e-3, "muon_lr": 0.003}
 FEWER = {"imitate": {"rows": 8}, "learn_reward": {"rows": 4}, "prefer": {"rows": 6},
-         "reinforce": {"answers": 8, "rows": 8}}
+         "climb": {"answers": 8, "rows": 8}}
 
 
 def shrink(patch, every=4):
@@ -43,7 +45,7 @@ def shrink(patch, every=4):
     They do all that they do at full size; only how good the numbers are is lost.
     """
     for name, rows in FEWER.items():
-        patch.setattr(pipeline, name, partial(getattr(preferences, name), **rows))
+        patch.setattr(pipeline, name, partial(getattr(pipeline, name), **rows))
     patch.setattr(pipeline, "asked", lambda *which: asked(*which)[::every])
 
 
@@ -78,11 +80,11 @@ def test_demonstrations_are_seeded(shipped):
 def test_comparisons_hold_answers_that_differ(ranked):
     assert len(ranked) > 30
     for r in ranked:
-        assert 2 <= len({tuple(y) for y in r.answers}) == len(r.answers) <= preferences.K
+        assert 2 <= len({tuple(y) for y in r.answers}) == len(r.answers) <= K
 
 
 def test_every_pair_of_a_ranking():
-    assert pairs_of([Ranked(None, [1], [[2], [3], [4]])]) == [
+    assert comparisons_of([Ranked(None, [1], [[2], [3], [4]])]) == [
         ([1], [2], [3]),
         ([1], [2], [4]),
         ([1], [3], [4]),
@@ -107,7 +109,7 @@ def test_a_person_without_noise_ranks_by_gold(shipped):
 def test_the_reward_model_learns_the_choices(shipped, ranked):
     """From ½ on the pairs that it reads, six prompts a step, to three quarters and more."""
     some = ranked[:16]
-    pairs = pairs_of(some)
+    pairs = comparisons_of(some)
     first, _ = learn_reward(shipped[0], some, 1, {"lr": 1e-9, "muon_lr": 0}, 0, rows=1, progress=False)
     assert (gaps(first, pairs).abs() < 1e-3).all()
     learned, rows = learn_reward(
@@ -120,7 +122,7 @@ def test_the_reward_model_learns_the_choices(shipped, ranked):
 def test_dpo_widens_the_margin_and_leaves_the_reference_alone(shipped, ranked):
     model, pairs, before = (
         copy.deepcopy(shipped[0]),
-        pairs_of(ranked)[:24],
+        comparisons_of(ranked)[:24],
         {k: v.clone() for k, v in shipped[0].state_dict().items()},
     )
     rows = prefer(model, shipped[0], pairs, 8, RATES, 0, progress=False)
@@ -140,7 +142,7 @@ def test_ppo_raises_the_reward_that_it_is_given(shipped):
     """
     model, tokenizer = copy.deepcopy(shipped[0]), shipped[1]
     prompts = [tokenizer.prompt(q.prompt) for q in asked(TOWN, False, random.Random(0))[:48]]
-    rows = reinforce(model, shipped[0], lambda batch: -batch.response_mask.sum(1) / 10, prompts, 8, RATES, 0,
+    rows = climb(model, shipped[0], lambda batch: -batch.response_mask.sum(1) / 10, prompts, 8, RATES, 0,
                      tokenizer.end, answers=32, rows=16, beta=0.01, progress=False)
     rows = [row for row in rows if "reward" in row]  # a draw's first minibatch
     assert len(rows) == 8 and rows[-1]["tokens written"] < rows[0]["tokens written"] - 3
@@ -172,7 +174,7 @@ def test_ppo_goes_on_after_a_kill_in_the_middle_of_a_draw(shipped, tmp_path):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.optim.AdamW, "step", step)
-            reinforce(
+            climb(
                 model,
                 shipped[0],
                 reward,
@@ -206,7 +208,7 @@ def test_a_standardised_judge_orders_as_before(shipped, ranked):
     is the old one over the old deviation (float32: 1e-4).
     """
     learned, _ = learn_reward(shipped[0], ranked, 3, {"lr": 1e-2, "muon_lr": 0.01}, 0, rows=4, progress=False)
-    pairs = pairs_of(ranked)[:40]
+    pairs = comparisons_of(ranked)[:40]
     batch = batch_pairs([(x, w) for x, w, _ in pairs] + [(x, l) for x, _, l in pairs])
     with torch.no_grad():
         before = learned(batch.tokens, batch.response_mask)
@@ -306,7 +308,7 @@ def test_the_last_table_compares_them_all(travelled):
     assert {
         "gold reward",
         "learned reward",
-        f"learned reward − {preferences.BETA}·KL",
+        f"learned reward − {recipes.BETA}·KL",
         "KL (nats)",
         "right",
     } <= set(cells)
@@ -355,11 +357,11 @@ def test_the_first_minibatch_is_on_policy(shipped, ranked):
         end=tokenizer.end,
         generator=torch.Generator().manual_seed(1),
     )
-    again = logprobs(shipped[0], batch.tokens, batch.response_mask)
+    again = logprobs(shipped[0], batch)
     torch.testing.assert_close(batch.logprobs, again, rtol=0, atol=2e-4)  # cached against whole, float32
     pairs = batch_pairs([(r.prompt, r.answers[0]) for r in ranked[:3]])
     assert torch.equal(
-        answer_logprobs(logprobs(shipped[0], pairs.tokens, pairs.response_mask), pairs.response_mask),
+        answer_logprobs(logprobs(shipped[0], pairs), pairs.response_mask),
         dpo.reference_logprobs(shipped[0], [(r.prompt, r.answers[0]) for r in ranked[:3]]),
     )
 
