@@ -14,6 +14,7 @@ import torch
 
 from minillm import hub
 from minillm.batch import batch_windows
+from minillm.engine import products
 from minillm.methods.supervised import coefficient
 from minillm.sample import sample
 from minillm.train import Settings, train
@@ -88,6 +89,17 @@ def their_training(config: Config, rows: int, length: int, steps: int,
     return run
 
 
+def plainly(run: Callable[[], object]) -> Callable[[], object]:
+    """The same run without oneDNN's private product: what MINILLM_PRODUCTS=plain does to a whole process."""
+    def without():
+        before, products.WIDE = products.WIDE, False
+        try:
+            return run()
+        finally:
+            products.WIDE = before
+    return without
+
+
 def training(results: Results, repeats: int, tick: Callable[[], None]) -> None:
     """Tokens a second of AdamW on 2,048 tokens a step:
     float32 beside transformers, and bfloat16 beside float32."""
@@ -96,6 +108,8 @@ def training(results: Results, repeats: int, tick: Callable[[], None]) -> None:
         config = SHAPES[name]
         sides = {"ours": our_training(config, rows, length, steps),
                  "theirs": their_training(config, rows, length, steps)}
+        if products.WIDE:
+            sides["plain"] = plainly(our_training(config, rows, length, steps))
         if name == "6 × 384":
             sides["ours, bf16"] = our_training(config, rows, length, steps, bf16=True)
             sides["theirs, bf16"] = their_training(config, rows, length, steps, bf16=True)
@@ -107,6 +121,10 @@ def training(results: Results, repeats: int, tick: Callable[[], None]) -> None:
                 (f"minillm.train, {loop}",
                  "LlamaForCausalLM with sdpa in a plain loop, the same batches, weights and AdamW"),
                 1.0))
+        if products.WIDE:
+            results.rows.append(
+                Row("training", f"training, {name}, float32, plain products", "tokens/s", measured["plain"],
+                    measured["theirs"], (f"minillm.train, {loop}, MINILLM_PRODUCTS=plain", "as above"), 1.0))
         if name == "6 × 384":
             theirs = number(sorted(measured["theirs, bf16"])[repeats // 2])
             results.rows.append(Row("training", f"training, {name}, bf16 over float32", "tokens/s",
@@ -170,15 +188,21 @@ def generation(results: Results, repeats: int, tick: Callable[[], None]) -> None
                 note = f"{int(same.sum())} of {rows} rows came out the same to the last token."
             many = 4 if rows == 1 else 1  # a short run is repeated within one measurement
             new = rows * n * NEW * many
-            measured = in_turn({"ours": lambda: new / seconds(lambda: [ours() for _ in range(many)]),
-                                "theirs": lambda: new / seconds(lambda: [theirs() for _ in range(many)])},
-                               repeats, tick)
+            sides = {"ours": lambda: new / seconds(lambda: [ours() for _ in range(many)]),
+                     "theirs": lambda: new / seconds(lambda: [theirs() for _ in range(many)])}
+            if products.WIDE and rows > 1:
+                sides["plain"] = plainly(sides["ours"])
+            measured = in_turn(sides, repeats, tick)
             drawn = "greedy" if temperature == 0 else "sampled at temperature 1"
             results.rows.append(Row("generation", f"generation, {name}, {what}", "new tokens/s",
                                     measured["ours"], measured["theirs"],
                                     (f"sample, {drawn}, with the log-probs of what was drawn",
                                      f"generate, {drawn}, sdpa, {cache or 'dynamic'} cache"),
                                     goal, note=note))
+            if "plain" in measured:
+                results.rows.append(Row("generation", f"generation, {name}, {what}, plain products",
+                                        "new tokens/s", measured["plain"], measured["theirs"],
+                                        (f"sample, {drawn}, MINILLM_PRODUCTS=plain", "as above"), 1.0))
 
 
 def context(results: Results, repeats: int, tick: Callable[[], None]) -> None:

@@ -82,7 +82,7 @@ class Batch:
         for name, form in fields.items():
             value, (*shape, kind) = getattr(self, name), form.split()
             expect(value is not None, f"batch.{name}", "missing",
-                   f"give a {kind} tensor ({', '.join(shape)})")
+                   f"give a {kind.replace('finite', 'float')} tensor ({', '.join(shape)})")
             expect_tensor(f"batch.{name}", value, " ".join(shape), kind,
                           **{k: n for k, n in sizes.items() if k in shape})
             sizes |= dict(zip(shape, value.shape))

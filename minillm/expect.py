@@ -42,12 +42,15 @@ def expect_tensor(argument: str, tensor, shape: str, kind: str, **sizes: int) ->
         expect_finite(argument, tensor.detach())
 
 
-def expect_finite(argument: str, tensor: torch.Tensor, inside: torch.Tensor | slice = slice(None)) -> None:
-    """Raise ValueError where a value is NaN or infinite, naming the first place. inside: a mask of where to
-    look."""
-    if not torch.isfinite(tensor[inside]).all():
-        bad = torch.zeros_like(tensor, dtype=torch.bool)
-        bad[inside] = ~torch.isfinite(tensor[inside])
+def expect_finite(argument: str, tensor: torch.Tensor, inside: torch.Tensor | None = None) -> None:
+    """Raise ValueError where a value is NaN or infinite, naming the first place.
+
+    inside: a mask (B, T) of where to look in (B, T) or (B, T, V); everywhere by default.
+    """
+    bad = ~torch.isfinite(tensor)
+    if inside is not None:
+        bad &= inside if tensor.ndim == 2 else inside[..., None]
+    if bad.any():
         place = tuple(bad.nonzero()[0].tolist())
         remedy = "find what made it non-finite before you use it"
         raise ValueError(f"{argument}{list(place)} is {tensor[place].item()}: {remedy}")
@@ -164,11 +167,10 @@ def expect_terms(coefficient, logprobs, response_mask, divide_by) -> None:
         expect(known, name, type(tensor).__name__, "give a tensor (B,), (B, T) or (B, T, V)")
         letters = ("B", "B", "B T", "B T V")[min(tensor.ndim, 3)]
         expect_tensor(name, tensor, letters, "float", **{k: n for k, n in sizes.items() if k in letters})
-        inside = response_mask if tensor.ndim > 1 else slice(None)
-        expect_finite(name, tensor.detach(), inside)
+        expect_finite(name, tensor.detach(), response_mask if tensor.ndim > 1 else None)
     fits = coefficient.shape == logprobs.shape[:coefficient.ndim]
     expect(fits, "coefficient", f"of shape {tuple(coefficient.shape)}",
-           f"logprobs are {tuple(logprobs.shape)}")
+           f"logprobs are {tuple(logprobs.shape)}: give as many")
     remedy = "detach it: the gradient is F · ∇ log p, not ∇ (F · log p)"
     expect(not coefficient.requires_grad, "coefficient", "part of the graph", remedy)
     one = divide_by is None or divide_by >= 1

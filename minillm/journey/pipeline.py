@@ -53,7 +53,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
     for q in quiz.training:
         if q.kind not in PERSONAL:
             rest.setdefault(q.kind, []).append(q.pair(tokenizer))
-    rehearsed = [rng.choice(rest[rng.choice(sorted(rest))]) for _ in range(len(demos) // 2)]
+    rehearsed = [rng.choice(rest[rng.choice(sorted(rest))]) for _ in demos]
     before = weigh(journey.model, journey.model, None, tokenizer, held, seed, ANSWERS)
     known = _known(journey, quiz)
     del before["KL (nats)"]  # to itself
@@ -66,7 +66,7 @@ def travel_town(journey, town: Town, quiz: Quiz) -> None:
                    "loss (nats per answer token)")
     stage.caption = (
         f"{len(demos):,} answers, {CARELESS['wrong']:.0%} of them wrong, some courteous, some rambling; "
-        "a third of a batch are sums and other facts, so that these are not forgotten.")
+        "half of a batch are sums and other facts, so that these are not forgotten.")
     stage.notes = ["The gold reward is the town's own, and no stage learns from it: 1 for a right answer, "
                    "−1 for a wrong one, ½ for a courtesy, −¼ for each sentence too many, "
                    "−1 for an answer that does not end."]

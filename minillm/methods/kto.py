@@ -18,22 +18,21 @@ from ..expect import expect, expect_halves, expect_positive, expect_tensor
 from ..logprob import answer_logprobs
 
 
-def F(r: Tensor, z: Tensor | float, up: Tensor, beta: float = 0.1, liked: float = 1.0,
-      disliked: float = 1.0) -> Tensor:
+def F(r: Tensor, z: Tensor | float, thumbs: Tensor, beta: float = 0.1, up: float = 1.0, down: float = 1.0) -> Tensor:
     """+λ_up·β·σ'(β(r − z)) where the thumb is up, −λ_down·β·σ'(β(r − z)) where it is down: (B,) -> (B,).
 
-    liked, disliked: the two λ. σ' = σ(1 − σ) is the same for u and −u.
+    thumbs (B,): True where it is up. up, down: the two λ. σ' = σ(1 − σ) is the same for u and −u.
     """
     u = beta * (r - z)
     slope = beta * torch.sigmoid(u) * torch.sigmoid(-u)
-    return torch.where(up, liked * slope, -disliked * slope)
+    return torch.where(thumbs, up * slope, -down * slope)
 
 
-def loss(r: Tensor, z: Tensor | float, up: Tensor, beta: float = 0.1, liked: float = 1.0,
-         disliked: float = 1.0) -> Tensor:
+def loss(r: Tensor, z: Tensor | float, thumbs: Tensor, beta: float = 0.1, up: float = 1.0,
+         down: float = 1.0) -> Tensor:
     """λ − λ·σ(±β(r − z)), (B,): Ethayarajh et al. 2024, eq. 8, unreduced; z carries no gradient."""
     u = beta * (r - z)
-    return torch.where(up, liked * (1 - torch.sigmoid(u)), disliked * (1 - torch.sigmoid(-u)))
+    return torch.where(thumbs, up * (1 - torch.sigmoid(u)), down * (1 - torch.sigmoid(-u)))
 
 
 def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, up: float = 1.0,

@@ -63,7 +63,7 @@ def of(module, *arguments, **settings):
 PPO, OPEN = {"clip": 0.2}, {"clip": math.inf}
 HIGH, KL = {"clip": 0.2, "clip_high": 0.6}, {"clip": 0.2, "beta": 0.3}
 GIVEN = (random(33, seed=6), 0.4, 0.7, random(33, seed=7))  # R, b, β, log p/p_ref
-KTO = {"beta": 0.5, "liked": 1.5, "disliked": 0.7}
+KTO = {"beta": 0.5, "up": 1.5, "down": 0.7}
 # name: (where, loss, F, an F that is wrong)
 SLOPES = {
     "supervised": (WIDE, *of(supervised), lambda logp: -torch.ones_like(logp)),

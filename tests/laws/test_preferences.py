@@ -415,7 +415,7 @@ def test_kto_by_hand():
     assert r.tolist() == [2, -1] and float(z) == 1.5
     F = kto.coefficient(batch, logp, beta=1.0, down=2.0)
     assert F.tolist() == pytest.approx([0.23500371, -2 * 0.07010372, 0, 0], abs=1e-8)
-    losses = kto.loss(r, z, batch.thumbs, beta=1.0, disliked=2.0)
+    losses = kto.loss(r, z, batch.thumbs, beta=1.0, down=2.0)
     assert losses.tolist() == pytest.approx([1 - 0.62245933, 2 * (1 - 0.92414182)], abs=1e-8)
 
 
