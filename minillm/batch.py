@@ -178,8 +178,7 @@ def _sizes(conversations: Sequence[Turns], argument: str) -> list[int]:
 
 def _fill(conversations: Sequence[Turns], sizes: list[int],
           rows: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """tokens, response_mask, sequence (B, T): each row holds the conversations of these numbers, one behind
-    the other."""
+    """tokens, response_mask, sequence (B, T): a row holds the conversations of these numbers in turn."""
     shape = len(rows), max(sum(sizes[i] for i in row) for row in rows)
     tokens, sequence = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
     response_mask = torch.zeros(shape, dtype=torch.bool)

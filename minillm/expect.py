@@ -103,8 +103,7 @@ def expect_ids(name: str, ids: torch.Tensor, vocab_size: int) -> None:
 
 
 def expect_groups(rewards: torch.Tensor, group: torch.Tensor, least: int = 1) -> None:
-    """One finite reward an answer, (B,), and the number of its prompt, (B,), with so many answers to each
-    prompt."""
+    """One finite reward an answer, (B,), and its prompt's number, (B,): so many answers to each prompt."""
     expect_tensor("rewards", rewards, "B", "finite")
     expect_tensor("group", group, "B", "integer", B=len(rewards))
     prompts, count = group.unique(return_counts=True)
@@ -157,8 +156,7 @@ def expect_conversations(conversations, argument: str) -> None:
 
 
 def expect_terms(coefficient, logprobs, response_mask, divide_by) -> None:
-    """What `identity.surrogate` multiplies and sums: shapes that go together, numbers, and an F without a
-    gradient."""
+    """What `identity.surrogate` multiplies: shapes that go together, numbers, and an F without gradient."""
     expect_tensor("response_mask", response_mask, "B T", "bool")
     expect_some_response(response_mask)
     sizes = dict(zip("BT", response_mask.shape))

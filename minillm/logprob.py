@@ -103,8 +103,7 @@ def logprobs_of_logits(logits: Tensor, tokens: Tensor, response_mask: Tensor | N
 
 
 def all_logprobs(model, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """log p of *every* next token at each place of y, (B, T, V), with its gradient; 0 where response_mask is
-    False."""
+    """log p of *every* next token at each place of y, (B, T, V), with its gradient; 0 off the response."""
     logp = warp(model.logits(states_before(model, batch)), temperature)                    # (N, V)
     mask = batch.response_mask[..., None]                                                  # (B, T, 1)
     return logp.new_zeros(*batch.tokens.shape, logp.shape[-1]).masked_scatter(mask, logp)

@@ -54,8 +54,7 @@ def readable_logits(model, tokens: Tensor, seen: list[dict] | None = None) -> Te
         if a.rotary:
             q, k = rotate(q, model.cos[:T], model.sin[:T]), rotate(k, model.cos[:T], model.sin[:T])
         score = einsum("bkgte,bkse->bkgts", q.unflatten(1, (K, G)), k) / math.sqrt(E)
-        pattern = score.masked_fill(~past,
-                                    -torch.inf).softmax(-1)                             # (B, K, G, T, S)
+        pattern = score.masked_fill(~past, -torch.inf).softmax(-1)                      # (B, K, G, T, S)
         out = einsum("bkgts,bkse->bkgte", pattern, v).flatten(1, 2)                            # (B, H, T, E)
         # What each head writes, alone.
         heads = einsum("bhte,dhe->bhtd", out, a.o.weight.view(-1, H, E))
@@ -73,8 +72,7 @@ def readable_logits(model, tokens: Tensor, seen: list[dict] | None = None) -> Te
 
 
 def expect_tokens(tokens: Tensor, config, start: int = 0) -> None:
-    """Raise ValueError unless tokens (B, T) are ids of the vocabulary that fit the context behind `start`
-    others."""
+    """Raise ValueError unless tokens (B, T) are ids that fit the context behind `start` others."""
     expect_tensor("tokens", tokens, "B T", "integer")
     end = start + tokens.shape[1]
     expect(end <= config.context, "tokens", f"{end} long",

@@ -17,8 +17,7 @@ from .logprob import answer_logprobs
 
 
 def last_token(response_mask: Tensor) -> Tensor:
-    """True on the last token of each response, the end token where there is one: (B, T) bool -> (B, T)
-    bool."""
+    """True on the last token of each response, the end token where there is one: (B, T) -> (B, T)."""
     expect_tensor("response_mask", response_mask, "B T", "bool")
     expect_some_response(response_mask)
     count = response_mask.long().cumsum(1)
@@ -73,8 +72,8 @@ def rewards_with_kl(rewards: Tensor, logprobs: Tensor, reference: Tensor, respon
     the same mean.
     """
     expect(beta >= 0, "beta", beta, "give 0 or more")
-    return place_rewards(rewards, response_mask) - beta * log_ratio(logprobs, reference,
-                                                                    response_mask).detach()
+    paid = place_rewards(rewards, response_mask)                                    # (B, T)
+    return paid - beta * log_ratio(logprobs, reference, response_mask).detach()
 
 
 def gae(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float = 1.0,

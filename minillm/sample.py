@@ -74,8 +74,7 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
 
 def next_token(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
                generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Draw one token a row from logits (L, V): ids (L,), and log p of each under the distribution that drew
-    it, (L,)."""
+    """Draw one token a row from logits (L, V): ids (L,), and log p of each as it was drawn, (L,)."""
     if temperature == 0:
         expect_finite("logits.amax(-1)", logits.amax(-1))  # argmax would take a NaN for the largest
         token = logits.argmax(-1)
@@ -103,8 +102,7 @@ def draw(logp: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
 
 def read(model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[Tensor, Cache]:
-    """Read all prompts at once: the state behind each, (B, D), and a cache with room for so many tokens
-    more."""
+    """Read all prompts at once: the state behind each, (B, D), and a cache with room for what follows."""
     device = model.embed.weight.device
     lengths = torch.tensor([len(prompt) for prompt in prompts])                     # (B,)
     longest = int(lengths.max())
@@ -121,8 +119,7 @@ def read(model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[
 
 
 def decode(model, cache: Cache) -> Callable[[Tensor], Tensor]:
-    """A function from one new token a row, (L,), to the state behind it, (L, D): the fast path where it fits
-    the model."""
+    """A function from one new token a row, (L,), to the state behind it, (L, D): fast where that fits."""
     if fits(model):
         return Decoder(model, cache).hidden
     return lambda token: model.hidden(token[:, None], cache)[:, -1]

@@ -40,10 +40,9 @@ def ascend(model, draw: Draw, F: Coefficient, settings: Settings, score: Score =
     """Steps along E[F · ∇ log p(y|x)]: yields a row of numbers for each (see `train`)."""
     run = run or Run(model, settings)
     while run.step < settings.steps:
-        for batch in run.batches(draw):                     # one batch, or several from one draw
-            logp = score(model,
-                         batch)                      # (B, T) log p of each token of y, with its gradient
-            coefficient = F(batch, numbers(logp))           # (B,) or (B, T): a number, no gradient
+        for batch in run.batches(draw):             # one batch, or several from one draw
+            logp = score(model, batch)              # (B, T) log p of each token of y, with its gradient
+            coefficient = F(batch, numbers(logp))   # (B,) or (B, T): a number, no gradient
             (-surrogate(coefficient, logp, batch.response_mask, batch.divide_by)).backward()
             yield run.update(batch, numbers(logp), coefficient, watch)
 
@@ -179,15 +178,13 @@ def means(batch: Batch, scores: Scores, coefficient: Scores, norm: Tensor) -> di
         scores, coefficient = next(iter(scores.values())), next(iter(coefficient.values()))
     n = batch.response_mask.sum()
     name, mean = ("nll", -scores.sum() / n) if scores.ndim == 2 else ("score", scores.mean())
-    inside = coefficient.where(batch.response_mask,
-                               0.0).sum() / n if coefficient.ndim == 2 else coefficient.mean()
-    mean, F, norm = torch.stack([mean, inside, norm.to(mean)]).tolist()  # one wait for the device
+    F = coefficient.where(batch.response_mask, 0.0).sum() / n if coefficient.ndim == 2 else coefficient.mean()
+    mean, F, norm = torch.stack([mean, F, norm.to(mean)]).tolist()  # one wait for the device
     return {name: mean, "F": F, "grad_norm": norm}
 
 
 def make_optimizers(model, settings: Settings) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for embeddings and norms; AdamW for all when muon_lr is
-    0."""
+    """Muon for the matrices inside the blocks, AdamW for the rest; AdamW for all when muon_lr is 0."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     expect(len(named) > 0, "model", "frozen whole", "leave some parameter with requires_grad")
     inner = [p for name, p in named if settings.muon_lr and p.ndim == 2 and ".blocks." in "." + name]

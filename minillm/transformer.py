@@ -342,8 +342,7 @@ def make_norm(config: Config) -> nn.Module:
 
 def device_and_dtype(device: str | None = None,
                      dtype: torch.dtype = torch.float32) -> tuple[torch.device, torch.dtype]:
-    """Where and in what precision to compute, chosen once: the CUDA card if there is one, else Apple's, else
-    the CPU."""
+    """Where and in what precision to compute: the CUDA card if there is one, else Apple's, else the CPU."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     here = [name for name, is_there in there.items() if is_there]
     device = here[0] if device is None else device

@@ -1,16 +1,13 @@
-"""One batch on several processes: its rows are cut, its gradients summed, the weights whole or sharded. Left
-out: cutting inside a matrix or between layers (tensor, pipeline), and sending while still computing where the
-weights are whole.
+"""One batch on several processes: its rows are cut, its gradients summed, the weights whole or sharded.
 
-A script for one process becomes one for many by two lines, and is started by `torchrun --nproc-per-node=2
-script.py`:
+Two lines make a script for many processes of one for a single process; `torchrun --nproc-per-node=2 script.py`
+starts it:
 
-    device = parallel.start()                                   # gloo on CPUs, nccl on CUDA cards; alone,
-    nothing happens model = parallel.shard(Transformer(config).to(device))      # or no such line: each
-    process keeps all weights
+    device = parallel.start()                               # gloo on CPUs, nccl on CUDA cards
+    model = parallel.shard(Transformer(config).to(device))  # without this line each process keeps all weights
 
 Every process draws the same batch, and `train` takes its share of the rows; in one process all of this is the
-identity.
+identity. Nothing is cut inside a matrix or between layers (tensor, pipeline).
 Sources: Rajbhandari et al. 2020 (ZeRO: who needs which part when); PyTorch's page on
 torch.distributed.fsdp.fully_shard.
 """

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: who makes x, who makes y, and what F is. `module` is "" until this package has
-    the method."""
+    """One row of the table: who makes x, who makes y, and what F is. module: "" until it is here."""
 
     name: str
     x_from: str

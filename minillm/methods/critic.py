@@ -18,15 +18,13 @@ from ..logprob import logprobs
 
 
 def F(V: Tensor, goal: Tensor, old: Tensor | float = 0.0, clip: float = torch.inf) -> Tensor:
-    """goal − V; 0 where V left old ± clip and the clipped one misses by more. Goals are advantages + old
-    values."""
+    """goal − V; 0 where V left old ± clip and the clipped one misses by more. Goals are A + old values."""
     missing = goal - V
     return torch.where(missing.abs() >= (goal - _clipped(V, old, clip)).abs(), missing, 0.0)
 
 
 def loss(V: Tensor, goal: Tensor, old: Tensor | float = 0.0, clip: float = torch.inf) -> Tensor:
-    """½·max((V − goal)², (V clipped to old ± clip − goal)²): the value clip of OpenAI's baselines; inf: plain
-    regression."""
+    """½·max((V − goal)², (V clipped to old ± clip − goal)²): the value clip of OpenAI's baselines."""
     return torch.maximum((V - goal) ** 2, (_clipped(V, old, clip) - goal) ** 2) / 2
 
 

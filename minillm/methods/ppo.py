@@ -57,8 +57,7 @@ def draw(model, critic, reference, prompts: list[list[int]], reward: Callable[[B
     mask, batch.rewards = batch.response_mask, reward(batch)
     other = logprobs(reference, batch, temperature)
     paid = returns.rewards_with_kl(batch.rewards, batch.logprobs, other, mask, beta)  # (B, T)
-    batch.kl = returns.log_ratio(batch.logprobs, other,
-                                 mask).sum(1)                # (B,): what adapt_beta takes the mean of
+    batch.kl = returns.log_ratio(batch.logprobs, other, mask).sum(1)                # (B,)
     batch.values = critic(model.hidden(batch.tokens), mask)
     advantages = returns.gae(paid, batch.values, mask, gamma, lam)
     batch.goals, batch.advantages = advantages + batch.values, returns.whiten(advantages, mask)
