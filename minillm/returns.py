@@ -31,8 +31,7 @@ def place_rewards(rewards: Tensor, response_mask: Tensor) -> Tensor:
 
 
 def log_ratio(logprobs: Tensor, reference: Tensor, response_mask: Tensor) -> Tensor:
-    """log p/p_ref of each token, (B, T), 0 off the response. Its sign is the KL's: E_p of its sum over y is
-    KL(p ‖ p_ref)."""
+    """log p/p_ref of each token, (B, T), 0 off the response. E_p of its sum over y is KL(p ‖ p_ref)."""
     expect_aligned(response_mask, logprobs=logprobs, reference=reference)
     ratio = logprobs.where(response_mask, 0.0) - reference.detach().where(response_mask, 0.0)
     expect_finite("(logprobs − reference)", ratio.detach())

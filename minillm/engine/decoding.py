@@ -1,5 +1,4 @@
-"""The fast path of sampling: one new token a row with few kernels. It leaves out prompts, checks and
-gradients.
+"""The fast path of sampling: one new token a row with few kernels, without checks or gradients.
 
 `Transformer.hidden` with a cache gives the same numbers; a test holds the two equal for every family. What is
 saved: each block's maps are joined and laid out for a few rows, queries of one key's head are read together,
@@ -85,8 +84,7 @@ class Decoder:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q·k / √E)·v of queries (L, K, G, E) that all see what mask (L, 1, 1, S) lets them: (L, K, G,
-    E)."""
+    """softmax(q·k / √E)·v, (L, K, G, E), of queries that see what mask (L, 1, 1, S) lets them."""
     if q.device.type != "cpu" or len(q) < MANY:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     # On a CPU the fused kernel is made for many queries; for one a row, three plain products of many rows
@@ -128,8 +126,7 @@ def _joined(block, qk_norm: bool, rows: int) -> SimpleNamespace:
 
 
 def _norm(norm) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
-    """A norm without its weight, and the weight (D,) for the map behind it to take up; None where it stays
-    with the norm."""
+    """A norm without its weight, and the weight (D,) for the map behind it; None where the norm keeps it."""
     if not isinstance(norm, nn.RMSNorm) or norm.weight.dtype not in (torch.float32, torch.float64):
         return norm, None
     # x/√(mean x² + eps) is √D·x/√(|x|² + D·eps): three kernels in place of six.

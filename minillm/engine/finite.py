@@ -12,8 +12,7 @@ from ..batch import Batch
 
 
 class NonFinite(FloatingPointError):
-    """Training met a NaN or an infinity. `step` and `batch` say where; the model keeps the weights of the
-    step before."""
+    """Training met a NaN or an infinity, at `step`, in `batch`. The model keeps the weights before it."""
 
     def __init__(self, message: str, step: int, batch: Batch):
         super().__init__(message)

@@ -53,8 +53,7 @@ def _with_total(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Chosen(torch.autograd.Function):
-    """Keeps the logits and one number a row for the backward pass; autograd's own keeps several copies of the
-    logits."""
+    """Keeps the logits and one number a row for the backward pass; autograd's own keeps several copies."""
 
     @staticmethod
     def forward(ctx, logits, y):

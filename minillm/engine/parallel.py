@@ -1,7 +1,6 @@
 """One batch on several processes: its rows are cut, its gradients summed, the weights whole or sharded.
 
-Two lines make a script for many processes of one for a single process; `torchrun --nproc-per-node=2 script.py`
-starts it:
+Two lines make a script for one process one for many, and `torchrun --nproc-per-node=2 script.py` starts it:
 
     device = parallel.start()                               # gloo on CPUs, nccl on CUDA cards
     model = parallel.shard(Transformer(config).to(device))  # without this line each process keeps all weights

@@ -35,8 +35,10 @@ def _clipped(V: Tensor, old: Tensor | float, clip: float) -> Tensor:
 
 
 def coefficient(batch: Batch, values: Tensor, clip: float = torch.inf) -> Tensor:
-    """F of a batch with goals and the values when it was drawn, (B, T), 0 off the response. values (B, T): V
-    now."""
+    """F of a batch with goals and values (when it was drawn), (B, T), 0 off the response.
+
+    values (B, T): V now.
+    """
     expect_positive(clip=clip)
     batch.needs(values="B T float", goals="B T float")
     return torch.where(batch.response_mask, F(values, batch.goals, batch.values, clip), 0.0)

@@ -23,8 +23,7 @@ def F(logp: Tensor) -> Tensor:
 
 
 def loss(logp: Tensor) -> Tensor:
-    """−log p(expert's token | visited state), of the shape of logp (Ross et al. 2011, section 2: the
-    surrogate loss ℓ)."""
+    """−log p(expert's token | visited state): Ross et al. 2011, section 2, the surrogate loss ℓ."""
     return -logp
 
 

@@ -45,7 +45,6 @@ def coefficient(batch: Batch, logprobs: Tensor | None = None, temperature: float
 
 @torch.no_grad()
 def ask_teacher(model, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """The teacher's log-probs of every next token at each place of the response, (B, T, V), without a
-    gradient."""
+    """The teacher's log-probs of every next token at each place of y, (B, T, V), without a gradient."""
     expect_positive(temperature=temperature)
     return all_logprobs(model, batch, temperature)

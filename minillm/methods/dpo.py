@@ -26,8 +26,7 @@ def F(h: Tensor, beta: float = 0.1, smoothing: float = 0.0) -> Tensor:
 
 
 def loss(h: Tensor, beta: float = 0.1, smoothing: float = 0.0) -> Tensor:
-    """−(1 − ε)·log σ(βh) − ε·log σ(−βh), (B,): Rafailov et al. 2023, eq. 7, with Mitchell 2023, eq. 3, for ε
-    above 0."""
+    """−(1 − ε)·log σ(βh) − ε·log σ(−βh), (B,): Rafailov et al. 2023, eq. 7; Mitchell 2023, eq. 3, for ε."""
     return -(1 - smoothing) * logsigmoid(beta * h) - smoothing * logsigmoid(-beta * h)
 
 
@@ -49,8 +48,7 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, smoothing: fl
 @torch.no_grad()
 def reference_logprobs(model, answers: Sequence[tuple[Sequence[int], Sequence[int]]],
                        rows: int = 64) -> Tensor:
-    """log p_ref(y|x) of each (prompt, response), (N,), `rows` at a time. Data and reference are fixed:
-    compute it once."""
+    """log p_ref(y|x) of each (prompt, response), (N,). Data and reference are fixed: compute it once."""
     expect_whole(1, rows=rows)
     parts = [batch_pairs(answers[i:i + rows]) for i in range(0, max(1, len(answers)), rows)]
     batches = [part.to(model.embed.weight.device) for part in parts]

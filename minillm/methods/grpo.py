@@ -40,8 +40,7 @@ def F(ratio: Tensor, A: Tensor, clip: float = 0.2, clip_high: float | None = Non
 
 def loss(ratio: Tensor, A: Tensor, clip: float = 0.2, clip_high: float | None = None, beta: float = 0.0,
          log_ratio: Tensor | float = 0.0) -> Tensor:
-    """−{min(ρ·A, clip(ρ)·A) − β·k3} of a token: Shao et al. 2024, eq. 3 and 4, before the mean over an
-    answer's tokens."""
+    """−{min(ρ·A, clip(ρ)·A) − β·k3} of a token: Shao et al. 2024, eq. 3 and 4, before the mean over y."""
     high = clip if clip_high is None else clip_high
     k3 = torch.expm1(-log_ratio) + log_ratio if beta else 0.0
     return -(torch.minimum(ratio * A, ratio.clamp(1 - clip, 1 + high) * A) - beta * k3)

@@ -16,8 +16,7 @@ from ..returns import margin
 
 
 def F(h: Tensor, beta: float = 0.1) -> Tensor:
-    """2·(1/(2β) − h) on the chosen answer, its negative on the rejected: (B,) -> (B,). h sums over tokens, as
-    in eq. 17."""
+    """2·(1/(2β) − h) on the chosen answer, its negative on the rejected: (B,) -> (B,). h sums over tokens."""
     return 2 * (1 / (2 * beta) - h)
 
 

@@ -18,7 +18,8 @@ from ..expect import expect, expect_halves, expect_positive, expect_tensor
 from ..logprob import answer_logprobs
 
 
-def F(r: Tensor, z: Tensor | float, thumbs: Tensor, beta: float = 0.1, up: float = 1.0, down: float = 1.0) -> Tensor:
+def F(r: Tensor, z: Tensor | float, thumbs: Tensor, beta: float = 0.1, up: float = 1.0,
+      down: float = 1.0) -> Tensor:
     """+λ_up·β·σ'(β(r − z)) where the thumb is up, −λ_down·β·σ'(β(r − z)) where it is down: (B,) -> (B,).
 
     thumbs (B,): True where it is up. up, down: the two λ. σ' = σ(1 − σ) is the same for u and −u.
@@ -46,8 +47,7 @@ def coefficient(batch: Batch, logprobs: Tensor, beta: float = 0.1, up: float = 1
 
 
 def ratio_and_point(batch: Batch, logprobs: Tensor) -> tuple[Tensor, Tensor]:
-    """r (B,) of the answers, and z, one number: the mean log p/p_ref of the mismatched ones, not below 0,
-    without a gradient."""
+    """r (B,) of the answers, and z: the mean log p/p_ref of the mismatched ones, not below 0, as a number."""
     batch.needs(reference="B finite")
     answers = answer_logprobs(logprobs, batch.response_mask)                        # (2B,)
     expect_halves("logprobs", answers, "the answers and then, in that order, the mismatched ones")

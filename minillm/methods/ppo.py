@@ -20,8 +20,10 @@ from ..sample import sample
 
 
 def F(ratio: Tensor, A: Tensor, clip: float = 0.2) -> Tensor:
-    """ρ·A, ρ = p/p_old of a token; 0 where ρ > 1 + clip and A > 0, and where ρ < 1 − clip and A < 0: far
-    enough already."""
+    """ρ·A, ρ = p/p_old of a token; 0 where it has gone far enough already.
+
+    That is where ρ > 1 + clip and A > 0, and where ρ < 1 − clip and A < 0.
+    """
     stopped = torch.where(A > 0, ratio > 1 + clip, ratio < 1 - clip)
     return torch.where(stopped, 0.0, ratio * A)
 

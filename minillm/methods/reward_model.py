@@ -32,8 +32,10 @@ def loss(gap: Tensor) -> Tensor:
 
 
 def coefficient(batch: Batch, rewards: Tensor, margin: Tensor | float = 0.0) -> Tensor:
-    """F on ∇ r of each answer, (B,). rewards (B,): r of a batch with better, worse and weight (P,). margin: a
-    number or (P,)."""
+    """F on ∇ r of each answer, (B,), of a batch with better, worse and weight (P,).
+
+    rewards (B,): r of each answer. margin: a number or (P,).
+    """
     push = F(gaps(batch, rewards, margin)) * batch.weight.to(rewards)               # (P,)
     return torch.zeros_like(rewards).index_add(0, batch.better, push).index_add(0, batch.worse, -push)
 
@@ -52,8 +54,10 @@ def gaps(batch: Batch, rewards: Tensor, margin: Tensor | float = 0.0) -> Tensor:
 
 
 def draw(rankings: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> Batch:
-    """(prompt, responses from best to worst), K ≥ 2 each -> a Batch with better, worse, weight (P,): 1 over
-    its prompt's choices."""
+    """(prompt, responses from best to worst), K ≥ 2 each -> a Batch with better, worse and weight (P,).
+
+    A choice weighs 1 over the number of its prompt's choices.
+    """
     answers, choices = [], []
     for i, (prompt, ranked) in enumerate(rankings):
         expect(len(ranked) >= 2, f"rankings[{i}]", f"of {len(ranked)} answers", "give two or more")

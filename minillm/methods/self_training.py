@@ -27,8 +27,7 @@ def F(keep: Tensor) -> Tensor:
 
 
 def loss(logp: Tensor, keep: Tensor) -> Tensor:
-    """−1[kept] · log p(y|x), (B,): the negative log-likelihood of what was kept (Zelikman et al. 2022,
-    section 3.1)."""
+    """−1[kept] · log p(y|x), (B,): the loss on what was kept (Zelikman et al. 2022, section 3.1)."""
     return torch.where(keep, -logp, 0.0)
 
 
@@ -39,8 +38,7 @@ def coefficient(batch: Batch, logprobs: Tensor | None = None) -> Tensor:
 
 
 def best_of_n(rewards: Tensor, group: Tensor) -> Tensor:
-    """Keep the best answer of each group (the first, if several are equal): rewards (B,), group (B,) -> keep
-    (B,) bool."""
+    """Keep the best answer of each group, the first of equals: rewards (B,), group (B,) -> keep (B,) bool."""
     expect_groups(rewards, group)
     keep = torch.zeros_like(rewards, dtype=torch.bool)
     for g in group.unique():

@@ -23,14 +23,12 @@ def F(delta: Tensor, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
 
 
 def loss(delta: Tensor, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
-    """−log σ(βΔ − γ), (B,): Meng et al. 2024, eq. 6, unreduced. γ is the margin that a choice is to be won
-    by."""
+    """−log σ(βΔ − γ), (B,): Meng et al. 2024, eq. 6, unreduced. γ: the margin to win a choice by."""
     return -logsigmoid(beta * delta - gamma)
 
 
 def coefficient(batch: Batch, logprobs: Tensor, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
-    """F of a batch, (2B,), the chosen rows and then the rejected; divided by |y|, since it multiplies ∇ of
-    the sum."""
+    """F of a batch, (2B,), chosen rows, then rejected; over |y|, since it multiplies ∇ of the sum."""
     expect_positive(beta=beta)
     expect_halves("logprobs", logprobs)
     size = batch.response_mask.sum(1)
