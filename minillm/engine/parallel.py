@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..expect import expect
+from . import muon
 
 
 def start(device: torch.device | str | None = None) -> torch.device:
@@ -202,8 +203,8 @@ def pressed_keys(patient: bool = False) -> Iterator[list[int]]:
 
 
 def muon_for(model: torch.nn.Module) -> type[torch.optim.Muon]:
-    """Muon as PyTorch has it, or for a sharded model the one below, which takes the same steps."""
-    return Muon if is_sharded(model) else torch.optim.Muon
+    """Muon for many matrices at once, or for a sharded model the one below, which takes the same steps."""
+    return Muon if is_sharded(model) else muon.Muon
 
 
 class Muon(torch.optim.Muon):

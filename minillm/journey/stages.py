@@ -48,7 +48,7 @@ class Scale:
 
 
 SCALES = {
-    "cpu": Scale(Config(), rows=8, steps=800, sums=4_500, questions=1_000, tuning_steps=240, rounds=4,
+    "cpu": Scale(Config(), rows=8, steps=740, sums=3_500, questions=1_000, tuning_steps=220, rounds=4,
                  draws=12),
     "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000,
                  sums=24_000, questions=4_000, tuning_steps=400, rounds=8, draws=40),
@@ -259,7 +259,7 @@ class Journey:
 
         def draw(step: int) -> Batch:
             rng = random.Random(f"filtered/{self.seed}/{r}/{step}")
-            rows = rng.choices(drawn, k=48) + rng.choices(known, k=16)
+            rows = rng.choices(drawn, k=36) + rng.choices(known, k=12)
             batch = batch_pairs([(x, y) for x, y, _ in rows])
             batch.keep = torch.tensor([keep for *_, keep in rows])
             return batch
