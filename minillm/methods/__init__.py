@@ -62,5 +62,6 @@ def table() -> str:
             "|---|---|---|---|---|---|"]
     for m in METHODS:
         module = f"`methods/{m.module}.py`" if m.module else "to come"
-        rows.append(f"| {m.name} | {m.x_from} | {m.y_from} | {m.F} | {module} | {m.chapter} |")
+        F = m.F.replace("|", "\\|")
+        rows.append(f"| {m.name} | {m.x_from} | {m.y_from} | {F} | {module} | {m.chapter} |")
     return "\n".join(rows)

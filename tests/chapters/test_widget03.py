@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from minillm import hub
+from minillm.batch import Batch
 from minillm.logprob import logprobs, warp
 from minillm.show.sampling import SHOWN, SamplingWidget, entropy, shown
 from minillm.tokenizer import END
@@ -116,7 +117,7 @@ def test_scoring_needs_no_widget(base):
     tokens = torch.tensor([[*widget.x, k]])
     mask = torch.tensor([[False] * len(widget.x) + [True]])
     with torch.no_grad():
-        scored = float(logprobs(base[0], tokens, mask, top_p=0.8)[0, -1])
+        scored = float(logprobs(base[0], Batch(tokens, mask), top_p=0.8)[0, -1])
         assert scored == pytest.approx(float(widget.after[k]), abs=1e-4)
 
 

@@ -128,13 +128,13 @@ def test_the_environment_switches_the_private_product_off():
     """MINILLM_PRODUCTS=plain, in a process of its own: no call of oneDNN, and torch's own bits."""
     script = """
 import torch
-from minillm.engine import decoding, products
+from minillm.engine import products
 
 def forbidden(*_):
     raise AssertionError("the private product was called")
 
-products.product = products.packed = decoding.product = decoding.packed = forbidden
-assert products.WIDE is False and decoding.WIDE is False
+products.product = products.packed = forbidden
+assert products.WIDE is False
 x, w = torch.randn(64, 128, requires_grad=True), torch.randn(256, 128, requires_grad=True)
 y = products.linear(x, w)
 assert torch.equal(y, torch.nn.functional.linear(x, w))

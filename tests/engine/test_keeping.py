@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from conftest import Tiny
 from loops import Stop, adamw, draw_pairs, run, stop, table, timeless, weights
+from minillm.engine.muon import Muon
 from minillm.methods import supervised
 from minillm.train import Settings, ascend
 
@@ -88,7 +89,7 @@ def test_ctrl_c_in_the_middle_of_an_update_keeps_no_half_step(tmp_path, monkeypa
     settings = Settings(6, save_every=2)
     unbroken = Tiny(seed=1, dtype=torch.float32)
     run(unbroken, draw_pairs, supervised.coefficient, settings)
-    optimizer, calls = getattr(torch.optim, kind), []
+    optimizer, calls = {"Muon": Muon, "AdamW": torch.optim.AdamW}[kind], []
     real = optimizer.step
 
     def interrupted(self, *rest):

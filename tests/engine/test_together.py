@@ -161,7 +161,7 @@ def test_bf16_learns_as_float32_does():
 
 @pytest.mark.parametrize("pieces", [0, 1.5, -1])
 def test_pieces_are_whole_numbers(pieces):
-    with pytest.raises(ValueError, match=f"pieces is {pieces}: give 1"):
+    with pytest.raises(ValueError, match=f"pieces is {pieces}: give a whole number from 1"):
         run(Tiny(), draw_pairs, supervised.coefficient, Settings(1), pieces=pieces)
 
 

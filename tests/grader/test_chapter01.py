@@ -309,7 +309,7 @@ def test_what_is_wanted_agrees_with_the_package():
     for i in inputs_of("leave-one-out"):
         R = torch.tensor(i.rewards)
         group = torch.arange(len(R)).repeat_interleave(R.shape[1])
-        wanted = reinforce.coefficient(R.flatten(), reinforce.leave_one_out(R.flatten(), group))
+        wanted = reinforce.F(R.flatten(), reinforce.leave_one_out(R.flatten(), group))
         assert close(CHECKS["leave-one-out"].expected(i), wanted.view_as(R).numpy(), 1e-9)
     for i in inputs_of("curator"):
         theta = torch.tensor(CHECKS["curator"].expected(i) + 1e-12).log().requires_grad_()

@@ -332,15 +332,14 @@ def test_what_is_wanted_agrees_with_the_package():
     """The checks' own NumPy against minillm: a choice, a ranking, calibration, the chapter's puzzle."""
     for i in inputs_of("bradley-terry"):
         c, r, m = map(torch.tensor, (i.chosen, i.rejected, i.margin))
-        rows = torch.arange(len(c))
-        wanted = reward_model.loss(torch.cat([c, r]), rows, rows + len(c), torch.ones(len(c)), m)
+        wanted = reward_model.loss(c - r - m)
         assert close(CHECKS["bradley-terry"].expected(i), wanted.numpy(), 1e-9)
     for i in inputs_of("k-wise"):
         K = i.rewards.shape[1]
         for row, wanted in zip(i.rewards, CHECKS["k-wise"].expected(i)):
             b = reward_model.draw([([1], [[2]] * K)])
             # weights in float32
-            found = reward_model.loss(torch.tensor(row), b.better, b.worse, b.weight).sum()
+            found = (b.weight * reward_model.loss(reward_model.gaps(b, torch.tensor(row)))).sum()
             assert close(wanted, found.numpy(), 1e-6)
     for i in inputs_of("calibration"):
         turned = np.where(i.chose_first, i.gap, -i.gap)                     # r_chosen − r_rejected
@@ -370,7 +369,8 @@ def test_the_right_codes_agree_with_the_package(code):
                                     ([4, 4, 4], [[1], [2, 2], [3], [4, 1]])])
         hidden, head = torch.randn(*batch_.tokens.shape, 4, generator=g), torch.randn(4, generator=g)
         r = hidden[last_token(batch_.response_mask)] @ head
-        wanted = reward_model.loss(r, batch_.better, batch_.worse, batch_.weight).sum() / batch_.pairs
+        losses = batch_.weight * reward_model.loss(reward_model.gaps(batch_, r))
+        wanted = losses.sum() / batch_.divide_by
         prompt = torch.tensor([0] * 3 + [1] * 2 + [2] * 4)
         got = find_the_reward.handed_out(code)(hidden, head, batch_.response_mask, batch_.better,
                                                batch_.worse, prompt)

@@ -187,7 +187,7 @@ def by_differences_of_the_minimum(lp, old, A, m, c, h=1e-6):
 
 RIGHT["ppo-coefficient"] = [
     four_cases, by_differences_of_the_minimum,
-    lambda lp, old, A, m, c: ppo.coefficient(lp, m, old, A, float(c)),
+    lambda lp, old, A, m, c: ppo.F((lp - old).exp(), A, float(c)) * m,
     lambda lp, old, A, m, c: torch.stack([F_of((a - b).exp(), w, k, c)
                                           for a, b, w, k in zip(lp.T, old.T, A.T, m.T)],
                                          1),
@@ -340,7 +340,7 @@ def test_what_is_wanted_agrees_with_the_package():
     for i in inputs_of("ppo-coefficient"):
         lp, old, A, m = (torch.tensor(x) for x in (i.logprobs, i.old, i.advantages, i.response_mask))
         assert close(CHECKS["ppo-coefficient"].expected(i),
-                     ppo.coefficient(lp, m, old, A, float(i.clip)).numpy(), 1e-9)
+                     (ppo.F((lp - old).exp(), A, float(i.clip)) * m).numpy(), 1e-9)
 
 
 @pytest.mark.parametrize("code", find_the_penalty.RIGHT, ids=lambda code: code.__name__)

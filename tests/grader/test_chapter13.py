@@ -109,10 +109,17 @@ def read_as_neighbours(logprobs, mask, reference, beta):
     return torch.stack([push, -push], 1).flatten()
 
 
+def of_the_package(method, logp, reference, beta):
+    """F of the chosen rows, then of the rejected, by a method's own F of h."""
+    chosen, rejected = (logp - reference).chunk(2)
+    push = method.F(chosen - rejected, float(beta))
+    return torch.cat([push, -push])
+
+
 WRONG["dpo-coefficient"] = [
     ("mean over tokens for sum", lambda *a: weigh(*a, size=True)),
     ("mean over tokens for sum",
-     lambda p, m, r, b: dpo.coefficient(p, m, r, float(b), average=True) * m.sum(1)),
+     lambda p, m, r, b: of_the_package(dpo, (p * m).sum(1) / m.sum(1), r / m.sum(1), b)),
     ("mean for sum", lambda p, m, r, b: weigh((p * m).mean(1, keepdim=True), m.any(1, keepdim=True), r, b)),
     ("mask one token late", lambda p, m, r, b: weigh(p, later(m), r, b)),
     ("mask one token early", lambda p, m, r, b: weigh(p, F.pad(m[:, 1:], (0, 1)), r, b)),
@@ -167,7 +174,7 @@ def by_autograd(logprobs, response_mask, reference, beta):
 
 
 RIGHT["dpo-coefficient"] = [
-    pair_by_pair, by_autograd, lambda p, m, r, b: dpo.coefficient(p.double(), m, r.double(), float(b)),
+    pair_by_pair, by_autograd, lambda p, m, r, b: of_the_package(dpo, (p.double() * m).sum(1), r.double(), b),
     lambda *a: weigh(*a)[:, None].expand(-1, 3).t()[0],
 ]
 
@@ -222,7 +229,7 @@ def spring_by_autograd(log_p, log_q, beta):
 
 RIGHT["ipo-coefficient"] = [
     spring_by_autograd,
-    lambda p, r, b: ipo.coefficient(p[:, None], torch.ones(len(p), 1, dtype=torch.bool), r, float(b)),
+    lambda p, r, b: of_the_package(ipo, p, r, b),
     lambda p, r, b: torch.tensor([(1 if i < len(p) // 2 else -1)
                                   * (1 / b
                                      - 2 * (p - r)[i % (len(p) // 2)]
@@ -281,8 +288,8 @@ def wanted(table, other, pairs, beta):
         logp = t.detach().log_softmax(-1)[batch.tokens[:, :-1]].gather(-1, batch.tokens[:, 1:, None])[..., 0]
         return F.pad(logp, (1, 0))
 
-    reference = (score(other) * batch.response_mask).sum(1)
-    return batch, dpo.coefficient(score(table), batch.response_mask, reference, beta)
+    batch.reference = (score(other) * batch.response_mask).sum(1)
+    return batch, dpo.coefficient(batch, score(table), beta)
 
 
 def compares(coefficient, pairs=PAIRS, beta=0.4, grad=True, tolerance=1e-4, same=False, rows=None):
@@ -361,20 +368,19 @@ class TestProof(Proof):
 def test_what_is_wanted_agrees_with_the_package():
     """The checks' own NumPy against minillm.methods, and the example of each task as the text gives it."""
     for i in inputs_of("dpo-coefficient"):
-        F_ = dpo.coefficient(torch.tensor(i.logprobs), torch.tensor(i.response_mask),
-                             torch.tensor(i.reference), float(i.beta))
+        logp = (torch.tensor(i.logprobs) * torch.tensor(i.response_mask)).sum(1)
+        F_ = of_the_package(dpo, logp, torch.tensor(i.reference), i.beta)
         assert close(CHECKS["dpo-coefficient"].expected(i), F_.numpy(), 1e-9)
     for i in inputs_of("ipo-coefficient"):
-        one = torch.ones(len(i.logprobs), 1, dtype=torch.bool)
-        F_ = ipo.coefficient(torch.tensor(i.logprobs)[:, None], one, torch.tensor(i.reference), float(i.beta))
+        F_ = of_the_package(ipo, torch.tensor(i.logprobs), torch.tensor(i.reference), i.beta)
         assert close(CHECKS["ipo-coefficient"].expected(i), F_.numpy(), 1e-9)
     for i in inputs_of("reference-point"):  # u of kto with r = 0 is −βz: z from its loss
         B = len(i.ratio)
         mismatched = torch.tensor([i.ratio[k, (k + 1) % B] for k in range(B)])
-        ratio, one = torch.cat([torch.zeros(B), mismatched])[:, None], torch.ones(2 * B, 1, dtype=torch.bool)
-        value = (1
-                 - kto.loss(ratio.double(), one, torch.zeros(2 * B).double(), torch.ones(B, dtype=torch.bool),
-                            beta=0.05)[0])
+        batch = batch_pairs([([1], [2])] * (2 * B))
+        batch.reference, batch.thumbs = torch.zeros(2 * B).double(), torch.ones(B, dtype=torch.bool)
+        logp = F.pad(torch.cat([torch.zeros(B), mismatched])[:, None], (1, 0)).double()
+        value = 1 - kto.loss(*kto.ratio_and_point(batch, logp), batch.thumbs, beta=0.05)[0]
         z = float((1 / value - 1).log() / 0.05)
         assert abs(z - float(CHECKS["reference-point"].expected(i))) < 1e-6
     for i in inputs_of("tilt"):  # no other policy near it has a larger J
