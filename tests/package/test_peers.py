@@ -121,12 +121,13 @@ def test_dpo_and_ipo(kind, method, average):
     batch, reference = batch_pairs(PAIRS), -random(6, seed=2).abs()
     logp = leaf(batch, 1)
     theirs = trl_dpo(batch, logp, reference, kind)
-    settings = {"beta": BETA, "average": average}
-    assert same(theirs, method.loss(logp, batch.response_mask, reference, **settings).mean())
-    F = method.coefficient(logp, batch.response_mask, reference, **settings)
+    batch.reference = reference
+    h, _ = returns.margin(batch, logp, average)
+    assert same(theirs, method.loss(h, BETA).mean())
+    F = method.coefficient(batch, logp.detach(), beta=BETA, average=average)
     assert same(*gradients(theirs, logp, F, batch.response_mask, 3))
     if kind == "ipo":
-        summed = ipo.coefficient(logp, batch.response_mask, reference, BETA)
+        summed = ipo.coefficient(batch, logp.detach(), BETA)
         a, b = gradients(theirs, logp, summed, batch.response_mask, 3)
         assert not same(a, b)
 
@@ -139,16 +140,11 @@ def test_smoothing_is_trls_loss_on_labels_some_of_which_are_turned():
     theirs = 0.9 * trl_dpo(batch, logp, reference, "sigmoid") + 0.1 * trl_dpo(
         turned, logp.roll(3, 0), reference.roll(3), "sigmoid"
     )
-    assert same(theirs, dpo.loss(logp, batch.response_mask, reference, BETA, smoothing=0.1).mean())
-    assert same(
-        *gradients(
-            theirs,
-            logp,
-            dpo.coefficient(logp, batch.response_mask, reference, BETA, 0.1),
-            batch.response_mask,
-            3,
-        )
-    )
+    batch.reference = reference
+    h, _ = returns.margin(batch, logp)
+    assert same(theirs, dpo.loss(h, BETA, smoothing=0.1).mean())
+    F = dpo.coefficient(batch, logp.detach(), BETA, 0.1)
+    assert same(*gradients(theirs, logp, F, batch.response_mask, 3))
 
 
 # --- KTO ----------------------------------------------------------------------------------------------------
@@ -185,8 +181,10 @@ def test_kto(lift):
     z = me._metrics["train"]["kl"][0]
     assert z > 4 if lift > 0 else z == 0
     settings = {"beta": BETA, "up": 1.5, "down": 0.5}
-    assert same(theirs, kto.loss(logp, batch.response_mask, reference, batch.thumbs, **settings).mean())
-    F = kto.coefficient(logp, batch.response_mask, reference, batch.thumbs, **settings)
+    batch.reference = reference
+    r, point = kto.ratio_and_point(batch, logp)
+    assert same(theirs, kto.loss(r, point, batch.thumbs, **settings).mean())
+    F = kto.coefficient(batch, logp.detach(), **settings)
     assert same(*gradients(theirs, logp, F, batch.response_mask, 6))
 
 
@@ -200,9 +198,11 @@ def test_reward_model(margins):
     me = trainer(args=SimpleNamespace(center_rewards_coefficient=None))
     inputs = {"attention_mask": torch.ones(6, 4, dtype=torch.long)} | ({"margin": m} if margins else {})
     theirs = trl.RewardTrainer.compute_loss(me, lambda **_: SimpleNamespace(logits=r[:, None]), inputs)
-    each = (torch.arange(3), torch.arange(3, 6), torch.ones(3, dtype=torch.float64), m if margins else 0.0)
-    assert same(theirs, reward_model.loss(r, *each).mean())
-    F = reward_model.coefficient(r, *each)
+    batch = batch_pairs(PAIRS)
+    batch.better, batch.worse = torch.arange(3), torch.arange(3, 6)
+    batch.weight, margin = torch.ones(3, dtype=torch.float64), m if margins else 0.0
+    assert same(theirs, reward_model.loss(reward_model.gaps(batch, r, margin)).mean())
+    F = reward_model.coefficient(batch, r.detach(), margin)
     assert same(torch.autograd.grad(theirs, r)[0], -F / 3)
 
 
@@ -241,9 +241,13 @@ def test_grpo(kind, beta):
               "ref_per_token_logps": reference[:, 2:], "num_items_in_batch": mask.sum()}
     theirs = trl.GRPOTrainer._compute_loss(me, None, inputs)
     pairs = {"grpo": 6, "dr_grpo": 6 * 10, "dapo": int(mask.sum())}[kind]
-    settings = {"clip_high": 0.3, "reference": reference, "beta": beta, "average": kind == "grpo"}
-    assert same(theirs, grpo.loss(logp, mask, old, A, **settings).sum() / pairs)
-    F = grpo.coefficient(logp, mask, old, A, **settings)
+    batch.logprobs, batch.advantages, batch.reference = old, A, reference
+    ratio, log_ratio = returns.log_ratio(logp, old, mask).exp(), returns.log_ratio(logp, reference, mask)
+    losses = grpo.loss(ratio, A[:, None], clip_high=0.3, beta=beta, log_ratio=log_ratio).where(mask, 0.0)
+    size = mask.sum(1, keepdim=True) if kind == "grpo" else 1
+    assert same(theirs, (losses / size).sum() / pairs)
+    how = {"clip_high": 0.3, "beta": beta, "average": "answer" if kind == "grpo" else None}
+    F = grpo.coefficient(batch, logp.detach(), **how)
     assert same(*gradients(theirs, logp, F, mask, pairs))
     ratio = returns.log_ratio(logp.detach(), old, mask).exp()
     assert ((ratio > 1.3) & (A[:, None] > 0) & mask).any() and ((ratio < 0.8) & (A[:, None] < 0) & mask).any()
@@ -273,7 +277,8 @@ def test_rloo_on_fresh_samples():
         "old_logps": logp.detach().sum(1),
     }
     theirs = trl.RLOOTrainer._compute_loss(me, None, inputs)
-    F = grpo.coefficient(logp, mask, logp.detach(), A, clip=torch.inf, average=False)
+    batch.logprobs, batch.advantages = logp.detach(), A
+    F = grpo.coefficient(batch, logp.detach(), clip=torch.inf, average=None)
     assert same(*gradients(theirs, logp, F, mask, 6))
 
 
