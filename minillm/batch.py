@@ -1,5 +1,4 @@
-"""What a batch holds, every field by name; and how rows of tokens are made from answers, conversations and
-long texts."""
+"""What a batch holds, every field by name; and how rows are made of answers, conversations, long texts."""
 
 from __future__ import annotations
 

@@ -22,8 +22,7 @@ from .expect import (
 
 def logprobs(model, batch: Batch, temperature: float = 1.0, top_k: int | None = None,
              top_p: float | None = None, held: int = HELD) -> Tensor:
-    """log p of each token of y given all before it, (B, T), with its gradient; 0 where response_mask is
-    False.
+    """log p of each token of y given all before it, (B, T), with its gradient; 0 off the response.
 
     model: has hidden(tokens) -> (B, T, D) and logits(hidden) -> (..., V).
     temperature, top_k, top_p: score under the distribution that `sample` draws from with the same settings.

@@ -54,13 +54,11 @@ class _Kept:
 
     def batches(self, draw: Callable, step: int, pressed: list[int]) -> Iterator[Batch]:
         """The batches of a draw, each the same in all processes."""
-        none = True
         for batch in draw(step):
-            stop = pressed if none else []  # never within a draw
+            stop = pressed if self.run.step == self.border else []  # never within a draw
             parallel.agree(stop, self.run.step, batch.tokens, batch.response_mask, batch.targets,
                            batch.sequence)
             yield batch
-            none = False
         self.border_reached()
 
     def border_reached(self, last: bool = False) -> None:

@@ -117,16 +117,16 @@ def alike(model: torch.nn.Module) -> None:
             dist.broadcast(tensor.detach(), 0)
 
 
-def pieces(B: int, accumulate: int = 1) -> list[tuple[slice, bool]]:
-    """This process's rows of a batch of B in `accumulate` pieces, each (rows, counts). Alone and whole:
+def pieces(B: int, count: int = 1) -> list[tuple[slice, bool]]:
+    """This process's rows of a batch of B in `count` pieces, each (rows, counts). Alone and whole:
     [(slice(0, B), True)].
 
     Pieces differ by one row at most. Where B is too small for all, a piece is row 0 once more, which does not
     count: every process takes part in every exchange.
     """
-    n = size() * accumulate
+    n = size() * count
     bounds = [B * i // n for i in range(n + 1)]
-    mine = list(zip(bounds, bounds[1:]))[rank() * accumulate:(rank() + 1) * accumulate]
+    mine = list(zip(bounds, bounds[1:]))[rank() * count:(rank() + 1) * count]
     return [(slice(a, b), True) if b > a else (slice(0, 1), False) for a, b in mine]
 
 

@@ -15,6 +15,7 @@ from ..worlds.town import PERSONAL, Town
 
 CARELESS = {"wrong": 0.15, "courteous": 0.3, "flattery": 0.15, "extra": 0.3}
 RATES = {"lr": 3e-3, "muon_lr": 0.0075}
+ROW = 96  # tokens: longer rows pack no better, and attention costs more
 
 Pair = tuple[list[int], list[int]]  # (x, y), a prompt's ids and an answer's
 
@@ -35,16 +36,15 @@ def demonstrations(town: Town, tokenizer: Tokenizer, rng: random.Random, each: i
     return pairs
 
 
-def packed(pairs: Sequence[Pair], length: int = 96) -> Batch:
-    """Several pairs to a row of `length` tokens, or of the longest pair's: a third less work than padding."""
+def packed(pairs: Sequence[Pair]) -> Batch:
+    """Several pairs to a row of ROW tokens, or of the longest pair's: a third less work than padding."""
     longest = max(len(x) + len(y) for x, y in pairs)
-    return batch_packed([[pair] for pair in pairs], max(length, longest))
+    return batch_packed([[pair] for pair in pairs], max(ROW, longest))
 
 
 def imitate(model, demos: Sequence[Pair], steps: int, rates: dict, seed: int, rows: int = 48,
             **how) -> list[dict]:
-    """Train a model, in place, on demonstrations, `rows` a step; returns `train`'s rows. how: goes to
-    `train`."""
+    """Train a model, in place, on `rows` demonstrations a step; returns `train`'s rows. how: for `train`."""
     def draw(step):
         return packed(random.Random(f"imitate/{seed}/{step}").choices(demos, k=rows))
 

@@ -28,10 +28,10 @@ def climb(model, reference, reward: Callable[[Batch], Tensor], prompts: Sequence
     """`answers` drawn, then `passes` over them in minibatches of `rows`. The policy is changed in place.
 
     The critic's gradient stays out of the trunk unless critic_into_trunk. The first minibatch's row of
-    metrics has the draw's: reward, kl, objective (reward − β·kl), tokens written. look(n) is called when n
-    draws are used up. lam is 1: below it a token's advantage leans on the critic, which begins at 0, and then
-    what is far from the reward is paid less
-    of it. how: goes to `train`.
+    metrics has the draw's: reward, kl, objective (reward − β·kl), tokens written.
+    look(n) is called when n draws are used up. how: goes to `train`.
+    lam is 1: below it a token's advantage leans on the critic, which begins at 0, and then what is far from
+    the reward is paid less of it.
     """
     device = model.embed.weight.device
     both = critic.PolicyAndCritic(model, critic_into_trunk).to(device)
