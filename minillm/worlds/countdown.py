@@ -14,10 +14,10 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from itertools import product
+from itertools import combinations_with_replacement, product
 from typing import NamedTuple
 
 from ..expect import expect, expect_whole
@@ -448,6 +448,19 @@ def right(asked: Question, response: Response) -> bool:
     return response.ended and makes_target(read_prompt(asked.prompt, asked.kind), response.text)
 
 
+def play(puzzle: Puzzle, rng: random.Random) -> Question:
+    """A game by somebody who does not look ahead: any step that makes a positive whole number, down to one.
+
+    The answer is the expression of what came out. In the game of 24 that is 24 in about one game of 50.
+    """
+    taken, left = [], tuple(sorted(puzzle.numbers))
+    while len(left) > 1:
+        taken.append(rng.choice(steps(left, whole=True)))
+        left = after(left, taken[-1])
+    made = expression(taken, left[0])
+    return Question(puzzle.kind, puzzle.key, puzzle.prompt, made, made, r"[0-9+*/()-]+", chain(puzzle, taken))
+
+
 def judging(puzzle: Puzzle, left: Sequence[Number]) -> Question:
     """For who judges: "4 6 6: 24?" is answered "yes" where the numbers left can still make the target."""
     said = "yes" if alive(puzzle, left) else "no"
@@ -458,6 +471,18 @@ def judging(puzzle: Puzzle, left: Sequence[Number]) -> Question:
 def is_held_out(puzzle: Puzzle, seed: int = 0) -> bool:
     """Whether no training text may show this puzzle, in any order of its numbers."""
     return held_out(puzzle.key, HELD_OUT, seed)
+
+
+def hands(held: bool, highest: int = 13, seed: int = 0) -> list[Puzzle]:
+    """Every hand of four numbers up to `highest` that can make 24, from one side of the split; sorted."""
+    expect_whole(1, 100, highest=highest)
+    every = (Puzzle(hand) for hand in combinations_with_replacement(range(1, highest + 1), 4))
+    return [puzzle for puzzle in every if is_held_out(puzzle, seed) == held and alive(puzzle)]
+
+
+def shuffled(puzzle: Puzzle, rng: random.Random) -> Puzzle:
+    """The same puzzle with its numbers in another order."""
+    return replace(puzzle, numbers=tuple(rng.sample(puzzle.numbers, len(puzzle.numbers))))
 
 
 def draw(rng: random.Random, kind: str = "24", size: int = 4, highest: int = 13,
