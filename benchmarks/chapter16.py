@@ -1,4 +1,4 @@
-"""Chapter 16's runs on the game of 24: chains and trees at equal tokens, who proposes and who judges, rewards.
+"""Chapter 16's runs on the game of 24: chains and trees at equal tokens, who proposes, who judges, rewards.
 
 It takes about 25 minutes a seed on one core and writes benchmarks/results/chapter16.json:
 
@@ -46,7 +46,8 @@ NOVICE = {"steps": 500, "games": (0.3, 0.7), "verdicts": 0.0}
 TOKENS, ROW = 3600, 128                         # of a batch, and of one of its rows
 TESTED = 100                                    # held-out hands
 CHAINS, PROPOSED, ROOM = 24, 8, 80              # a hand; a node; tokens of a chain
-DRAWS, CLIMB = 40, {"lr": 5e-4, "muon_lr": 1e-3, "warmup": 0.0, "decay": 0.3}
+DRAWS, ASKED = 30, {"asked": 16, "n": 8}         # of learning from rewards
+CLIMB = {"lr": 5e-4, "muon_lr": 1e-3, "warmup": 0.0, "decay": 0.3}
 WORTH = {"yes": 1.0, "no": 0.0}
 _, TOKENIZER = hub.load("base")
 LIVE, KEPT_BACK = hands(False), hands(True)
@@ -72,8 +73,8 @@ def solutions(puzzle: Puzzle) -> list[tuple]:
 def solved_game(puzzle: Puzzle, rng: random.Random) -> Question:
     """A game that ends at 24."""
     taken = rng.choice(solutions(puzzle))
-    said = countdown.expression(taken, 24)
-    return Question("24", puzzle.key, shuffled(puzzle, rng).prompt, said, said, "", countdown.chain(puzzle, taken))
+    said, chain = countdown.expression(taken, 24), countdown.chain(puzzle, taken)
+    return Question("24", puzzle.key, shuffled(puzzle, rng).prompt, said, said, "", chain)
 
 
 def any_game(puzzle: Puzzle, rng: random.Random) -> Question:
@@ -117,13 +118,13 @@ def reading(kind: dict, seed: int, n: int = 5000) -> Callable[[int], object]:
     return draw
 
 
-def models(seed: int) -> dict[str, Transformer]:
-    """player, weak (the same after fewer steps) and novice."""
+def models(seed: int, *names: str) -> dict[str, Transformer]:
+    """player, weak (the same after fewer steps), novice: those that are named, kept or made now."""
     made = {}
-    for name in ("player", "weak", "novice"):
+    for name in names:
         if (MODELS / f"{name}{seed}" / "model.safetensors").is_file():
             made[name], _ = hub.load(MODELS / f"{name}{seed}")
-    if "weak" not in made or "player" not in made:
+    if {"weak", "player"} & set(names) - set(made):
         player, draw = Transformer(SHAPE, seed), reading(PLAYER, seed)
 
         def watched(step: int):
@@ -131,12 +132,13 @@ def models(seed: int) -> dict[str, Transformer]:
                 made["weak"] = copy.deepcopy(player)
             return draw(step)
 
-        train(player, watched, supervised.coefficient, Settings(PLAYER["steps"], **RATES), label=f"player {seed}")
+        train(player, watched, supervised.coefficient, Settings(PLAYER["steps"], **RATES),
+              label=f"player {seed}")
         made["player"] = player
-    if "novice" not in made:
+    if "novice" in names and "novice" not in made:
         made["novice"] = Transformer(SHAPE, seed)
-        train(made["novice"], reading(NOVICE, seed), supervised.coefficient, Settings(NOVICE["steps"], **RATES),
-              label=f"novice {seed}")
+        train(made["novice"], reading(NOVICE, seed), supervised.coefficient,
+              Settings(NOVICE["steps"], **RATES), label=f"novice {seed}")
     for name, model in made.items():
         hub.save(model, TOKENIZER, MODELS / f"{name}{seed}")
     return made
@@ -207,10 +209,15 @@ def search(proposer, judge: tree.Value, puzzles: list[Puzzle], beam: int, seed: 
             "kept against the rules": sum(wrong) / max(1, len(wrong))}
 
 
+def middle_of(puzzle: Puzzle, response) -> list[tree.Thought]:
+    """The states of a chain after its first and its second step."""
+    return [(puzzle.prompt, z) for z in steps.begun(response.thought or "", countdown.STOP)[1:3]]
+
+
 def ways(seed: int) -> dict:
     """Greedy, one chain, votes, best-of-n and trees: solved hands and tokens of each."""
-    made, puzzles = models(seed), tested(seed)
-    player, kept = made["player"], {}
+    puzzles, kept = tested(seed), {}
+    player = models(seed, "player")["player"]
     greedy = think(player, TOKENIZER, asked(puzzles), ROOM)
     length = [len(TOKENIZER.response(y.text, y.thought)) for y in greedy]
     kept["greedy"] = {"solved": [int(solved((p.prompt, y.thought or ""))) for p, y in zip(puzzles, greedy)],
@@ -221,7 +228,7 @@ def ways(seed: int) -> dict:
     kept["chains"] = {"solved": [], "tokens": [], "answers": [], "judge": [], "dead after": [], "legal": []}
     for i, puzzle in enumerate(puzzles):
         chains = drawn[i * CHAINS:(i + 1) * CHAINS]
-        states = [[(puzzle.prompt, z) for z in steps.begun(y.thought or "", countdown.STOP)[1:3]] for y in chains]
+        states = [middle_of(puzzle, y) for y in chains]
         flat = iter(judge([state for row in states for state in row]))
         scores = [vote.chain_score([next(flat).value for _ in row]) if row else 0.0 for row in states]
         found = [countdown.check(puzzle, y.thought or "") for y in chains]
@@ -244,7 +251,7 @@ def ways(seed: int) -> dict:
 
 def swap(seed: int) -> dict:
     """Weak and strong as proposer and as judge: beam 5."""
-    made, puzzles = models(seed), tested(seed)
+    made, puzzles = models(seed, "player", "weak"), tested(seed)
     return {f"{who} proposes, {judge} judges": search(made[who], own_judge(made[judge]), puzzles, 5, seed)
             for who in ("weak", "player") for judge in ("weak", "player")}
 
@@ -270,17 +277,17 @@ def judged_right(model, lefts: dict[bool, list[tuple]]) -> dict:
 
 def checking(seed: int) -> dict:
     """The same model asked whether numbers left can make 24, and asked to make it."""
-    made, kept = models(seed), {}
+    made, kept = models(seed, "player", "weak"), {}
     for name in ("weak", "player"):
         for count in (3, 2):
             lefts = states_left(seed, count)
-            # To go on from numbers left the model needs a hand that led there: the state of its own tree.
-            kept[f"{name}, {count} left"] = judged_right(made[name], lefts) | {"made": making(made[name], seed, count)}
+            kept[f"{name}, {count} left"] = judged_right(made[name], lefts) | {
+                "made": making(made[name], seed, count)}
     return kept
 
 
 def making(model, seed: int, count: int, n: int = 100) -> dict:
-    """From states that are alive: how often it makes 24 from there, greedily and drawn."""
+    """From states that are alive, of hands that led there: how often it makes 24, greedily and drawn."""
     rng, states = random.Random(f"making/{seed}/{count}"), []
     while len(states) < n:
         puzzle = shuffled(rng.choice(KEPT_BACK), rng)
@@ -298,7 +305,7 @@ def making(model, seed: int, count: int, n: int = 100) -> dict:
 
 
 def ends_right(prompt: str, response) -> bool:
-    """An outcome: the scratchpad holds right steps and ends at 24. Its last number is all that is paid for."""
+    """An outcome: the scratchpad holds right steps and ends at 24."""
     return response.ended and solved((prompt, response.thought or ""))
 
 
@@ -311,16 +318,17 @@ def right(question: Question, response) -> bool:
 
 
 def skill(model, seed: int) -> dict:
-    """Of held-out hands: solved greedily, by one drawn chain, by one of 16; chains that keep the rules, and that
-    are alive after their first step; the entropy is not needed."""
+    """Of held-out hands: solved greedily, by a drawn chain, by one of 16; of drawn chains: which keep the
+    rules, and are alive after their first step."""
     puzzles = tested(seed)
     greedy = think(model, TOKENIZER, asked(puzzles), ROOM)
     drawn = think(model, TOKENIZER, asked(puzzles), ROOM, n=16, temperature=1.0,
                   generator=torch.Generator().manual_seed(seed))
     found = [countdown.check(puzzles[i // 16], y.thought or "") for i, y in enumerate(drawn)]
     marks = [f.solved for f in found]
-    alive_first = [bool(f.taken) and alive(countdown.after(tuple(sorted(puzzles[i // 16].numbers)), f.taken[0]))
-                   for i, f in enumerate(found)]
+    left = [tuple(sorted(p.numbers)) for p in puzzles for _ in range(16)]
+    alive_first = [bool(f.taken) and alive(countdown.after(numbers, f.taken[0]))
+                   for f, numbers in zip(found, left)]
     return {"greedy": sum(ends_right(p.prompt, y) for p, y in zip(puzzles, greedy)) / len(puzzles),
             "drawn": sum(marks) / len(marks),
             "one of 16": sum(any(marks[i:i + 16]) for i in range(0, len(marks), 16)) / len(puzzles),
@@ -337,18 +345,18 @@ def endings(model, seed: int, n: int = 8) -> dict[str, list[tuple[list[int], lis
                   generator=torch.Generator().manual_seed(seed + 1))
     lessons: dict[str, list] = {"outcomes": [], "solver": []}
     for i, y in enumerate(drawn):
-        puzzle = puzzles[i // n]
-        for state in [(puzzle.prompt, z) for z in steps.begun(y.thought or "", countdown.STOP)[1:3]]:
+        won = ends_right(puzzles[i // n].prompt, y)
+        for state in middle_of(puzzles[i // n], y):
             x = left_says(state)
             if x is not None:
-                for name, yes in (("outcomes", ends_right(puzzle.prompt, y)), ("solver", exact_judge([state])[0])):
+                for name, yes in (("outcomes", won), ("solver", exact_judge([state])[0])):
                     lessons[name].append((TOKENIZER.prompt(x), TOKENIZER.response("yes" if yes else "no")))
     return lessons
 
 
 def process(seed: int) -> dict:
     """A judge of states learned from outcomes of continuations, beside one that learned from the solver."""
-    novice, kept = models(seed)["novice"], {}
+    novice, kept = models(seed, "novice")["novice"], {}
     lefts = {count: states_left(seed, count) for count in (3, 2)}
     puzzles = tested(seed)
     for name, pairs in endings(novice, seed).items():
@@ -363,13 +371,13 @@ def process(seed: int) -> dict:
     return kept
 
 
-def taught(model, pairs: list, seed: int, n: int = 300):
+def taught(model, pairs: list, seed: int, n: int = 200):
     """A copy that has learned to judge."""
     judge = copy.deepcopy(model)
 
     def draw(step: int):
         rng = random.Random(f"taught/{seed}/{step}")
-        return batch_packed([[pair] for pair in rng.choices(pairs, k=160)], ROW)
+        return batch_packed([[pair] for pair in rng.choices(pairs, k=100)], ROW)
 
     train(judge, draw, supervised.coefficient, Settings(n, **RATES), label="judge")
     return judge
@@ -377,10 +385,10 @@ def taught(model, pairs: list, seed: int, n: int = 300):
 
 def rewards(seed: int) -> dict:
     """From the novice, at about equal work: more games to read, outcomes, and rewards for steps."""
-    novice = models(seed)["novice"]
+    novice = models(seed, "novice")["novice"]
     questions = asked([shuffled(p, random.Random(f"asked/{seed}/{i}")) for i, p in enumerate(LIVE)])
     kept = {"before": skill(novice, seed)}
-    how = {"asked": 32, "n": 8, "right": right, "seed": seed}
+    how = ASKED | {"right": right, "seed": seed}
     learned, _ = hub.load(MODELS / f"outcomes{seed}")
 
     def climb(name: str, make, F, settings=Settings(DRAWS, **CLIMB)):
@@ -393,15 +401,18 @@ def rewards(seed: int) -> dict:
         return {} if batch.rewards is None else {"right": float(batch.rewards.mean())}
 
     def judged(value, lam=0.0):
-        return lambda model: steps.judged(model, TOKENIZER, questions, value, ROOM, stop=countdown.STOP, lam=lam,
-                                          **how)
+        return lambda model: steps.judged(model, TOKENIZER, questions, value, ROOM, stop=countdown.STOP,
+                                          lam=lam, **how)
 
-    climb("outcomes (GRPO)", lambda m: scratchpad.outcomes(m, TOKENIZER, questions, ROOM, divide=False, **how),
-          partial(grpo.coefficient, average=None))
+    def outcomes(model):
+        return scratchpad.outcomes(model, TOKENIZER, questions, ROOM, divide=False, **how)
+
+    climb("outcomes (GRPO)", outcomes, partial(grpo.coefficient, average=None))
     climb("steps, solver", judged(exact_or_root), ppo.coefficient)
     climb("steps, learned", judged(or_root(own_judge(learned))), ppo.coefficient)
-    # One draw writes 256 chains and goes through them three times more to learn; reading goes three times.
-    games = Settings(round(DRAWS * 256 * 70 * 4 / (3 * TOKENS)), lr=1e-3, muon_lr=5e-3)
+    # A draw writes its chains, of 70 tokens with their hand, and learning goes through them three times more.
+    passes = DRAWS * ASKED["asked"] * ASKED["n"] * 70 * 4
+    games = Settings(round(passes / (3 * TOKENS)), lr=1e-3, muon_lr=5e-3)
     climb("more games", lambda m: reading(NOVICE, seed + 1000), supervised.coefficient, games)
     return kept
 
@@ -409,7 +420,7 @@ def rewards(seed: int) -> dict:
 def or_root(value: tree.Value, worth: float = 0.5) -> tree.Value:
     """The same, and a hand of which nothing has been taken is worth a fixed number: a baseline."""
     def valued(states: list) -> list[float]:
-        return [worth if not state[1] else getattr(v, "value", v) for state, v in zip(states, value(states))]
+        return [getattr(v, "value", v) if state[1] else worth for state, v in zip(states, value(states))]
 
     return valued
 
@@ -419,6 +430,20 @@ exact_or_root = or_root(exact_judge, 1.0)       # every hand that is asked can b
 PARTS = {part.__name__: part for part in (ways, swap, checking, process, rewards)}
 
 
+def ship(kept: dict) -> None:
+    """The first seed's player, into the package, with what it reached."""
+    folder, chains = hub.SHIPPED["player"], kept["ways"]["chains"]
+    hub.save(models(SEEDS[0], "player")["player"], TOKENIZER, folder)
+    scores = {"what": "plays the game of 24 and judges numbers left: python -m benchmarks.chapter16 --ship",
+              "seed": SEEDS[0], "trained": PLAYER, "held-out hands": TESTED,
+              "greedy": sum(kept["ways"]["greedy"]["solved"]) / TESTED,
+              "one chain": sum(map(sum, chains["solved"])) / TESTED / CHAINS,
+              "tree, own judge, beam 5": sum(kept["ways"]["tree, own judge, beam 5"]["solved"]) / TESTED,
+              "judges right": {left: kept["checking"][f"player, {left}"]["right"]
+                               for left in ("3 left", "2 left")}}
+    (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Run the parts that are missing, and keep each as soon as it is done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -426,17 +451,17 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--again", action="store_true", help="also what is kept already")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--ship", action="store_true", help="write seed 20's player into the package, and end")
+    parser.add_argument("--ship", action="store_true", help="write seed 20's player into the package, end")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    if chosen.ship:
-        hub.save(models(SEEDS[0])["player"], TOKENIZER, hub.SHIPPED["player"])
-        return
     kept = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-    kept["settings"] = {"player": PLAYER, "novice": NOVICE, "rates": RATES, "draws": DRAWS, "climb": CLIMB,
+    if chosen.ship:
+        ship(kept["seeds"][str(SEEDS[0])])
+        return
+    kept["settings"] = {"player": PLAYER, "novice": NOVICE, "rates": RATES, "draws": DRAWS, "asked": ASKED,
+                        "climb": CLIMB,
                         "shape": vars(SHAPE) | {"family": None}, "torch": torch.__version__}
     for seed in tqdm(chosen.seeds, desc="seeds"):
-        models(seed)
         for part in tqdm(chosen.parts, desc=f"seed {seed}", leave=False):
             done = kept.setdefault("seeds", {}).setdefault(str(seed), {})
             if part not in done or chosen.again:
