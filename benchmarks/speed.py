@@ -17,8 +17,10 @@ from minillm.batch import batch_windows
 from minillm.engine import products
 from minillm.methods.supervised import coefficient
 from minillm.sample import sample
+from minillm.thinking import tree
 from minillm.train import Settings, train
 from minillm.transformer import Config, Transformer
+from minillm.worlds import countdown
 
 from .pairs import Results, Row, in_turn, need_transformers, number, seconds
 
@@ -234,6 +236,26 @@ def context(results: Results, repeats: int, tick: Callable[[], None]) -> None:
                                 measured[f"{label}|512"], measured[f"{label}|32"],
                                 ("after a prompt of 512, batch 1", "minillm after a prompt of 32"), 1.5,
                                 at_least=False))
+
+
+def tree_of_thoughts(results: Results, repeats: int, tick: Callable[[], None]) -> None:
+    """Tokens a second of proposals: 8 steps from each of 40 states, in one batch and a call for each."""
+    model, tokenizer = hub.load("player")
+    hands = countdown.hands(True)[:40]
+    states = [(puzzle.prompt, "") for puzzle in hands]
+
+    def written(calls: list[list[tree.Thought]]) -> float:
+        propose = tree.proposer(model, tokenizer, n=8, room=30, stop=countdown.STOP,
+                                generator=torch.Generator().manual_seed(0))
+        children: list[tree.Child] = []
+        took = seconds(lambda: children.extend(c for call in calls for some in propose(call) for c in some))
+        return sum(child.tokens for child in children) / took
+
+    sides = {"ours": lambda: written([states]), "theirs": lambda: written([[state] for state in states])}
+    measured = in_turn(sides, repeats, tick)
+    results.rows.append(Row("tree", "a tree's proposals, 40 states", "tokens/s", measured["ours"],
+                            measured["theirs"], ("tree.proposer, all states of a level in one batch",
+                                                 "tree.proposer, one call a state"), 2.0))
 
 
 def draw_curves(results: Results, folder: Path) -> None:
