@@ -257,13 +257,13 @@ def swap(seed: int) -> dict:
 
 
 def states_left(seed: int, count: int, n: int = 100) -> dict[bool, list[tuple]]:
-    """Held-out hands' numbers left, so many of them: n alive and n dead, all different."""
-    rng, found = random.Random(f"left/{seed}/{count}"), {True: {}, False: {}}
+    """Numbers left of held-out hands, so many of them: n alive and n dead."""
+    rng, found = random.Random(f"left/{seed}/{count}"), {True: [], False: []}
     while min(map(len, found.values())) < n:
         left = some_left(rng.choice(KEPT_BACK), rng, levels=(4 - count,))
         if len(found[alive(left)]) < n:
-            found[alive(left)][left] = None
-    return {what: list(lefts) for what, lefts in found.items()}
+            found[alive(left)].append(left)
+    return found
 
 
 def judged_right(model, lefts: dict[bool, list[tuple]]) -> dict:

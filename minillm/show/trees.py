@@ -112,7 +112,7 @@ def _caption(tree: Tree) -> str:
 
 def _said(node: Node, label: Callable[[Node], str]) -> str:
     """What stands beside a node, in full."""
-    value = "" if node.value is None else f"  {node.value:.2g}"
+    value = "" if node.value is None else f"  {node.value:.2f}"
     times = f" ×{node.count}" if node.count > 1 else ""
     visit = "" if node.visit is None else f" ({node.visit})"
     return f"{label(node)}{times}{value}{visit}"
