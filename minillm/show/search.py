@@ -19,6 +19,7 @@ from ..worlds.countdown import Checked, Puzzle
 from .trees import addresses, outline
 
 LINES = 30      # of the model's tree are shown
+BLOCKS = ("now", "your tree", "the model, from here", "the model's tree, with its p(yes)")
 
 
 class Search:
@@ -169,15 +170,14 @@ class SearchWidget(widgets.VBox):
         self.game = Search(model, tokenizer, puzzle, **how)
         wide = {"layout": widgets.Layout(width="26em"), "style": {"description_width": "6em"}}
         self.step = widgets.Dropdown(description="next step", **wide)
-        self.node = widgets.Dropdown(description="earlier node", **wide)
+        self.node = widgets.Dropdown(description="back to", **wide)
         self.dead = widgets.ToggleButton(description="show what is dead")
         self.dead.observe(lambda _: self.draw(), "value")
         self.take = self._button("take it", lambda: self.game.take(self.step.value))
         self.back = self._button("go back", lambda: self.game.back(self.node.value))
         self.ask = self._button("what would the model do here?", self._ask)
         self.search = self._button("let the model search", self.game.search)
-        self.blocks = {name: widgets.HTML() for name in ("now", "your tree", "the model, from here",
-                                                         "the model's tree")}
+        self.blocks = {name: widgets.HTML() for name in BLOCKS}
         self.proposed, self.problem = [], ""
         now, *others = self.blocks.values()
         super().__init__([now, widgets.HBox([self.step, self.take]), widgets.HBox([self.node, self.back]),
@@ -205,11 +205,14 @@ class SearchWidget(widgets.VBox):
     def parts(self) -> dict[str, str]:
         """What is shown now, by the names of the blocks; "" for what has not been asked for."""
         game, dead = self.game, self.game.dead if self.dead.value else None
-        return {"now": f"{game.now()}{self.problem}\n{game.counts()}",
-                "your tree": outline(game.hand, dead, here=game.here),
-                "the model, from here":
-                    game.proposals_text(self.proposed, self.dead.value) if self.proposed else "",
-                "the model's tree": outline(game.found, dead, most=LINES) if game.found else ""}
+        start = f"[{game.left(game.hand.nodes[0].state)}]"
+        trees = [tree and outline(tree, dead, lambda node: node.text or start, most, here)
+                 for tree, most, here in ((game.hand, None, game.here), (game.found, LINES, None))]
+        asked = self.proposed and game.proposals_text(self.proposed, self.dead.value)
+        said = (trees[0], asked or "", trees[1] or "")
+        lost = sum(part.count(", dead") for part in said)
+        truth = f"\nMarked as dead below: {lost}." if self.dead.value else ""
+        return dict(zip(BLOCKS, (f"{game.now()}{self.problem}\n{game.counts()}{truth}", *said)))
 
     def text(self) -> str:
         """All that is shown."""
@@ -218,11 +221,11 @@ class SearchWidget(widgets.VBox):
     def draw(self) -> None:
         """Show the state again, and what can be chosen from here."""
         game, nodes = self.game, self.game.hand.nodes
-        self.step.options = game.options()
-        self.node.options = [(f"{address} {node.text}".strip(), i) for i, (address, node)
-                             in enumerate(zip(addresses(game.hand), nodes)) if i != game.here]
-        if game.here:
-            self.node.value = nodes[game.here].parent
+        earlier = [(f"{address} {node.text}".strip(), i) for i, (address, node)
+                   in enumerate(zip(addresses(game.hand), nodes)) if i != game.here]
+        self.step.options, self.node.options = game.options(), earlier
+        self.step.index = 0 if self.step.options else None  # of itself it would stay None once it was
+        self.node.value = nodes[game.here].parent if game.here else earlier[0][1] if earlier else None
         self.take.disabled, self.back.disabled = not self.step.options, not self.node.options
         for name, part in self.parts().items():
             role = 'role="status"' if name == "now" else f'role="group" aria-label="{escape(name)}"'

@@ -264,6 +264,7 @@ def test_its_buttons(monkeypatch):
     writes(monkeypatch, every)
     widget = SearchWidget(*writer(), PUZZLE)
     assert widget.back.disabled and "Left: 2 4 6 8." in widget.blocks["now"].value
+    assert widget.step.value == widget.game.options()[0]    # something is chosen before anybody chooses
     widget.step.value = "8-2=6 [4 6 6]"
     widget.take.click()
     assert "Left: 4 6 6." in widget.blocks["now"].value and not widget.back.disabled
@@ -272,13 +273,14 @@ def test_its_buttons(monkeypatch):
     assert "1 × 6*4=24 [6 24], yes " in widget.blocks["the model, from here"].value
     assert "dead" not in widget.text()
     widget.dead.value = True
-    assert widget.text().count(", dead") == 1 + len(every((4, 6, 6)))
+    assert widget.text().count(", dead") == 1 + len(every((4, 6, 6)))   # the reader's node, and its children
+    assert f"Marked as dead below: {1 + len(every((4, 6, 6)))}." in widget.blocks["now"].value
     assert widget.node.label == "start" and widget.node.value == 0
     widget.back.click()
     assert not widget.dead.value and "dead" not in widget.text() and "Left: 2 4 6 8." in widget.text()
     assert "the model, from here" not in widget.text()      # it was about another node
     widget.search.click()
-    tree = widget.blocks["the model's tree"].value
+    tree = widget.blocks[shown.BLOCKS[-1]].value
     assert tree.count("\n") <= 1 + shown.LINES and " more, " in tree
     assert "The model: " in widget.blocks["now"].value and "The model: " in repr(widget)
 
@@ -294,6 +296,11 @@ def test_back_to_any_node():
     widget.node.value = 1
     widget.back.click()
     assert "Left: 4 4 8." in widget.text() and not widget.take.disabled
+    assert widget.step.value == widget.game.options()[0]    # also after an end, where there was nothing
+    widget.node.value = 0
+    widget.back.click()
+    widget.take.click()
+    assert len(widget.game.hand.nodes) == 5 and "did not work" not in widget.text()
 
 
 def test_what_the_reader_sees_can_be_heard():
