@@ -1,4 +1,7 @@
-"""A tree of thoughts as a figure: what was kept, pruned, dead and solved, by marker as well as by colour."""
+"""A tree of thoughts as a figure or as lines of text: what was kept, pruned, dead and solved.
+
+In the figure by marker as well as by colour.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +90,51 @@ def draw(tree: Tree, dead: Callable[[Hashable], bool] | None = None,
     axes.spines["left"].set_visible(False)
     figure.legend(loc="outside upper left", ncols=4)
     return Picture(figure, alt(tree, sum(crossed) if dead is not None else None), _caption(tree))
+
+
+def addresses(tree: Tree) -> list[str]:
+    """Each node's place in words: "start", and "1.2" for the second child of the start's first child."""
+    names = ["start"] + [""] * (len(tree.nodes) - 1)
+    for number, name in enumerate(names):                   # parents come before their children
+        for k, child in enumerate(tree.children(number), 1):
+            names[child] = f"{name}.{k}" if number else str(k)
+    return names
+
+
+def outline(tree: Tree, dead: Callable[[Hashable], bool] | None = None,
+            label: Callable[[Node], str] = lambda node: node.text, most: int | None = None,
+            here: int | None = None) -> str:
+    """The tree as indented lines, each with its address: a node says its step, what it is worth, its kind.
+
+    dead, label: as in `draw`; here: the node that is marked as the reader's. Of more than `most` nodes the
+    way to the solution is shown first, then what was kept, then the others; a last line counts the rest.
+    """
+    way, number = {0}, tree.best()
+    while number:
+        way.add(number)
+        number = tree.nodes[number].parent
+    by_rank = sorted(range(len(tree.nodes)), key=lambda i: (i not in way, not tree.nodes[i].kept))
+    shown, names, lines = {*by_rank[:most]}, addresses(tree), []    # with a node, its parent is shown
+
+    def write(number: int) -> None:
+        node = tree.nodes[number]
+        times = f" ×{node.count}" if node.count > 1 else ""
+        value = "" if node.value is None else f", {node.value:.2f}"
+        kind = f", {kind_of(node)}" if node.value is not None or node.done else ""
+        cross = ", dead" if dead is not None and dead(node.state) else ""
+        place = " ← you are here" if number == here else ""
+        lines.append(f"{'    ' * node.depth}{names[number]} {label(node)}".rstrip()
+                     + f"{times}{value}{kind}{cross}{place}")
+        for child in tree.children(number):
+            if child in shown:
+                write(child)
+
+    write(0)
+    rest = [i for i in range(len(tree.nodes)) if i not in shown]
+    if rest:
+        kept = sum(tree.nodes[i].kept for i in rest)
+        lines.append(f"and {_nodes(len(rest))} more, {kept} of them kept")
+    return "\n".join(lines)
 
 
 def alt(tree: Tree, dead: int | None = None) -> str:
