@@ -28,7 +28,7 @@ def draw_budget(rng, k, kind="plain"):
     budgets = [two, int(tokens.sum()) - 1 - k, int(tokens.max()) + 1]
     if kind == "all":
         right &= k % 2 == 0
-        budgets = [int(tokens.min()) - 1, int(tokens.sum()) + k]
+        budgets = [int(tokens.min()) - 1, int(tokens.sum()) + k + 1]
     elif kind == "none":
         tokens[right] += 3 * N
         budgets = [int(tokens[~right].max()) + 1, int(tokens[right].min()) - 1]
@@ -38,7 +38,7 @@ def draw_budget(rng, k, kind="plain"):
         budgets = [int(tokens.min()), int(tokens.min()) + 2]
     elif kind == "equal":
         tokens[:] = 4 + k
-        budgets = [2 * (4 + k), 2 * (4 + k) + 3, (N - 1) * (4 + k) - 1]
+        budgets = [2 * (4 + k), 2 * (4 + k) + 1, (N - 1) * (4 + k) - 1]
     elif kind == "rising":
         budgets = np.linspace(tokens.min(), tokens.sum(), 5).astype(int).tolist()
     return {"tokens": tokens.astype(np.int64), "right": right, "budgets": np.array(budgets, np.int64)}
@@ -51,7 +51,8 @@ def orders(n):
 
 
 def drawn(i, budget, spent=np.less_equal, before=False):
-    """Which chains of each order are drawn within a budget: (n!, N) bool. before: without their own tokens."""
+    """Which chains of each order are written within a budget: (n!, N) bool. before: without their own tokens.
+    """
     length = i.tokens[orders(len(i.tokens))]
     total = length.cumsum(1) - (length if before else 0)
     return spent(total, budget)
@@ -118,11 +119,6 @@ def over_sets(i, least):
     return np.array([(s & (i.right > 0)).any(1).mean() if len(s) else 0.0 for s in fit])
 
 
-def one_of(i):
-    """The share of the chains, each alone, that is right and fits: (K,)."""
-    return np.array([((i.tokens <= budget) & (i.right > 0)).mean() for budget in i.budgets])
-
-
 def chosen(i):
     """One right among as many as fit of equal chains: (K,)."""
     n, c = len(i.tokens), int(i.right.sum())
@@ -177,7 +173,7 @@ EQUAL_TOKENS = Check(
         M("chains counted for tokens",
           "Here a budget buys a number of chains, all of mean length. Short and long ones cost what they "
           "cost.",
-          lambda i: by_count(i, np.floor)),
+          lambda i: by_count(i, lambda k: np.floor(k + 1e-6))),
         M("chains counted for tokens",
           "Here a budget buys a number of chains, all of mean length. Short and long ones cost what they "
           "cost.",
@@ -196,7 +192,8 @@ EQUAL_TOKENS = Check(
           "Here a chain may be drawn twice. The N chains are there, and each is taken once.",
           again_and_again),
         M("a share for a chance",
-          "This is the share of right ones among the chains that were drawn, on average. One is enough.",
+          "This is the share of right ones among the chains that were written, on average. That is what one "
+          "chain alone would give. One right one among them is enough.",
           lambda i: over_orders(i, lambda r, t: r.sum(1) / np.maximum(1, t.sum(1)))),
         M("a count for a chance",
           "This is the mean number of right chains. A second right one adds nothing.",
@@ -204,9 +201,6 @@ EQUAL_TOKENS = Check(
         M("no right one",
           "This is the chance that no right chain is found.",
           lambda i: 1 - over_orders(i, some)),
-        M("one chain alone",
-          "Here one chain is drawn, and then it is over. The next ones may fit too.",
-          one_of),
         M("sets for orders",
           "Here all sets of chains that fit are equally likely. Chains are drawn one after the other until "
           "one does not fit, so large sets are likelier.",

@@ -198,7 +198,7 @@ def by_two_stacks(numbers, text):
 def by_rewriting(numbers, text):
     """The innermost bracket becomes a number, until none is left; pairs (above, below) of whole numbers."""
     def flat(parts):
-        in_turn = all(isinstance(part, tuple) == (n % 2 == 0) for n, part in enumerate(parts))
+        in_turn = all(part in SIGNS if n % 2 else isinstance(part, tuple) for n, part in enumerate(parts))
         if len(parts) % 2 == 0 or not in_turn:
             raise Unread
         for level in ("*/", "+-"):
@@ -426,14 +426,14 @@ FIND_THE_HOLE = finds_planted(
     name="find-the-hole", title="A test that finds the hole", minutes=30, difficulty=3,
     argument="verifier", handed_out=handed_out, right=RIGHT, wrong=WRONG,
     hides="; a text that is wrong for a second reason too hides it",
-    advice=("Then a text of yours is taken for what it is not. All four numbers are used, each once. Brackets "
-            "may stand where they are not needed, and what is made on the way may be a fraction or below 0. "
-            "A space, a = or a minus before a bracket make a text False."),
+    advice=("Then a text of yours is not what you take it for. All four numbers are used, each once. "
+            "Brackets may stand where they are not needed, and what is made on the way may be a fraction or "
+            "below 0. A space, a = or a minus before a bracket make a text False."),
     learned=("You have a test of what pays a model. Whoever learns from a verifier finds its holes: now you "
              "find them first."),
     hints=(
         "Make a table of numbers, text and truth, and go through it. Put the call into a try: what raises "
-        "is wrong too. Begin with two right texts, one of them with fractions on the way, and one wrong value.",
+        "is wrong too. Begin with two right texts, one of them with fractions on the way, and a wrong one.",
         "Which of its numbers may a text use, and how often? There are four ways to get that wrong. Write a "
         "text for each that makes 24 all the same: one number unused, one used twice, one that is not there, "
         "two written side by side.",
@@ -445,4 +445,4 @@ FIND_THE_HOLE = finds_planted(
           "Texts that are right are tried, and none that a hole would let in. What pays for a wrong answer "
           "is never seen so.",
           HOLES),
-    or_not=(equal_floats, whole_division, left_to_right, from_the_right, brackets_ignored))
+    or_not=(equal_floats, whole_division, left_to_right, from_the_right))
