@@ -32,7 +32,7 @@ from grader import check, hint, status
 #
 # A chain for the game of 24 may be lost after its first step, and nobody sees it: the numbers left are dead, and every way to go on ends somewhere else. Write the judge that knows.
 #
-# A step takes two of the numbers left and puts one in their place: their sum, their difference, their product or their quotient, as often as numbers are left. At the end one number is left. All numbers must be used, and the last must be 24, exactly. Fractions may be made on the way. Nothing is divided by 0.
+# A step takes two of the numbers left and puts one in their place: their sum, their difference, their product or their quotient. Steps go on until one number is left. All numbers must be used, and the last must be 24, exactly. Fractions may be made on the way. Nothing is divided by 0.
 #
 # - `numbers` (N,), whole numbers, 0 or more: one to four of them. `numbers.tolist()` makes a list.
 # - returns True where some way leads to 24, and False where none does.
@@ -179,7 +179,7 @@ check("reward-for-a-step", two_rewards)
 #
 # - Each of the four numbers is used exactly once, in any order, and no other number is. `[3, 3, 8, 8]` holds two threes, and both are used.
 # - The text holds numbers, `+`, `-`, `*`, `/` and brackets, and nothing else: no space, no `=`, no sign before a number or a bracket, no 0 before a number. Brackets may stand where they change nothing. Any other text is False, and so is a text that is no whole expression.
-# - Brackets come first, then `*` and `/`, then `+` and `-`, and of equals the left one. What is made on the way may be a fraction or below 0. Nothing is divided by 0: such a text is False.
+# - Brackets come first, then `*` and `/`, then `+` and `-`, and from left to right where two bind equally. What is made on the way may be a fraction or below 0. Nothing is divided by 0: such a text is False.
 # - The value is 24, exactly.
 # - To every text it answers True or False, and raises nothing.
 #
@@ -192,8 +192,8 @@ def is_right(verifier):
     ### BEGIN SOLUTION
     right = [([4, 6, 1, 1], "4*6*1*1"), ([8, 3, 8, 3], "8/(3-8/3)"), ([2, 10, 2, 2], "2*10+2*2"),
              ([13, 13, 1, 3], "1-3+13+13"), ([12, 2, 2, 2], "((12))*2*2/2"), ([12, 12, 2, 2], "12/2*2+12")]
-    wrong = [([4, 6, 1, 2], "4*6*1+2-2"), ([4, 6, 1, 2], "4*6"), ([4, 6, 1, 2], "4*6*1"),
-             ([4, 6, 1, 2], "4*6*1*2/2"), ([4, 6, 1, 1], "4*6*1*1+5-5"), ([1, 2, 2, 1], "12*2*1"),
+    wrong = [([4, 6, 1, 2], "4*6*1+2-2"), ([4, 6, 1, 2], "4*6*1"),
+             ([4, 6, 1, 1], "4*6*1*1+5-5"), ([1, 2, 2, 1], "12*2*1"),
              ([5, 5, 6, 5], "5*5-5/6"), ([7, 7, 2, 1], "7*7/2*1"), ([2, 8, 4, 1], "(2-8)*4*1"),
              ([1, 1, 1, 1], "24"), ([4, 6, 1, 2], "4+6+1+2=24"), ([2, 8, 4, 1], "-(2-8)*4*1"),
              ([2, 3, 3, 1], "2**3*3*1"), ([4, 6, 1, 1], "4*6 *1*1"), ([1, 1, 5, 5], "(1+1)/(5-5)"),

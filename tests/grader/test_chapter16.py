@@ -163,7 +163,7 @@ WRONG["dead-or-alive"] = [
     ("floats compared exactly", lambda n: walk(n, kind=np.float32)),
     ("near 24 is taken for 24", lambda n: walk(n, end=lambda v: round(v) == 24)),
     ("near 24 is taken for 24", lambda n: walk(n, end=lambda v: abs(v - 24) < 0.1)),
-    ("a law", lambda n: walk(n, end=lambda v: abs(v - 24) < 0.3)),
+    ("the numbers", lambda n: walk(n, end=lambda v: abs(v - 24) < 0.3)),
     ("no fractions on the way", lambda n: walk(n, of=whole_ones)),
     ("quotients rounded down", lambda n: walk(n, kind=int, of=floors)),
     ("one way round", lambda n: walk(n, of=one_fraction)),
@@ -179,7 +179,7 @@ WRONG["dead-or-alive"] = [
     ("a single number is never 24", lambda n: walk(n, single=False)),
     ("dead for alive", lambda n: not walk(n)),
     ("a law", lambda n: walk(n, of=lambda a, b: [a + b, a * b, a - b, b - a])),
-    ("a law", lambda n: 0 in n.tolist() or walk(n)),
+    ("the numbers", lambda n: 0 in n.tolist() or walk(n)),
     ("raised", carelessly),
     ("raised", lambda n: walk(n, pairs=lambda left: [(0, 1), (1, 2)])),
     ("raised", lambda n: walk(n, without=lambda left, i, j: left[:i] + left[i + 1:])),
@@ -639,7 +639,7 @@ WRONG["find-the-hole"] = [
     ("spaces are taken out", but("a space")),
     ("a division by 0 raises", but("by 0")),
     ("ends too early raises", but("too early")),
-    ("from the right", but("in a row", "below 0", "by 0")),
+    ("a-(b-c)", but("in a row", "below 0", "by 0")),
     ("in which they come", but("two levels", "fractions")),
     ("raised", trusting),
     ("raised", lambda v: v([1, 2, 3], "24")),
@@ -786,6 +786,20 @@ def test_a_bug_shows_in_its_circumstance_alone(code):
             except (ZeroDivisionError, IndexError):
                 seen.add(name)
     assert seen == SHOWS[code.__name__]
+
+
+OF_LAW = {  # law -> the texts that are about it
+    find_the_hole.NUMBERS: {"used twice", "unused", "not given", "side by side"},
+    find_the_hole.VALUE: set(RIGHT_TEXTS),
+    find_the_hole.IS_24: {"another value", "near", "minus 24"},
+    find_the_hole.FORM: {"24", "written", "a minus", "a power", "a space", "leading 0", "two wholes"},
+    find_the_hole.ANSWERS: {"by 0", "too early"},
+}
+
+
+def test_each_law_of_the_table_sees_its_bug():
+    for _, _, code, law in find_the_hole.WRONG:
+        assert SHOWS[code.__name__] <= OF_LAW[law], code.__name__
 
 
 def test_a_planted_power_comes_to_an_end():

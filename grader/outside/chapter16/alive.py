@@ -188,7 +188,7 @@ def draw_unused(rng, k):
 
 
 def draw_apart(rng, k):
-    """A row that brackets alone do not solve: its numbers must change places. They are mixed until they must."""
+    """A row that brackets alone do not solve. It is mixed until its numbers must change places."""
     numbers = ((2, 5, 14), (3, 5, 9))[k] if k < 2 else pick(rng, APART)
     while True:
         given = in_some_order(rng, numbers)
@@ -202,21 +202,18 @@ def draw_heaps(rng, k):
 
 
 def draw_both_ways(rng, k):
-    """A difference or a quotient that is needed the other way round."""
+    """n and 24 + n, or n and 24·n, in both orders."""
     n = int(rng.integers(2, 9))
-    if k < 2:
-        return {"numbers": np.array([n, TARGET + n] if k == 0 else [n, TARGET * n])}
-    if k < 4:
-        return in_some_order(rng, [n, TARGET + n] if k == 2 else [n, TARGET * n])
-    return in_some_order(rng, pick(rng, BOTH_WAYS))
+    pair = [n, TARGET + n if k % 2 == 0 else TARGET * n]
+    return {"numbers": np.array(pair if k < 2 else pair[::-1])}
 
 
 def draw_fractions(rng, k):
     """Alive by way of a fraction alone, or dead with something near 24."""
     if k < 2:
         return {"numbers": np.array([7, 169] if k else [5, 119])}
-    return in_some_order(rng, (3, 3, 8, 8) if k == 2 else pick(
-        rng, (BY_FRACTIONS, NEAR, ROUNDED)[k % 3]))
+    pools = (BY_FRACTIONS, BOTH_WAYS, NEAR, ROUNDED)
+    return in_some_order(rng, (3, 3, 8, 8) if k == 2 else pick(rng, pools[k % 4]))
 
 
 def draw_zeros(rng, k):
@@ -227,11 +224,6 @@ def draw_zeros(rng, k):
 def draw_equals(rng, k):
     """Equal numbers."""
     return in_some_order(rng, EQUALS[0] if k == 0 else pick(rng, EQUALS))
-
-
-def truly(i, o):
-    """Whether it is said of these numbers what is true."""
-    return bool(o.result) == is_alive(i.numbers)
 
 
 DEAD_OR_ALIVE = Check(
@@ -252,15 +244,17 @@ DEAD_OR_ALIVE = Check(
         "Fraction(8) / 3 is exact; 8 / 3 is not. any(…) is True as soon as one of the ways leads to 24."),
     expected=lambda i: np.array(is_alive(i.numbers)),
     cases=(
-        Case("a single number makes 24 if it is 24.", draw_single, truly, draws=4),
-        Case("all of the numbers must be used.", draw_unused, truly, draws=5),
-        Case("a step takes any two numbers, be they neighbours in the row or not.", draw_apart, truly),
-        Case("a step may take two results.", draw_heaps, truly, draws=5),
-        Case("a difference or a quotient of two numbers can be taken in two ways.", draw_both_ways, truly,
-             draws=8),
-        Case("24 is made exactly, and fractions may be made on the way.", draw_fractions, truly, draws=12),
-        Case("0 is a number like others, and nothing is divided by it.", draw_zeros, truly, draws=5),
-        Case("of equal numbers each is one, and is used once.", draw_equals, truly, draws=6)),
+        Case("a single number is alive if it is 24, and dead if not.", draw_single,
+             lambda i, o: bool(o.result) == (i.numbers[0] == TARGET), draws=4),
+        Case("n and 24 + n are alive, and so are n and 24·n, whichever comes first.", draw_both_ways,
+             lambda i, o: bool(o.result), draws=4),
+        Case("where some of the numbers make 24 and all of them do not, they are dead.", draw_unused,
+             lambda i, o: not o.result, draws=5),
+        Case("a step takes any two numbers, be they neighbours in the row or not.", draw_apart),
+        Case("a step may take two results.", draw_heaps, draws=5),
+        Case("24 is made exactly, and fractions may be made on the way.", draw_fractions, draws=14),
+        Case("0 is a number like others, and nothing is divided by it.", draw_zeros, draws=5),
+        Case("of equal numbers each is one, and is used once.", draw_equals, draws=6)),
     misconceptions=(
         M("floats compared exactly",
           "It reckons in floats. 8/3 is not 8/3 there, and what should be 24 comes out a little beside it. "

@@ -378,7 +378,7 @@ def breaks_off(numbers, text):
 
 NUMBERS = "each of the four numbers is used exactly once, and no other number is used"
 VALUE = ("the value is worked out as in school, and exactly: brackets first, then × and ÷, then + and −, "
-         "and equals from left to right")
+         "and from left to right where two bind equally")
 IS_24 = "the value is 24: nothing near it, and nothing like it"
 FORM = ("the text is an expression of numbers, + − * / and brackets, and of nothing else; any other text is "
         "False, whatever it says")
@@ -401,7 +401,7 @@ WRONG = (
      VALUE),
     ("signs are done in the order in which they come", "a sum with a product after it, without brackets",
      left_to_right, VALUE),
-    ("equal signs are done from the right: a-b-c as a-(b-c)",
+    ("a-b-c is read as a-(b-c), and a/b/c as a/(b/c)",
      "two differences or two quotients in a row, without brackets", from_the_right, VALUE),
     ("brackets are ignored", "brackets that change the value", brackets_ignored, VALUE),
     ("the value is rounded to a whole number before it is compared",
@@ -425,10 +425,11 @@ HOLES = (more_often, left_unused, with_another, digits_alone, about_24, sign_ign
 FIND_THE_HOLE = finds_planted(
     name="find-the-hole", title="A test that finds the hole", minutes=30, difficulty=3,
     argument="verifier", handed_out=handed_out, right=RIGHT, wrong=WRONG,
-    hides="; a text that is wrong for a second reason too hides it",
+    hides="; a second mistake in the same text hides it",
     advice=("Then a text of yours is not what you take it for. All four numbers are used, each once. "
             "Brackets may stand where they are not needed, and what is made on the way may be a fraction or "
-            "below 0. A space, a = or a minus before a bracket make a text False."),
+            "below 0. A space, a = or a minus before a bracket make a text False. Right code raises only "
+            "where numbers or text are not as the task says."),
     learned=("You have a test of what pays a model. Whoever learns from a verifier finds its holes: now you "
              "find them first."),
     hints=(

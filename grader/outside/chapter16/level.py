@@ -79,6 +79,12 @@ def in_one_ranking(i, value):
     return best(i, np.where(i.solved, value, i.values), everybody(i))
 
 
+def nothing_better_lost(i, o):
+    """Whether no child that is given up is worth more than one that is kept, solutions aside."""
+    lost, there = (i.values[~i.solved & mask] for mask in (~o.result, o.result))
+    return not len(lost) or not len(there) or bool(lost.max() <= there.min())
+
+
 ONE_LEVEL = Check(
     name="one-level", title="One level of a search", minutes=15, difficulty=2,
     function="one_level", arguments=("parents", "values", "solved", "beam"), kind="bool",
@@ -98,13 +104,11 @@ ONE_LEVEL = Check(
     expected=kept,
     cases=(
         Case("of the children that are no solutions, no one that is given up is worth more than one that is "
-             "kept.", draw_level,
-             lambda i, o: not (~i.solved & ~o.result).any() or not (~i.solved & o.result).any() or bool(
-                 i.values[~i.solved & ~o.result].max() <= i.values[~i.solved & o.result].min())),
+             "kept.", draw_level, nothing_better_lost),
         Case("a solution is never given up, whatever it is worth.",
              lambda rng, k: draw_level(rng, k, "solved"), lambda i, o: bool(o.result[i.solved].all()),
              draws=4),
-        Case("a solution takes no place in the beam: beside it as many others are kept as without it.",
+        Case("beside the solutions exactly `beam` others are kept: a solution takes no place.",
              lambda rng, k: draw_level(rng, k, "solved"),
              lambda i, o: int((o.result & ~i.solved).sum()) == int(i.beam), draws=4),
         Case("where the beam has more places than there are children, all are kept.",
