@@ -673,19 +673,21 @@ def test_what_is_wanted_agrees_with_the_package():
             assert np.allclose(CHECKS["equal-tokens"].expected(i), wanted)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_what_is_drawn_is_what_its_law_is_about(seed):
-    """Both truths are drawn for each law of dead-or-alive that has two; the pools are as they are called."""
+def test_what_is_drawn_is_what_its_law_is_about():
+    """The numbers of dead-or-alive are as their lists are called; a level has four children or more."""
     for numbers in dead_or_alive.TWO_HEAPS:
         assert dead_or_alive.is_alive(numbers) and not from_left_to_right(numbers)
     for numbers in dead_or_alive.BOTH_WAYS:
         assert dead_or_alive.is_alive(numbers) and not walk(numbers, of=larger)
-    for numbers in dead_or_alive.USED_UP:
+    for numbers in dead_or_alive.PAIRS + dead_or_alive.THREES + dead_or_alive.USED_UP:
         assert not dead_or_alive.is_alive(numbers) and walk(numbers, early=True)
     for numbers in dead_or_alive.BY_FRACTIONS:
         assert dead_or_alive.is_alive(numbers) and not walk(numbers, of=whole_ones)
     for numbers in dead_or_alive.NEAR + dead_or_alive.ROUNDED:
         assert not dead_or_alive.is_alive(numbers)
+    assert all(walk(numbers, end=lambda n: abs(n - 24) <= 0.1) for numbers in dead_or_alive.NEAR)
+    assert all(walk(numbers, kind=int, of=floors) for numbers in dead_or_alive.ROUNDED)
+    assert {dead_or_alive.is_alive(i.numbers) for i in inputs_of("dead-or-alive")} == {True, False}
     for i in inputs_of("one-level"):
         assert i.beam >= 1 and len(i.values) >= 4
 

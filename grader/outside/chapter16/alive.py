@@ -153,13 +153,16 @@ def search(kind=Fraction, **how):
     return lambda i: np.array(searched(row(i.numbers, kind), kind=kind, **how))
 
 
-# What is listed has a reason to be there: see where it is drawn. Each is in some order of its own.
+# Alive, and not by always going on with the newest result; not without a quotient of the smaller by the
+# larger; not in most orders of the row, if its numbers keep their places; not without a fraction. Dead, and a
+# part of them makes 24; the nearest to it is 0.1 away or less; rounding quotients down makes it.
 TWO_HEAPS = ((1, 3, 5, 7), (1, 1, 4, 9), (2, 2, 5, 7), (3, 5, 6, 13), (5, 5, 8, 8), (6, 6, 7, 11),
              (7, 8, 8, 10), (5, 7, 8, 10))
 BOTH_WAYS = ((1, 5, 5, 5), (2, 4, 10, 10), (1, 3, 4, 6), (2, 2, 13, 13), (4, 4, 7, 7), (1, 6, 6, 8))
 APART = ((2, 5, 10, 12), (2, 7, 8, 9), (3, 9, 11, 13), (5, 7, 9, 10), (4, 7, 8, 11), (3, 4, 7, 8))
-USED_UP = ((1, 5, 11, 13), (2, 3, 9, 11), (1, 4, 7, 10), (2, 2, 10, 12), (1, 7, 11, 12), (2, 4, 7, 13))
 BY_FRACTIONS = ((3, 3, 7, 7), (2, 5, 5, 10), (1, 4, 5, 6), (5, 5, 7, 11), (2, 3, 5, 12))
+USED_UP = ((1, 5, 11, 13), (2, 3, 9, 11), (1, 4, 7, 10), (2, 2, 10, 12), (1, 7, 11, 12), (2, 4, 7, 13))
+PAIRS, THREES = ((24, 2), (24, 5), (24, 7)), ((4, 6, 7), (4, 6, 9), (4, 6, 11))
 NEAR = ((4, 7, 7, 12), (4, 5, 9, 11), (1, 10, 11, 13))
 ROUNDED = ((1, 1, 4, 13), (2, 2, 8, 11), (1, 5, 12, 13))
 WITH_0 = ((0, 4, 6), (0, 1, 3, 8), (0, 3, 3, 7), (0, 2, 4, 10), (0, 5, 5, 7), (0, 1, 2, 9))
@@ -183,8 +186,7 @@ def draw_single(rng, k):
 
 def draw_unused(rng, k):
     """Some of the numbers make 24, all of them do not."""
-    pools = ([(TARGET, n) for n in (2, 5, 7)], [(4, 6, n) for n in (7, 9, 11)], USED_UP)
-    return in_some_order(rng, pick(rng, pools[min(k, 2)]))
+    return in_some_order(rng, pick(rng, (PAIRS, THREES, USED_UP)[min(k, 2)]))
 
 
 def draw_apart(rng, k):

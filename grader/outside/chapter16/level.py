@@ -23,10 +23,9 @@ def draw_level(rng, k, kind="plain"):
     values = rng.permutation(np.arange(C) - C // 2) / 4
     solved = np.zeros(C, bool)
     if kind == "one parent":
-        worst_first = np.arange(C) - C // 2
-        values = np.where(parents == 1, worst_first[-3:].repeat(C)[:C] + 9, worst_first) / 4
-        values[parents == 1] = rng.permutation(worst_first[-3:]) / 4 + 2
-        values[parents != 1] = rng.permutation(worst_first[:C - 3]) / 4
+        ranked = np.sort(values)
+        values[parents == 1] = rng.permutation(ranked[-3:])
+        values[parents != 1] = rng.permutation(ranked[:-3])
         beam = 2 + k % 2
     elif kind == "ties":
         values = rng.permutation(np.array([3, 2, *[1] * (C - 3), -1])) / 4
