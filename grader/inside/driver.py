@@ -94,11 +94,17 @@ def respond_freely(
         return Complaint("raised", describe(error, function, signature))
 
 
-def call(function: Callable, arguments: tuple[str, ...], inputs: Arrays) -> Arrays:
+def call(function: Callable, arguments: tuple[str, ...], inputs: Arrays,
+         read: Callable | None = None) -> Arrays:
     """The driver of most exercises: tensors in, one tensor out, and the inputs as they are after the call."""
     given = {name: torch.from_numpy(inputs[name].copy()) for name in arguments}
-    result = as_array(function(*given.values()))
+    result = (read or as_array)(function(*given.values()))
     return {"result": result, **{f"after_{name}": tensor.detach().numpy() for name, tensor in given.items()}}
+
+
+def call_for_verdict(function: Callable, arguments: tuple[str, ...], inputs: Arrays) -> Arrays:
+    """As `call`, for a function that says True or False."""
+    return call(function, arguments, inputs, as_verdict)
 
 
 def call_by_hand(function: Callable, arguments: tuple[str, ...], inputs: Arrays) -> Arrays:

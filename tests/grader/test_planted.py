@@ -20,6 +20,7 @@ from grader.outside.chapter01 import find_the_bug
 from grader.outside.chapter02 import find_the_leak
 from grader.outside.chapter03 import cut_the_text
 from grader.outside.chapter08 import find_the_merge
+from grader.outside.chapter16 import find_the_hole
 from grader.outside.judge import judge
 from grader.outside.planted import sealed
 from proof import CHECKS, fresh, inputs_of, trials_of, verdict  # noqa: F401  (a fixture is among them)
@@ -28,7 +29,7 @@ PLANTED = [name for name, check in CHECKS.items() if check.shuffled]
 
 
 def test_all_checks_of_a_learners_test_are_these():
-    assert len(PLANTED) == 10
+    assert len(PLANTED) == 11
     assert all(CHECKS[name].function == "is_right" for name in PLANTED)
 
 
@@ -111,7 +112,7 @@ def test_looking_behind_the_curtain_is_refused(how):
 
 
 TABLES = {"find-the-bug": find_the_bug.WRONG, "find-the-leak": find_the_leak.WRONG,
-          "cut-the-text": cut_the_text.WRONG}
+          "cut-the-text": cut_the_text.WRONG, "find-the-hole": find_the_hole.WRONG}
 
 
 @pytest.mark.parametrize("name", TABLES)
