@@ -45,8 +45,10 @@ PLAYER = {"steps": 1000, "weak": 400, "games": (0.1, 0.5), "verdicts": 0.4}     
 NOVICE = {"steps": 500, "games": (0.3, 0.7), "verdicts": 0.0}
 TOKENS, ROW = 3600, 128                         # of a batch, and of one of its rows
 TESTED = 100                                    # held-out hands
-CHAINS, PROPOSED, ROOM = 24, 8, 80              # a hand; a node; tokens of a chain
-DRAWS, ASKED = 30, {"asked": 16, "n": 8}         # of learning from rewards
+CHAINS, PROPOSED = 24, 8                        # a hand; a node
+ROOM, REST = 80, 64                             # tokens of a chain; of what follows its first steps
+STAR = {"steps": 80, "rates": {"lr": 1e-3, "muon_lr": 5e-3}}
+DRAWS, ASKED = 24, {"asked": 16, "n": 8}        # of learning from rewards, draw by draw
 CLIMB = {"lr": 5e-4, "muon_lr": 1e-3, "warmup": 0.0, "decay": 0.3}
 WORTH = {"yes": 1.0, "no": 0.0}
 _, TOKENIZER = hub.load("base")
@@ -298,8 +300,8 @@ def making(model, seed: int, count: int, n: int = 100) -> dict:
         if alive(left):
             states.append((puzzle.prompt, countdown.chain(puzzle, taken)))
     questions = asked([countdown.read_prompt(x) for x, _ in states])
-    greedy = think(model, TOKENIZER, questions, ROOM, thoughts=[z for _, z in states], close=False)
-    ends = partial(steps.continued, model, TOKENIZER, ends_right, room=ROOM)
+    greedy = think(model, TOKENIZER, questions, REST, thoughts=[z for _, z in states], close=False)
+    ends = partial(steps.continued, model, TOKENIZER, ends_right, room=REST)
     drawn = ends(n=8, generator=torch.Generator().manual_seed(seed))(states)
     return {"greedy": sum(ends_right(x, y) for (x, _), y in zip(states, greedy)) / n, "drawn": sum(drawn) / n}
 
@@ -336,17 +338,23 @@ def skill(model, seed: int) -> dict:
             "alive after the first step": sum(alive_first) / len(alive_first)}
 
 
-def endings(model, seed: int, n: int = 8) -> dict[str, list[tuple[list[int], list[int]]]]:
-    """Two lessons for a judge on the same states, which come from the model's own chains: labels by outcomes
-    (did this chain end right?) and by the solver. No solver is needed for the first."""
-    rng = random.Random(f"endings/{seed}")
+@cache
+def own_games(seed: int, n: int = 8) -> list[tuple[Puzzle, object]]:
+    """The novice plays every training hand n times: (a hand, its chain and answer) of each game."""
+    rng, novice = random.Random(f"own games/{seed}"), models(seed, "novice")["novice"]
     puzzles = [shuffled(p, rng) for p in LIVE]
-    drawn = think(model, TOKENIZER, asked(puzzles), ROOM, n=n, temperature=1.0,
+    drawn = think(novice, TOKENIZER, asked(puzzles), ROOM, n=n, temperature=1.0,
                   generator=torch.Generator().manual_seed(seed + 1))
+    return [(puzzles[i // n], y) for i, y in enumerate(drawn)]
+
+
+def endings(seed: int) -> dict[str, list[tuple[list[int], list[int]]]]:
+    """Two lessons for a judge on the same states, which come from the novice's own games: labels by outcomes
+    (did this game end right?) and by the solver. No solver is needed for the first."""
     lessons: dict[str, list] = {"outcomes": [], "solver": []}
-    for i, y in enumerate(drawn):
-        won = ends_right(puzzles[i // n].prompt, y)
-        for state in middle_of(puzzles[i // n], y):
+    for puzzle, y in own_games(seed):
+        won = ends_right(puzzle.prompt, y)
+        for state in middle_of(puzzle, y):
             x = left_says(state)
             if x is not None:
                 for name, yes in (("outcomes", won), ("solver", exact_judge([state])[0])):
@@ -359,7 +367,7 @@ def process(seed: int) -> dict:
     novice, kept = models(seed, "novice")["novice"], {}
     lefts = {count: states_left(seed, count) for count in (3, 2)}
     puzzles = tested(seed)
-    for name, pairs in endings(novice, seed).items():
+    for name, pairs in endings(seed).items():
         judge = taught(novice, pairs, seed)
         hub.save(judge, TOKENIZER, MODELS / f"{name}{seed}")
         kept[name] = {f"{count} left": judged_right(judge, lefts[count]) for count in lefts}
@@ -384,40 +392,48 @@ def taught(model, pairs: list, seed: int, n: int = 200):
 
 
 def rewards(seed: int) -> dict:
-    """From the novice, at about equal work: more games to read, outcomes, and rewards for steps."""
+    """From the novice: more games to read; its own solved games; outcomes; rewards for steps by a judge."""
     novice = models(seed, "novice")["novice"]
     questions = asked([shuffled(p, random.Random(f"asked/{seed}/{i}")) for i, p in enumerate(LIVE)])
     kept = {"before": skill(novice, seed)}
     how = ASKED | {"right": right, "seed": seed}
-    learned, _ = hub.load(MODELS / f"outcomes{seed}")
+    judge = own_judge(hub.load(MODELS / f"outcomes{seed}")[0])
 
-    def climb(name: str, make, F, settings=Settings(DRAWS, **CLIMB)):
+    def learned(name: str, make, F, settings):
         model, begun = copy.deepcopy(novice), time.perf_counter()
-        rows = train(model, make(model), F, settings, watch=watch, label=f"{name} {seed}")
-        kept[name] = skill(model, seed) | {"curve": [row.get("right") for row in rows],
-                                           "seconds": round(time.perf_counter() - begun)}
+        train(model, make(model), F, settings, label=f"{name} {seed}")
+        kept[name] = skill(model, seed) | {"seconds": round(time.perf_counter() - begun)}
 
-    def watch(batch, logprobs, coefficient):
-        return {} if batch.rewards is None else {"right": float(batch.rewards.mean())}
+    # One round of STaR: the games that ended at 24, F = 1. All others: F = 0.
+    won = [(TOKENIZER.prompt(puzzle.prompt), TOKENIZER.response(y.text, y.thought))
+           for puzzle, y in own_games(seed) if ends_right(puzzle.prompt, y)]
+    written = sum(len(TOKENIZER.response(y.text, y.thought)) for _, y in own_games(seed))
 
-    def judged(value, lam=0.0):
-        return lambda model: steps.judged(model, TOKENIZER, questions, value, ROOM, stop=countdown.STOP,
-                                          lam=lam, **how)
+    def again(model):
+        return lambda step: batch_packed([[pair] for pair in random.Random(f"won/{seed}/{step}").choices(
+            won, k=TOKENS // 70)], ROW)
+
+    learned("own solved games", again, supervised.coefficient, Settings(STAR["steps"], **STAR["rates"]))
+    kept["own solved games"] |= {"games": len(own_games(seed)), "solved": len(won)}
+    # As much work: what is written costs a pass a token, what is learned from three.
+    more = STAR["steps"] + round(written / (3 * TOKENS))
+    learned("more games", lambda model: reading(NOVICE, seed + 1000), supervised.coefficient,
+            Settings(more, **STAR["rates"]))
+    kept["more games"]["steps"] = more
 
     def outcomes(model):
         return scratchpad.outcomes(model, TOKENIZER, questions, ROOM, divide=False, **how)
 
-    climb("outcomes (GRPO)", outcomes, partial(grpo.coefficient, average=None))
-    climb("steps, solver", judged(exact_or_root), ppo.coefficient)
-    climb("steps, learned", judged(or_root(own_judge(learned))), ppo.coefficient)
-    # A draw writes its chains, of 70 tokens with their hand, and learning goes through them three times more.
-    passes = DRAWS * ASKED["asked"] * ASKED["n"] * 70 * 4
-    games = Settings(round(passes / (3 * TOKENS)), lr=1e-3, muon_lr=5e-3)
-    climb("more games", lambda m: reading(NOVICE, seed + 1000), supervised.coefficient, games)
+    climb = Settings(DRAWS, **CLIMB)
+    learned("outcomes", outcomes, partial(grpo.coefficient, average=None), climb)
+    start = kept["before"]["drawn"]
+    for name, value in (("steps, judge", judge), ("steps, judge and referee", with_referee(judge))):
+        learned(name, lambda model: steps.judged(model, TOKENIZER, questions, or_root(value, start), ROOM,
+                                                 stop=countdown.STOP, **how), ppo.coefficient, climb)
     return kept
 
 
-def or_root(value: tree.Value, worth: float = 0.5) -> tree.Value:
+def or_root(value: tree.Value, worth: float) -> tree.Value:
     """The same, and a hand of which nothing has been taken is worth a fixed number: a baseline."""
     def valued(states: list) -> list[float]:
         return [getattr(v, "value", v) if state[1] else worth for state, v in zip(states, value(states))]
@@ -425,7 +441,14 @@ def or_root(value: tree.Value, worth: float = 0.5) -> tree.Value:
     return valued
 
 
-exact_or_root = or_root(exact_judge, 1.0)       # every hand that is asked can be solved
+def with_referee(value: tree.Value) -> tree.Value:
+    """The same, and a scratchpad with a wrong step is worth nothing."""
+    def valued(states: list) -> list[float]:
+        return [getattr(v, "value", v) * (checked(state).wrong is None)
+                for state, v in zip(states, value(states))]
+
+    return valued
+
 
 PARTS = {part.__name__: part for part in (ways, swap, checking, process, rewards)}
 
@@ -458,9 +481,9 @@ def main() -> None:
     if chosen.ship:
         ship(kept["seeds"][str(SEEDS[0])])
         return
-    kept["settings"] = {"player": PLAYER, "novice": NOVICE, "rates": RATES, "draws": DRAWS, "asked": ASKED,
-                        "climb": CLIMB,
-                        "shape": vars(SHAPE) | {"family": None}, "torch": torch.__version__}
+    kept["settings"] = {"player": PLAYER, "novice": NOVICE, "rates": RATES, "star": STAR, "draws": DRAWS,
+                        "asked": ASKED, "climb": CLIMB, "shape": vars(SHAPE) | {"family": None},
+                        "torch": torch.__version__}
     for seed in tqdm(chosen.seeds, desc="seeds"):
         for part in tqdm(chosen.parts, desc=f"seed {seed}", leave=False):
             done = kept.setdefault("seeds", {}).setdefault(str(seed), {})
