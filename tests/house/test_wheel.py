@@ -27,6 +27,7 @@ for name in ("base", "tuned"):
     answer = tokenizer.read_response(batch.tokens[0][batch.response_mask[0]].tolist())
     print(name, repr(answer.text))
     assert answer.text.strip()
+hub.load("player")
 import runpy
 import sys
 sys.argv = ["journey", "--help"]

@@ -10,6 +10,7 @@ import random
 from dataclasses import replace
 
 import pytest
+import torch
 
 from minillm import hub
 from minillm.checkpoints import __main__ as checkpoints
@@ -73,3 +74,37 @@ def test_the_tuned_model_answers_as_its_record_says():
         assert abs(mean - kept["mean"]) <= 2 * (half + kept["half of the 95 % interval"]) + 1e-6, name
     # What the chapters on preferences stand on: able, and careless.
     assert found["right"][0] > 0.6 and 0.1 < found["courteous"][0] < 0.8
+
+
+def test_the_player_plays_as_its_record_says():
+    """Its chains from 100 held-out hands, eight each, and its verdicts on 200 numbers left, drawn anew.
+
+    Within 0.03 of the record for chains (two intervals of 95 % at 4 %), 0.1 for verdicts.
+    """
+    from minillm.thinking import tree
+    from minillm.thinking.scratchpad import think
+    from minillm.worlds import countdown
+    from minillm.worlds.questions import Question
+
+    folder, rng = hub.SHIPPED["player"], random.Random("again")
+    record = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    assert (folder / "model.safetensors").stat().st_size <= 4 * 2**20
+    player, tokenizer = hub.load("player")
+    hands = [countdown.shuffled(hand, rng) for hand in rng.sample(countdown.hands(True), 100)]
+    asked = [Question("24", hand.key, hand.prompt, "", "", "", "") for hand in hands]
+    drawn = think(player, tokenizer, asked, 80, n=8, temperature=1.0,
+                  generator=torch.Generator().manual_seed(1))
+    solved = [countdown.check(hands[i // 8], y.thought or "").solved for i, y in enumerate(drawn)]
+    assert abs(sum(solved) / len(solved) - record["one chain"]) < 0.03
+    judge = tree.judge(player, tokenizer, lambda left: f"{' '.join(map(str, left))}: 24?",
+                       {"yes": 1.0, "no": 0.0})
+    lefts = {True: [], False: []}
+    while min(map(len, lefts.values())) < 100:
+        hand = rng.choice(hands)
+        left = tuple(sorted(hand.numbers))
+        for _ in range(2):
+            left = countdown.after(left, rng.choice(countdown.steps(left, whole=True)))
+        if len(lefts[countdown.alive(hand, left)]) < 100:
+            lefts[countdown.alive(hand, left)].append(left)
+    right = [(said.value > 0.5) == alive for alive, some in lefts.items() for said in judge(some)]
+    assert abs(sum(right) / len(right) - record["judges right"]["2 left"]) < 0.1
