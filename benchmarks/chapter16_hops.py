@@ -1,14 +1,14 @@
-"""Chapter 16's two hops: answered at once, with a chain and by self-ask, by models of four sizes.
+"""Chapter 16's two hops: answered at once, with a chain and by self-ask, by models of three sizes.
 
 It takes about MINUTES minutes a seed on one core and writes benchmarks/results/chapter16_hops.json:
 
     python -m benchmarks.chapter16_hops                              # what is not kept yet, of all seeds
     python -m benchmarks.chapter16_hops --seeds 20 --parts 64 --again
 
-A part is a width. Each model begins with random weights, reads texts about forty people, and is then tuned
-three times from the same weights: on single questions and on two-hop questions in one of the three formats.
-The steps and the questions drawn are the same for each. Settings were chosen on seeds 0 and 1; the seeds here
-chose nothing. Source of the measure and of self-ask: Press et al. 2023.
+A part is a width, or `patient`. Each model begins with random weights, reads texts about forty people, and is
+then tuned three times from the same weights: on single questions and on two-hop questions in one of the three
+formats. The steps and the questions drawn are the same for each; the tokens are not, for a chain is longer
+than an answer (`patient` is the control). Settings were chosen on seed 0; the seeds here chose nothing. Source of the measure and of self-ask: Press et al. 2023.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,13 +41,14 @@ from minillm.worlds.two_hop import TwoHop
 
 RESULTS = Path(__file__).parent / "results" / "chapter16_hops.json"
 SEEDS = (20, 21, 22)
-WIDTHS = (32, 48, 64, 96)
+WIDTHS = (32, 64, 96)
 FAMES = tuple(FAME)                             # here all are told alike
 PEOPLE = 10                                     # of each fame: forty
 TELLINGS = 150                                  # of every fact
 READ = {"steps": 360, "lr": 1e-2, "muon_lr": 0.02}      # 8 rows of 256 tokens: the texts about once
-TUNE = {"steps": 150, "lr": 3e-3, "muon_lr": 0.0075, "decay": 0.9}
+TUNE = {"steps": 200, "lr": 1e-2, "muon_lr": 0.02, "decay": 0.9}
 ROWS = 48                                       # questions a step, half of them single, half of two hops
+PATIENT, LONGER = 64, 3                         # the width of the part `patient`; its steps, in TUNE's
 SEEN = 140                                      # questions of the training side that are asked again
 WAYS = ("at once", "chain", "self-ask")
 _, TOKENIZER = hub.load("base")
@@ -79,8 +81,9 @@ def written(q: TwoHop, way: str, town: Town, rng: random.Random) -> Question:
     return q.question if way == "chain" else at_once(q.question)
 
 
-def tune(model, way: str, town: Town, seed: int, **how) -> Transformer:
-    """A copy, tuned on single questions about every fact and on two hops of the training side."""
+def tune(model, way: str, town: Town, seed: int, **how) -> tuple[Transformer, int]:
+    """(a copy, tuned on single questions about every fact and on two hops of the training side; the tokens
+    that it read)."""
     model, rng = copy.deepcopy(model), random.Random(f"questions/{seed}")
     singles = [town.question(fact, rng) for fact in town.facts for _ in range(3)]
     double = [q for _ in range(3) for q in two_hop.questions(town, False, rng, FAMES)]
@@ -90,8 +93,8 @@ def tune(model, way: str, town: Town, seed: int, **how) -> Transformer:
         one, two = rng.choices(singles, k=ROWS // 2), rng.choices(double, k=ROWS // 2)
         return packed([q.pair(TOKENIZER) for q in (*one, *(written(q, way, town, rng) for q in two))])
 
-    train(model, draw, supervised.coefficient, Settings(**TUNE | how), progress=False)
-    return model
+    rows = train(model, draw, supervised.coefficient, Settings(**TUNE | how), progress=False)
+    return model, rows[-1]["tokens"]
 
 
 def wordings(fact: Fact) -> set[str]:
@@ -170,44 +173,63 @@ def transcripts(asked: Sequence[TwoHop], said: dict[str, list[Response]], n: int
     return found[:n]
 
 
+def sides(town: Town, seed: int) -> tuple[list[TwoHop], list[TwoHop]]:
+    """(two hops that are held out, those of the training side), each in one wording."""
+    return tuple(two_hop.questions(town, held, random.Random(f"{name}/{seed}"), FAMES)
+                 for held, name in ((True, "new"), (False, "seen")))
+
+
 def hops(width: int, seed: int) -> dict:
     """One width: what each of three tunings of one model knows, and what it puts together.
 
-    new: two hops that are held out; seen: two hops of the training side, some in other wordings.
+    new: two hops that are held out; seen: some of the training side, a part of them in new wordings.
     met: of the new ones, whether the second fact stood in a question of two hops of the training side.
     """
     town = small_town(seed)
-    new = two_hop.questions(town, True, random.Random(f"new/{seed}"), FAMES)
-    train_side = two_hop.questions(town, False, random.Random(f"seen/{seed}"), FAMES)
-    composed = {q.facts[1].key for q in train_side}
+    new, seen = sides(town, seed)
+    composed = {q.facts[1].key for q in seen}
     model, loss = reader(town, width, seed)
     kept, said = {"weights": model.count_parameters(), "nats a token": round(loss, 4)}, {}
     for way in WAYS:
-        policy = tune(model, way, town, seed)
+        policy, tokens = tune(model, way, town, seed)
         found, ys, both = examine(policy, way, town, new, seed)
         said[way] = ys
         for name, met in (("met", True), ("not met", False)):
             some = [(q, y) for q, y, b in zip(new, ys, both) if b and (q.facts[1].key in composed) == met]
             found[name] = shown(Gap(len(some), sum(not right(q.question, y) for q, y in some)))
-        kept[way] = {"new": found, "seen": examine(policy, way, town, train_side[:SEEN], seed)[0]}
+        kept[way] = {"tokens read": tokens, "new": found,
+                     "seen": examine(policy, way, town, seen[:SEEN], seed)[0]}
     return kept | {"transcripts": transcripts(new, said)}
+
+
+def patient(seed: int) -> dict:
+    """At once, after LONGER times as many steps, at one width: is time what it lacks?"""
+    town = small_town(seed)
+    new, seen = sides(town, seed)
+    model, _ = reader(town, PATIENT, seed)
+    policy, tokens = tune(model, "at once", town, seed, steps=LONGER * TUNE["steps"])
+    return {"tokens read": tokens, "new": examine(policy, "at once", town, new, seed)[0],
+            "seen": examine(policy, "at once", town, seen[:SEEN], seed)[0]}
+
+
+RUN = {**{str(width): partial(hops, width) for width in WIDTHS}, "patient": patient}
 
 
 def main() -> None:
     """Run what is not kept yet, and keep it after each part."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--parts", nargs="+", choices=(names := [str(w) for w in WIDTHS]), default=names)
+    parser.add_argument("--parts", nargs="+", choices=RUN, default=list(RUN))
     parser.add_argument("--again", action="store_true", help="run what is kept already, too")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     kept = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {"seeds": {}}
     kept["settings"] = {"people": 4 * PEOPLE, "tellings": TELLINGS, "read": READ, "tune": TUNE, "rows": ROWS,
-                        "torch": torch.__version__}
+                        "patient": [PATIENT, LONGER], "torch": torch.__version__}
     jobs = [(part, seed) for seed in args.seeds for part in args.parts
             if args.again or part not in kept["seeds"].get(str(seed), {})]
     for part, seed in tqdm(jobs, "chapter 16, two hops"):
-        kept["seeds"].setdefault(str(seed), {})[part] = hops(int(part), seed)
+        kept["seeds"].setdefault(str(seed), {})[part] = RUN[part](seed)
         args.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
