@@ -5,10 +5,11 @@ It takes about MINUTES minutes a seed on one core and writes benchmarks/results/
     python -m benchmarks.chapter16_hops                              # what is not kept yet, of all seeds
     python -m benchmarks.chapter16_hops --seeds 20 --parts 64 --again
 
-A part is a width, or `patient`. Each model begins with random weights, reads texts about forty people, and is
-then tuned three times from the same weights: on single questions and on two-hop questions in one of the three
-formats. The steps and the questions drawn are the same for each; the tokens are not, for a chain is longer
-than an answer (`patient` is the control). Settings were chosen on seed 0; the seeds here chose nothing. Source of the measure and of self-ask: Press et al. 2023.
+A part is a width, or `patient`. Each model begins with random weights, reads texts about forty people, and
+is then tuned three times from the same weights: on single questions and on two-hop questions in one of three
+formats. Steps and questions are the same for each way; tokens are not, for a chain is longer than an answer
+(`patient` is the control). Settings were chosen on seed 0; the seeds here chose nothing.
+Source of the measure and of self-ask: Press et al. 2023.
 """
 
 from __future__ import annotations
