@@ -18,6 +18,7 @@ import argparse
 import copy
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,7 +38,7 @@ from minillm.train import Settings, train
 from minillm.transformer import Config, Transformer
 from minillm.worlds import two_hop
 from minillm.worlds.questions import Question
-from minillm.worlds.town import FAME, PERSONAL, RELATIONS, Fact, Town, sentence
+from minillm.worlds.town import FAME, PERSONAL, RELATIONS, SOME, Fact, Town, sentence
 from minillm.worlds.two_hop import TwoHop
 
 RESULTS = Path(__file__).parent / "results" / "chapter16_hops.json"
@@ -119,9 +120,9 @@ def fault(q: TwoHop, way: str, y: Response) -> str:
     if right(q.question, y):
         return "right"
     first, second = q.facts
+    last = ending(q, y)
     if way == "at once":
-        form = q.question.check(y._replace(thought=q.question.thought)).form
-        return "another value" if form else "another form"
+        return last
     if way == "chain":
         said = y.thought or ""
         steps = [("first fact", said.startswith(told(first))), ("second fact", said == q.question.thought)]
@@ -131,7 +132,16 @@ def fault(q: TwoHop, way: str, y: Response) -> str:
                  ("first answer", said[0][1] == told(first)),
                  ("second follow-up", said[1][0] in wordings(second)),
                  ("second answer", said[1][1] == told(second))]
-    return next((name for name, fine in steps if not fine), "ending")
+    return next((name for name, fine in steps if not fine), f"ending: {last}")
+
+
+def ending(q: TwoHop, y: Response) -> str:
+    """How a wrong answer is wrong: about another person, with another value, or of no such form."""
+    value = re.escape(RELATIONS[q.facts[1].relation].answered.format(s="\1", v=q.question.answer))
+    if y.ended and re.fullmatch(value.replace("\1", SOME), y.text):
+        return "another person"
+    form = q.question.check(y._replace(thought=q.question.thought)).form
+    return "another value" if form else "another form"
 
 
 def answer(model, way: str, asked: Sequence[TwoHop], other=None) -> list[Response]:
