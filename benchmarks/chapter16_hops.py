@@ -1,6 +1,6 @@
 """Chapter 16's two hops: answered at once, with a chain and by self-ask, by models of three sizes.
 
-It takes about nine minutes a seed on one core of a busy machine and writes benchmarks/results/chapter16_hops.json:
+It takes about nine minutes a seed on one core of a busy machine, and writes to benchmarks/results:
 
     python -m benchmarks.chapter16_hops                              # what is not kept yet, of all seeds
     python -m benchmarks.chapter16_hops --seeds 20 --parts 64 --again
