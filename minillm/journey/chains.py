@@ -9,10 +9,11 @@ import copy
 import random
 from collections.abc import Callable, Sequence
 
-from ..batch import Batch, batch_packed
-from ..methods import self_training, supervised
+from ..batch import batch_packed
+from ..methods import supervised
 from ..recipes.imitate import ROW
 from ..sample import ask
+from ..thinking import scratchpad
 from ..tokenizer import Response
 from ..train import Settings, train
 from ..worlds.answers import Answer, is_right
@@ -22,7 +23,7 @@ from .quiz import Quiz, Sample, Score, Stage, one_line
 
 F = "1 if the answer is right, else 0: nobody looks at the chain"
 Pair = tuple[list[int], list[int]]  # (x, y), a prompt's ids and a response's
-EACH = 2        # right responses to a question that are learned from: the latest
+KEPT = 400      # right responses that are learned from at once: the latest
 STEPS = 20      # of a round
 TEMPERATURE = 1.3  # of what is drawn: a chain that is rare at 1 is found sooner
 PATIENCE = 3    # rounds without one right answer
@@ -91,28 +92,25 @@ def _learn(journey, stage: Stage, questions: Sequence[Question], held: Sequence[
            right: Callable[[Question, Response], bool], rehearsed: list[list[Pair]], room: int) -> list[Pair]:
     """Rounds of drawing, judging and learning; returns the right responses that were learned from last.
 
-    A round's draw is judged by outcome. What is right is learned with F = 1, together with the latest right
-    responses to every other question; what is not has F = 0 and needs no work. Stops early where none is
-    right. The stage gets its curve, notes and chains.
+    A round's draw is judged by outcome. What is right is learned with F = 1, together with the right
+    responses of the rounds before; what is not has F = 0 and needs no work. Stops early where none is right.
+    The stage gets its curve, notes and chains.
     """
     tokenizer, own = journey.tokenizer, journey.tokenizer.own
     asked, n = min(256 if own else 32, len(questions)), 8
+    draw = scratchpad.outcomes(journey.model, tokenizer, questions, room, asked=asked, n=n, right=right,
+                               temperature=TEMPERATURE, seed=journey.seed)
     rounds = journey.scale.chains
-    found: dict[str, list[Pair]] = {}  # by prompt
+    found: list[Pair] = []
     curve, written, ended = [], [], 0.0
     for r in range(rounds):
-        some = _next(questions, found, asked, random.Random(f"chains, asked/{journey.seed}/{r}"))
-        judge = lambda i, y: right(some[i], tokenizer.read_response(y))  # noqa: B023, E731
-        batch = self_training.expert_iteration(
-            journey.model, [tokenizer.prompt(q.prompt) for q in some], judge, room, n=n,
-            temperature=TEMPERATURE, end=tokenizer.end,
-            generator=journey._generator("chains", r, journey.device))
-        curve.append(float(batch.keep.float().mean()))
+        batch = draw(r)
+        curve.append(float(batch.rewards.mean()))
         written.append(int(batch.response_mask.sum()) / len(batch.tokens))
         ended = float(batch.ended.float().mean())
-        found |= _right_ones(batch, some)
+        found = (found + _right_ones(batch))[-KEPT:]
         if found:
-            _fit(journey, sum(found.values(), []), rehearsed, r)
+            _fit(journey, found, rehearsed, r)
         _tell(journey, stage, r, rounds, curve[-1], held, right, room)
         if not found and r + 1 == PATIENCE:
             break
@@ -129,33 +127,20 @@ def _learn(journey, stage: Stage, questions: Sequence[Question], held: Sequence[
     stage.curve = (list(range(1, len(curve) + 1)), [100 * share for share in curve], "round",
                    "drawn answers right (%)")
     stage.caption = f"{asked} questions a round, {n} answers to each, before the round is learned from."
-    return sum(found.values(), [])
+    return found
 
 
-def _right_ones(batch: Batch, questions: Sequence[Question]) -> dict[str, list[Pair]]:
-    """By prompt, (x, y) of the right responses of a draw: of each question at most EACH, each only once."""
-    by_prompt: dict[str, list[Pair]] = {}
-    for group, keep, row, mask in zip(batch.group.tolist(), batch.keep.tolist(), batch.tokens,
-                                      batch.response_mask):
-        if not keep:
-            continue
+def _right_ones(batch) -> list[Pair]:
+    """(x, y) of the right responses of a draw: of each question at most two, each only once."""
+    by_question: dict[int, list[Pair]] = {}
+    responses = zip(batch.group.tolist(), batch.keep.tolist(), batch.tokens, batch.response_mask)
+    for group, keep, row, mask in responses:
         start = int(mask.int().argmax())
         pair = row[:start].tolist(), row[mask].tolist()
-        some = by_prompt.setdefault(questions[group].prompt, [])
-        if pair not in some and len(some) < EACH:
+        some = by_question.setdefault(group, [])
+        if keep and pair not in some and len(some) < 2:
             some.append(pair)
-    return by_prompt
-
-
-def _next(questions: Sequence[Question], found: dict, asked: int, rng: random.Random) -> list[Question]:
-    """Whom to ask in a round: half of them questions that have no right response yet, where there are any.
-
-    Otherwise what is easy is found again and again, and a kind of question that is hard is never learned.
-    """
-    unsolved = [q for q in questions if q.prompt not in found]
-    some = rng.sample(unsolved, min(len(unsolved), asked // 2))
-    chosen = {q.prompt for q in some}
-    return some + rng.sample([q for q in questions if q.prompt not in chosen], asked - len(some))
+    return [pair for some in by_question.values() for pair in some]
 
 
 def _fit(journey, found: list[Pair], rehearsed: list[list[Pair]], r: int) -> None:
