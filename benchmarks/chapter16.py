@@ -489,7 +489,7 @@ def main() -> None:
             done = kept.setdefault("seeds", {}).setdefault(str(seed), {})
             if part not in done or chosen.again:
                 done[part] = PARTS[part](seed)
-                chosen.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+                chosen.out.write_text(json.dumps(kept) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
