@@ -17,14 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import PROMPTS, difference, gradients_of, make_policy, slow_logp
+from minillm import hub
 from minillm.batch import batch_pairs
 from minillm.identity import every_answer, exact_gradient
 from minillm.logprob import logprobs
 from minillm.methods import grpo, self_training
-from minillm.thinking import scratchpad, vote
+from minillm.thinking import scratchpad, steps, tree, vote
 from minillm.tokenizer import Response, Tokenizer
 from minillm.transformer import Config, Transformer
-from minillm.worlds import cups
+from minillm.worlds import countdown, cups
+from minillm.worlds.questions import Question
 
 # --- votes ----------------------------------------------------------------------------------------
 
@@ -441,3 +443,67 @@ def test_what_one_watches(drawn):
 def test_bad_draws_are_refused(small, said, how):
     with pytest.raises(ValueError, match=said):
         scratchpad.outcomes(*small, asked_of(4), **{"asked": 2} | how)
+
+
+# --- rewards for steps: the draw (its mathematics is in tests/laws/test_steps.py) -------------------
+
+
+def player_draw(**how):
+    """A draw of the shipped player, with 12 chains from three held-out hands."""
+    player, tokenizer = hub.load("player")
+    asked = [Question("24", p.key, p.prompt, "", "", "", "") for p in countdown.hands(True)[:3]]
+    values = how.pop("value", lambda states: [0.25] * len(states))
+    draw = steps.judged(player, tokenizer, asked, values, 80, stop="]", asked=3, n=4,
+                        right=lambda q, y: True, **how)
+    return draw(0), tokenizer
+
+
+@pytest.mark.parametrize("lam", [0.0, 1.0])
+def test_a_judge_that_says_the_same_of_all_leaves_the_outcome(lam):
+    """V = 0.25 everywhere and R = 1: by λ = 1 each token has 0.75, by λ = 0 what comes after the last step."""
+    batch, tokenizer = player_draw(lam=lam)
+    mask = batch.response_mask
+    stop = tokenizer.encode("]")[0]
+    assert batch.advantages.shape == mask.shape and batch.divide_by == len(mask) == 12
+    assert not batch.advantages[~mask].any()
+    for F, tokens, own in zip(batch.advantages, batch.tokens, mask):
+        last = max([i for i, t in enumerate(tokens.tolist()) if own[i] and t == stop], default=-1)
+        for i in own.nonzero()[:, 0].tolist():
+            assert F[i] == (0.75 if lam or i > last else 0.0)
+
+
+def test_each_state_is_asked_about_once_and_with_its_hand():
+    """The judge gets (prompt, scratchpad): the hand as it was asked, and whole steps."""
+    seen = []
+
+    def value(states):
+        seen.extend(states)
+        return [tree.Judged(0.5)] * len(states)
+
+    batch, _ = player_draw(value=value)
+    assert len(seen) == len(set(seen))
+    assert {x for x, _ in seen} == {p.prompt for p in countdown.hands(True)[:3]}
+    assert all(z == "" or z.endswith("]") for _, z in seen)
+    assert sum(z == "" for _, z in seen) == 3
+
+
+def test_continuations_are_counted_for_their_own_state():
+    """Only continuations of the second hand are called right: 0, 1, 0, whatever the batch."""
+    player, tokenizer = hub.load("player")
+    hands = [p.prompt for p in countdown.hands(True)[:3]]
+    value = steps.continued(player, tokenizer, lambda x, y: x == hands[1], n=3, room=8)
+    assert value([(x, "") for x in hands]) == [0.0, 1.0, 0.0]
+    read = []
+
+    def told(x, y):
+        read.append(y.thought)
+        return False
+
+    steps.continued(player, tokenizer, told, n=2, room=8)([(hands[0], "1+1=2")])
+    assert len(read) == 2 and all(thought.startswith("1+1=2") for thought in read)
+
+
+def test_a_stop_of_several_tokens_is_refused():
+    with pytest.raises(ValueError, match="stop"):
+        player, tokenizer = hub.load("player")
+        steps.judged(player, tokenizer, [], None, stop="]]]")
