@@ -460,7 +460,7 @@ def player_draw(**how):
 
 @pytest.mark.parametrize("lam", [0.0, 1.0])
 def test_a_judge_that_says_the_same_of_all_leaves_the_outcome(lam):
-    """V = 0.25 everywhere and R = 1: by λ = 1 each token has 0.75, by λ = 0 what comes after the last step."""
+    """V = 0.25 everywhere, R = 1: by λ = 1 each token has 0.75, by λ = 0 only those after the last step."""
     batch, tokenizer = player_draw(lam=lam)
     mask = batch.response_mask
     stop = tokenizer.encode("]")[0]
