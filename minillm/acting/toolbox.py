@@ -91,7 +91,8 @@ def search(documents: Sequence[str], most: int = 3) -> Tool:
     """A tool that finds the documents whose words fit a question best, `most` at most, best first.
 
     Scores are BM25's (Robertson et al. 1994), by the library bm25s, with k1 = 1.5 and b = 0.75. Words are
-    compared as they are: no stems, no list of words to leave out. Of equal scores the earlier document.
+    compared as they are: no stems, no list of words to leave out, no order. So a question for the mother of
+    Ada Moss also finds those whose mother she is. Of equal scores the earlier document comes first.
     """
     import bm25s  # a third of a second, which who does not search need not wait for
 

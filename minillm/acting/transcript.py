@@ -127,6 +127,7 @@ def demonstrate(tokenizer: Tokenizer, question: str, calls: Sequence[str], answe
     ValueError for a call that comes to an error: nobody should learn it unawares.
     """
     _expect_marks(tokenizer)
+    expect_whole(1, reply=reply)
     tools = by_name(tools)
     row = Transcript(tokenizer.prompt(question), stopped="end")
     if thought is not None:
@@ -153,6 +154,9 @@ def batch_transcripts(transcripts: Sequence[Transcript], replies: bool = False,
     expect(len(transcripts) > 0, "transcripts", "empty", "give at least one")
     ends = []
     for i, row in enumerate(transcripts):
+        lengths = {len(row.ids), len(row.response_mask), len(row.logprobs)}
+        expect(len(lengths) == 1, f"transcripts[{i}]", "one with unequal lengths",
+               "give as many ids, response_mask and logprobs: Transcript.append does")
         expect(any(row.response_mask), f"transcripts[{i}]", "one in which the model wrote nothing",
                "leave it out")
         ends.append(max(t for t, mine in enumerate(row.response_mask) if mine) + 1)
