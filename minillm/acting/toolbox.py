@@ -34,7 +34,7 @@ def calendar(town: Town, today: str | None = None) -> Tool:
     calendar(town)("12 March + 30") -> "11 April".
     """
     events = {fact.subject.lower(): fact.value for fact in town.facts if fact.relation == "date"}
-    known = {} if today is None else {"today": _date(_number(today, {}))}
+    known = {} if today is None else {"today": _date(_number(today, {}, "today"))}
     dates = events | known
 
     def calendar(date: str) -> str:
@@ -61,14 +61,14 @@ def calendar(town: Town, today: str | None = None) -> Tool:
     return calendar
 
 
-def _number(text: str, dates: dict[str, str]) -> int:
+def _number(text: str, dates: dict[str, str], argument: str = "date") -> int:
     """The number of a day in the year, from 0, by its date or by an event's name."""
     text = dates.get(text.strip().lower(), text.strip())
     form = re.fullmatch(r"([0-9]{1,2}) ([A-Za-z]+)", text)
     month = form[2].capitalize() if form else ""
-    expect(month in MONTHS, "date", shown(text), "give one such as 12 March, or an event of the town")
+    expect(month in MONTHS, argument, shown(text), "give one such as 12 March, or an event of the town")
     length = LENGTHS[MONTHS.index(month)]
-    expect(1 <= int(form[1]) <= length, "date", shown(text), f"{month} has {length} days")
+    expect(1 <= int(form[1]) <= length, argument, shown(text), f"{month} has {length} days")
     return DAY_BEFORE[MONTHS.index(month)] + int(form[1]) - 1
 
 

@@ -82,8 +82,7 @@ class Made:
 
 def by_name(tools: Sequence[Tool]) -> dict[str, Tool]:
     """The tools by their names. ValueError for one that cannot be called: see `schema`."""
-    listed = not callable(tools) and hasattr(tools, "__iter__")
-    expect(listed, "tools", tools, "give a list of functions")
+    expect(isinstance(tools, (list, tuple)), "tools", shown(tools), "give a list of functions")
     found: dict[str, Tool] = {}
     for tool in tools:
         name = schema(tool)["function"]["name"]
@@ -324,7 +323,8 @@ def within(seconds: float, process: bool = False) -> Callable[[Tool], Tool]:
     for.
 
     process: each call runs in a new process, which is killed when its seconds are over. Ask for it where a
-    tool may use a core for ever, or end the program. What such a call writes into memory is lost with it.
+    tool may use a core for ever, or end the program. What such a call writes into memory is lost with it, and
+    it should not compute with PyTorch: the copy of a process has none of its threads.
     Otherwise a call runs in a thread. Nothing can end a thread: if it is abandoned it goes on, unheard.
     """
     expect_positive(seconds=seconds)

@@ -12,6 +12,7 @@ True on it, and no tool has run. Source: Schick et al. 2023 (calls within a text
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,6 +76,15 @@ class Transcript:
         inside = {i for made in self.calls for i in range(made.start, made.end)}
         return tokenizer.read_response([token for i, token in enumerate(self.ids) if i not in inside])
 
+    def turns(self) -> list[tuple[list[int], list[int]]]:
+        """[(x, what the model wrote), (a reply, what it wrote then), …], as `batch_packed` takes it."""
+        found: list[tuple[list[int], list[int]]] = [(list(self.prompt), [])]
+        for token, mine in zip(self.ids, self.response_mask):
+            if not mine and found[-1][1]:
+                found.append(([], []))
+            found[-1][mine].append(token)
+        return found if found[-1][1] else found[:-1]    # behind a last reply nothing was written
+
     def text(self, tokenizer: Tokenizer) -> str:
         """All of y, marks too, for people to read."""
         return tokenizer.decode(self.ids, specials=True)
@@ -106,7 +116,7 @@ def use(model, tokenizer: Tokenizer, questions: Sequence[str | Sequence[int]],
         fits = 0 < len(prompt) < context
         expect(fits, f"questions[{i}]", f"{len(prompt)} tokens long", f"give 1 to {context - 1}")
     rows = [Transcript(list(prompt), group=g) for g, prompt in enumerate(prompts) for _ in range(n)]
-    kits = [by_name(tools()) for _ in rows] if callable(tools) else [by_name(tools)] * len(rows)
+    kits = [by_name(_anew(tools)) for _ in rows] if callable(tools) else [by_name(tools)] * len(rows)
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "generator": generator}
     while going := [i for i, row in enumerate(rows) if not row.stopped]:
         for k in range(0, len(going), ROWS):
@@ -226,6 +236,14 @@ def _reply(row: Transcript, tokenizer: Tokenizer, made: Made, room: int, start: 
 def _room(row: Transcript, limits: Limits, context: int) -> int:
     """How many tokens may still be written."""
     return min(limits.tokens - len(row.ids), context - len(row.prompt) - len(row.ids))
+
+
+def _anew(make: Callable[[], Sequence[Tool]]) -> Sequence[Tool]:
+    """The tools that a function makes; one that takes arguments is itself a tool that was not put in a list.
+    """
+    wanted = [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]
+    expect(not wanted, "tools", f"a function of {', '.join(wanted)}", "give a list of functions: [it]")
+    return make()
 
 
 def _expect_marks(tokenizer: Tokenizer) -> None:

@@ -1478,7 +1478,7 @@ CASES = {
         ("no sum", lambda: calculator.calculator("a"), "expression is one with 'a': write numbers"),
     ],
     "toolbox.calendar": [
-        ("today", lambda: toolbox.calendar(town.Town(people=1), "soon"), "date is 'soon': give one such as"),
+        ("today", lambda: toolbox.calendar(town.Town(people=1), "soon"), "today is 'soon': give one"),
         ("no date", lambda: toolbox.calendar(town.Town(people=1))("soon"), "date is 'soon'"),
         ("a number", lambda: toolbox.calendar(town.Town(people=1))(3), "date is 3: give a text"),
         ("nothing", lambda: toolbox.calendar(town.Town(people=1))(" "), "date is empty: write something"),
@@ -1510,6 +1510,8 @@ CASES = {
         ("no answer", lambda: answered(n=0), "n is 0"),
         ("limits", lambda: answered(limits=3), "limits is 3: give Limits"),
         ("a tool", lambda: answered(tools=[bare]), "bare is without a docstring"),
+        ("no list", lambda: answered(tools=twice), r"tools is a function of text: give a list of functions"),
+        ("a name", lambda: answered(tools="twice"), "tools is 'twice': give a list of functions"),
         ("temperature", lambda: answered(temperature=-1.0), "temperature is -1.0"),
     ],
     "transcript.demonstrate": [

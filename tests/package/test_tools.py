@@ -35,7 +35,7 @@ from minillm.acting.tools import (
     Call, by_name, call_text, read_call, run, schema, shown, to_json, to_mcp, within
 )
 from minillm.acting.transcript import Limits, Transcript, batch_transcripts, demonstrate, use
-from minillm.batch import batch_pairs
+from minillm.batch import batch_pairs, batch_turns
 from minillm.logprob import logprobs
 from minillm.methods import grpo
 from minillm.tokenizer import Tokenizer
@@ -833,9 +833,16 @@ def test_transcripts_are_learned_from_as_they_are():
         return batch
 
     before = float(draw(1000).rewards.mean())
-    train(model, draw, grpo.coefficient, Settings(steps=12, lr=3e-3))
-    print(before, after := float(draw(1000).rewards.mean()))
-    assert after > before + 0.15
+    train(model, draw, grpo.coefficient, Settings(steps=6, lr=3e-2))
+    assert float(draw(1000).rewards.mean()) > before + 0.3     # seeds 0 and 2: +0.53 and +0.50
+
+
+def test_turns_are_the_same_rows():
+    """What `batch_turns` and `batch_packed` take: what somebody else wrote, then what the model wrote."""
+    rows = [row for row in drawn(eager()) if row.calls]
+    one, other = batch_transcripts(rows), batch_turns([row.turns() for row in rows])
+    assert torch.equal(one.tokens, other.tokens) and torch.equal(one.response_mask, other.response_mask)
+    assert rows[0].turns()[0][0] == rows[0].prompt
 
 
 def test_a_demonstration_holds_what_the_tools_say_now():
