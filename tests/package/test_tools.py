@@ -245,6 +245,16 @@ def test_what_is_no_sum_is_named(text, said):
         calculator(text)
 
 
+def test_a_power_that_is_too_large_is_not_computed_first():
+    """It would have two million bits, a quarter of a megabyte."""
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="600 digits"):
+        calculator("(9^600)^999")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
 def test_brackets_up_to_the_limit():
     assert calculator("(" * 30 + "1" + ")" * 30) == "1" and calculator("-" * 199 + "1") == "-1"
 
@@ -526,6 +536,15 @@ def test_a_crash_costs_its_call(how, said, seconds):
     assert run([crashes, calculator], "calculator(1+1)", seconds).reply == "2"
 
 
+def test_what_utf8_cannot_hold_is_replaced():
+    """Half a character in a tool's reply and in the call itself: a tokenizer would refuse both."""
+    def half(text: str) -> str:
+        """A tool that answers with half a character."""
+        return "a\ud800" + text
+    made = run([half], "half(\udfff)")
+    assert made.reply == "a??" and made.text == "half(?)" and made.ok
+
+
 def test_a_megabyte_costs_its_call():
     made = run([large], "large(x)")
     assert made.ok and len(made.reply) == module.CUT and made.reply.endswith("é...")
@@ -692,6 +711,16 @@ def test_marks_in_the_wrong_place_come_back_as_an_error(monkeypatch, written, te
     made, = row.calls
     assert not made.ok and made.reply.startswith("error: ") and row.stopped == "end"
     assert text is None or made.text == text
+
+
+def test_an_end_mark_behind_a_reply_makes_no_old_call_again(monkeypatch):
+    def script(prompt):
+        done = prompt.count(WORDS.reply_end)
+        return [call("calculator(47+38)"), [*WORDS.encode("so"), WORDS.call_end], said("well")][done]
+    scripted(monkeypatch, script)
+    row, = use(TALKER, WORDS, ["What?"], [calculator])
+    assert [made.text for made in row.calls] == ["calculator(47+38)", ""] and not row.calls[1].ok
+    assert row.response(WORDS).text == "sowell"
 
 
 def test_a_scratchpad_may_hold_calls(monkeypatch):
