@@ -19,13 +19,13 @@ ROWS = 256  # questions asked at once
 @torch.no_grad()
 def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: int = 1,
            temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
-           end: int | None = 0, generator: torch.Generator | None = None) -> Batch:
+           end: int | Sequence[int] | None = 0, generator: torch.Generator | None = None) -> Batch:
     """Draw n answers to each prompt. Rows come out prompt by prompt, n in a row: row i answers prompts[i //
     n].
 
-    prompts: lists of ids, of any lengths ≥ 1. temperature 0 is greedy. end: the id that closes an answer
-    (None: never). The n answers to a prompt share its prefill, and a row that has ended is taken out of the
-    computation.
+    prompts: lists of ids, of any lengths ≥ 1. temperature 0 is greedy. end: the id that closes an answer, or
+    several of which each does (None: never). The n answers to a prompt share its prefill, and a row that has
+    ended is taken out of the computation.
 
     Returns a Batch: tokens (B·n, T) padded at the right with 0, response_mask (B·n, T) True on what the model
     wrote (the end token with it), logprobs (B·n, T) of each such token under the very distribution that drew
@@ -34,7 +34,9 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
     """
     expect_prompts(prompts, max_new_tokens, model.config.context)
     expect_whole(1, n=n)
-    expect_whole(0, model.config.vocab_size, end=0 if end is None else end)
+    ends = [] if end is None else list(end) if isinstance(end, (list, tuple)) else [end]
+    for one in ends:
+        expect_whole(0, model.config.vocab_size, end=one)
     device = model.embed.weight.device.type
     here = generator is None or generator.device.type == device
     expect(here, "generator", "on another device",
@@ -54,11 +56,12 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
     live: Tensor | slice = slice(None)
     # Of these, the rows that have ended.
     done = torch.zeros(R, dtype=torch.bool, device=hidden.device)
+    closing = torch.tensor(ends, dtype=torch.long, device=hidden.device)            # (number of ends,)
     for t in range(max_new_tokens):
         token, logp = next_token(model.logits(hidden), temperature, top_k, top_p, generator)    # (L,), (L,)
         written[live, t], drawn[live, t] = token, logp.to(drawn.dtype)
-        if end is not None:
-            done |= token == end
+        if ends:
+            done |= torch.isin(token, closing)
             ended = int(done.sum())
             if ended == len(done):
                 break
@@ -69,7 +72,7 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
                 token, done = token[keep], done[keep]
         if t + 1 < max_new_tokens:
             hidden = go_on(token)                                                   # (L, D)
-    return _gathered(prompts, n, written[:, :t + 1], drawn, end)
+    return _gathered(prompts, n, written[:, :t + 1], drawn, closing)
 
 
 def next_token(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
@@ -149,9 +152,9 @@ def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *,
     return responses
 
 
-def _gathered(prompts, n: int, written: Tensor, drawn: Tensor, end: int | None) -> Batch:
+def _gathered(prompts, n: int, written: Tensor, drawn: Tensor, closing: Tensor) -> Batch:
     """What was written (R, t) behind its prompts. What a row drew behind its first end does not count."""
-    stop = (written == end) if end is not None else torch.zeros_like(written, dtype=torch.bool)
+    stop = torch.isin(written, closing)                                             # (R, t)
     ended = stop.any(1)
     count = torch.where(ended, stop.int().argmax(1) + 1, written.shape[1]).tolist()
     pairs = [(prompts[i // n], row[:c]) for i, (row, c) in enumerate(zip(written.tolist(), count))]

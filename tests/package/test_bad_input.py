@@ -31,6 +31,7 @@ from minillm import (
     train,
     transformer,
 )
+from minillm.acting import calculator, toolbox, tools, transcript
 from minillm.adapt import lora, quantize
 from minillm.hub import adapters, families, fields
 from minillm.batch import Batch
@@ -112,6 +113,36 @@ THUMBED = some(reference=f(1.0, 2.0), thumbs=MASK[:1, 1])
 def one(batch, logp):
     """F = 1."""
     return torch.ones(2)
+
+
+def twice(text: str) -> str:
+    """A tool that says a text twice."""
+    return text + text
+
+
+def bare(text: str) -> str:
+    return text
+
+
+def untyped(text):
+    """A tool that does not say what it takes."""
+
+
+def starred(*texts: str):
+    """A tool that takes any number of texts."""
+
+
+def of_dicts(table: dict):
+    """A tool that takes what no small model writes."""
+
+
+def unknown(text: "Nowhere"):  # noqa: F821
+    """A tool of a type that is not there."""
+
+
+def answered(**how):
+    """use with a model and a tokenizer that go together."""
+    return transcript.use(*[TALKER, WORDS, how.pop("questions", ["the"]), how.pop("tools", [twice])], **how)
 
 
 def loop(F=one, model=None, how={}, **fields):
@@ -667,6 +698,7 @@ CASES = {
             "end is 5: give a whole number from 0",
         ),
         ("end between ids", lambda: sample.sample(MODEL, [[1]], 3, end=0.5), "end is 0.5"),
+        ("one end of two outside", lambda: sample.sample(MODEL, [[1]], 3, end=(0, 5)), "end is 5"),
         ("temperature", lambda: sample.sample(MODEL, [[1]], 3, temperature=-0.1), "temperature is -0.1"),
         ("top_k", lambda: sample.sample(MODEL, [[1]], 3, top_k=-1), "top_k is -1"),
         ("top_p", lambda: sample.sample(MODEL, [[1]], 3, top_p=2), "top_p is 2"),
@@ -1415,6 +1447,86 @@ CASES = {
         ("kind of questions", lambda: sums.Sums().questions("x", 1, True, RNG), "kind is 'x'"),
         ("negative documents", lambda: sums.Sums().documents(-1, RNG), "n is -1"),
     ],
+    "tools.schema": [
+        ("a name", lambda: tools.schema("twice"), "tool is twice: give a function"),
+        ("no name", lambda: tools.schema(lambda text: text), "tool is called '<lambda>'"),
+        ("no docstring", lambda: tools.schema(bare), "bare is without a docstring: say in its first line"),
+        ("no type", lambda: tools.schema(untyped), "untyped: text is without a type: give one, such as str"),
+        ("a star", lambda: tools.schema(starred), r"starred: texts is \*texts"),
+        ("a dict", lambda: tools.schema(of_dicts), "of_dicts: table is of type <class 'dict'>: give str"),
+        ("a type that is not there", lambda: tools.schema(unknown), "unknown is a function of unknown types"),
+    ],
+    "tools.by_name": [
+        ("a function", lambda: tools.by_name(twice), "tools is <function twice.*: give a list of functions"),
+        ("twice", lambda: tools.by_name([twice, twice]), "tools is with twice twice"),
+        ("a name", lambda: tools.by_name(["twice"]), "tool is twice: give a function"),
+    ],
+    "tools.read_call": [
+        ("a number", lambda: tools.read_call(3, [twice]), "call is int: give a text"),
+        ("no call", lambda: tools.read_call("a", [twice]), r"call is 'a': write it as name\(argument\)"),
+        ("no such tool", lambda: tools.read_call("a(b)", [twice]), "tool is 'a': there are twice"),
+        ("no tools", lambda: tools.read_call("a(b)", []), "tool is 'a': there are none"),
+    ],
+    "tools.within": [("no time", lambda: tools.within(0), "seconds is 0: give a positive number")],
+    "tools.run": [
+        ("no time", lambda: tools.run([twice], "twice(a)", 0), "seconds is 0"),
+        ("no room", lambda: tools.run([twice], "twice(a)", longest=0), "longest is 0"),
+        ("no tool", lambda: tools.run([bare], "bare(a)"), "bare is without a docstring"),
+    ],
+    "calculator.calculator": [
+        ("a number", lambda: calculator.calculator(3), "expression is 3: give a text"),
+        ("no sum", lambda: calculator.calculator("a"), "expression is one with 'a': write numbers"),
+    ],
+    "toolbox.calendar": [
+        ("today", lambda: toolbox.calendar(town.Town(people=1), "soon"), "today is 'soon': give one"),
+        ("no date", lambda: toolbox.calendar(town.Town(people=1))("soon"), "date is 'soon'"),
+        ("a number", lambda: toolbox.calendar(town.Town(people=1))(3), "date is 3: give a text"),
+        ("nothing", lambda: toolbox.calendar(town.Town(people=1))(" "), "date is empty: write something"),
+    ],
+    "toolbox.search": [
+        ("one text", lambda: toolbox.search("a b"), "documents is 'a b': give a list of texts"),
+        ("numbers", lambda: toolbox.search([1]), r"documents is \[1\]: give a list of texts"),
+        ("no words", lambda: toolbox.search(["?"]), "documents is without a word"),
+        ("none", lambda: toolbox.search(["a"], most=0), "most is 0"),
+        ("a long question", lambda: toolbox.search(["a"])("b" * 501), "question is 501 characters long"),
+    ],
+    "toolbox.ask_model": [
+        ("no room", lambda: toolbox.ask_model(TALKER, WORDS, 0), "max_new_tokens is 0"),
+        ("too long", lambda: toolbox.ask_model(TALKER, WORDS)("dog " * 9), "the context is 12"),
+    ],
+    "transcript.Limits": [
+        ("no tokens", lambda: transcript.Limits(tokens=0), "tokens is 0: give a whole number from 1"),
+        ("no reply", lambda: transcript.Limits(reply=0), "reply is 0"),
+        ("negative calls", lambda: transcript.Limits(calls=-1), "calls is -1"),
+        ("no time", lambda: transcript.Limits(seconds=0), "seconds is 0"),
+        ("no time for all", lambda: transcript.Limits(total=0), "total is 0"),
+    ],
+    "transcript.use": [
+        ("one question", lambda: answered(questions="the"), "questions is one text: give a list"),
+        ("none", lambda: answered(questions=[]), "questions is empty"),
+        ("a long one", lambda: answered(questions=[[1] * 12]),
+         r"questions\[0\] is 12 tokens long: give 1 to 11"),
+        ("an empty prompt", lambda: answered(questions=[[]]), r"questions\[0\] is 0 tokens long"),
+        ("no answer", lambda: answered(n=0), "n is 0"),
+        ("limits", lambda: answered(limits=3), "limits is 3: give Limits"),
+        ("a tool", lambda: answered(tools=[bare]), "bare is without a docstring"),
+        ("no list", lambda: answered(tools=twice), r"tools is a function of text: give a list of functions"),
+        ("a name", lambda: answered(tools="twice"), "tools is 'twice': give a list of functions"),
+        ("temperature", lambda: answered(temperature=-1.0), "temperature is -1.0"),
+    ],
+    "transcript.demonstrate": [
+        ("a call that fails", lambda: transcript.demonstrate(WORDS, "the", ["a"], "sat", [twice]),
+         "calls: a is error: call is 'a'.*: give one that its tool answers"),
+        ("no reply", lambda: transcript.demonstrate(WORDS, "the", ["twice(a)"], "sat", [twice], reply=0),
+         "reply is 0"),
+    ],
+    "transcript.batch_transcripts": [
+        ("none", lambda: transcript.batch_transcripts([]), "transcripts is empty"),
+        ("nothing written", lambda: transcript.batch_transcripts([transcript.Transcript([1])]),
+         r"transcripts\[0\] is one in which the model wrote nothing: leave it out"),
+        ("unequal", lambda: transcript.batch_transcripts([transcript.Transcript([1], [2], [True])]),
+         r"transcripts\[0\] is one with unequal lengths"),
+    ],
     "town.Town": [
         ("nobody", lambda: town.Town(people=0), "people is 0"),
         ("too many", lambda: town.Town(people=151), "people is 151: give 1 to 150"),
@@ -1564,6 +1676,16 @@ CASES = {
 
 # What needs no case here, and why.
 ELSEWHERE = {
+    "tools.Call": "plain data",
+    "tools.Made": "plain data",
+    "tools.call_text": "of a Call that read_call made, and its tool",
+    "tools.to_json": "of a Call that read_call made",
+    "tools.to_mcp": "of a Call that read_call made",
+    "tools.shown": "any value has an answer",
+    "toolbox.records": "takes a Town",
+    "toolbox.notebook": "takes nothing; what is written into it, in test_tools",
+    "toolbox.ask_person": "takes a function; what it is asked, in test_tools",
+    "transcript.Transcript": "plain data: batch_transcripts checks it",
     "lora.LoRA": "a part: add_lora and attach check what reaches it",
     "lora.adapters": "a list, empty where there are none",
     "adapters.load_adapters": "every damaged and foreign folder in test_lora",
@@ -1651,6 +1773,7 @@ CORE = [
     *("methods/reinforce", "methods/critic", "methods/ppo", "methods/grpo", "methods/reward_model"),
     *("methods/dpo", "methods/ipo", "methods/simpo", "methods/kto"),
     *("worlds/questions", "worlds/sums", "worlds/town", "worlds/own"),
+    *("acting/tools", "acting/calculator", "acting/toolbox", "acting/transcript"),
 ]
 # A method's F and loss are formulas of its paper on any numbers: `coefficient` checks what reaches them, and
 # the surrogate what comes out.

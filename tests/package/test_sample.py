@@ -118,6 +118,23 @@ def test_the_end_token_is_in_the_mask_and_nothing_after_it():
     assert 0 < int(batch.ended.sum()) < 40
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_any_of_several_ends_closes_an_answer(temperature):
+    """Each row is the row that no end closes, up to the first of them; the other rows are as they were."""
+    model, how = model_of(), {"n": 3, "temperature": temperature}
+    open_ended = sample(model, PROMPTS, 12, end=None, generator=seeded(), **how).responses()
+    for end in ((0, 4), [4, 0], (4,), 4, ()):
+        ends = {end} if isinstance(end, int) else set(end)
+        batch = sample(model, PROMPTS[:1], 12, end=end, generator=seeded(), **how)
+        for y, ended in zip(batch.responses(), batch.ended.tolist()):
+            assert ended == (y[-1] in ends) and not set(y[:-1]) & ends
+        if temperature == 0:
+            cut = [y[:1 + min([y.index(e) for e in ends if e in y], default=len(y))] for y in open_ended]
+            assert sample(model, PROMPTS, 12, end=end, **how).responses() == cut
+    some = sample(model, PROMPTS, 12, end=(4,), generator=seeded(), **how)
+    assert some.responses() == sample(model, PROMPTS, 12, end=4, generator=seeded(), **how).responses()
+
+
 def test_n_answers_come_prompt_by_prompt():
     batch = sample(model_of(), PROMPTS, 4, n=3, generator=seeded())
     assert batch.group.tolist() == [i for i in range(5) for _ in range(3)]
