@@ -36,7 +36,7 @@ def held_out(sums: Sums, n: int = 100) -> list[Question]:
 
 
 def travel_town(journey, quiz: Quiz, training: Sequence[Question]) -> None:
-    """A number of two digits and one of one digit: chains that nobody has written, learned from outcomes.
+    """A number of one digit and one of two: chains that nobody has written, learned from outcomes.
 
     The right responses of the last rounds stay in `journey.found`, so that a later stage can rehearse them.
     """

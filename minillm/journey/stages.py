@@ -51,7 +51,7 @@ class Scale:
 
 SCALES = {
     "cpu": Scale(Config(), rows=8, steps=740, sums=3_500, questions=1_000, tuning_steps=220, rounds=4,
-                 chains=16, draws=12),
+                 chains=10, draws=12),
     "gpu": Scale(Config(d_model=384, n_layers=6, n_heads=6, n_kv_heads=3, d_ff=1024), rows=64, steps=2_000,
                  sums=24_000, questions=4_000, tuning_steps=400, rounds=8, chains=12,
                  draws=40),
@@ -61,7 +61,7 @@ SCALES = {
 # The stages on the town, and their seconds on two quiet cores at SCALE=cpu. On another machine, and at
 # another scale, all take longer or shorter by about one factor, which the stages that are done tell.
 SECONDS = {"byte-pair tokens": 1, "pretraining": 110, "instruction tuning": 28, "self-training on sums": 17,
-           "chains learned from outcomes": 62,
+           "chains learned from outcomes": 42,
            "imitating careless people": 31, "reward model": 16, "PPO against the reward model": 16,
            "DPO from the same comparisons": 12, "the model that is kept": 2}
 

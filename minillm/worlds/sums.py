@@ -106,17 +106,15 @@ class Sums:
             f"n is {n}: the world has only {len(questions)} different held-out questions of kind {kind!r}")
 
     def uneven(self, held: bool) -> list[Question]:
-        """Every question, on one side of the split, about a number of two digits and one of one digit, in
-        either order, with the steps asked for.
+        """Every question, on one side of the split, about a number of one digit and one of two, in this
+        order, with the steps asked for.
 
         No text shows how such a sum is done: the documents add two digits to two digits, or up to three
         single ones. So a model that does them has found its own steps.
         """
-        pairs = [(a, b) for a in range(20, 100) for b in range(2, 10) if self.is_held_out(a, b) == held]
-        orders = [order for a, b in pairs for order in ((a, b), (b, a))]
-        return [Question("uneven_steps", "+".join(map(str, sorted(order))),
-                         "What is {}+{}? Write the steps.".format(*order), str(sum(order)), str(sum(order)),
-                         r"\d+", column_steps(*order)) for order in orders]
+        pairs = [(b, a) for a in range(20, 100) for b in range(2, 10) if self.is_held_out(a, b) == held]
+        return [Question("uneven_steps", f"{b}+{a}", f"What is {b}+{a}? Write the steps.", str(a + b),
+                         str(a + b), r"\d+", column_steps(b, a)) for b, a in pairs]
 
     def documents(self, n: int, rng: random.Random) -> list[str]:
         """n short texts for pretraining, half of them dialogues; none is about a held-out pair."""

@@ -559,7 +559,7 @@ def test_a_journey_from_a_checkpoint_from_elsewhere(foreign, tmp_path, capsys, m
     monkeypatch.setattr(stages, "town_data", lambda texts, questions, rng: town_data(0, 200, rng))
     monkeypatch.setattr(Sums, "questions", lambda self, kind, n, *rest: some(self, kind, min(n, 20), *rest))
     monkeypatch.setitem(stages.SCALES, "cpu", replace(stages.SCALES["cpu"], draws=2, rounds=1, chains=1))
-    monkeypatch.setattr(stages.chains, "held_out", lambda sums: sums.uneven(held=True)[::40])
+    monkeypatch.setattr(stages.chains, "held_out", lambda sums: sums.uneven(held=True)[::20])
     shrink(monkeypatch, every=12)
     for start in (foreign[0], tmp_path / "out" / "journey"):
         assert main(["--from", str(start), "--steps", "2", "--quiet", "--out", str(tmp_path / "out")]) == 0
