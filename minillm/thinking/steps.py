@@ -91,8 +91,9 @@ def judged(model, tokenizer: Tokenizer, questions: Sequence[Question], value: Va
            lam: float = 0.0, seed: int = 0) -> Callable[[int], Batch]:
     """A draw for `train`, as `scratchpad.outcomes` makes it, with an F for each step: advantages (B, T).
 
-    value: of states (prompt, thought), as for a tree. To be used with `ppo.coefficient`; divide_by is the
-    number of rows, so that a row's push is the sum over its tokens.
+    value: of states (prompt, thought), as for a tree. Of the last step and the answer it is not asked: they
+    are worth the outcome. To be used with `ppo.coefficient`; divide_by is the number of rows, so that a
+    row's push is the sum over its tokens.
     """
     stops = tokenizer.encode(stop)
     expect(len(stops) == 1, "stop", f"{stop!r}, {len(stops)} tokens", "give a text that is one token")
@@ -106,11 +107,12 @@ def judged(model, tokenizer: Tokenizer, questions: Sequence[Question], value: Va
         for tokens, mask, y in rows:
             prompt = tokenizer.decode(tokens[:int(mask.int().argmax())].tolist())
             thought = tokenizer.read_response(y).thought or ""
-            states.append([(prompt, z) for z in begun(thought, stop)])
+            before, *after = begun(thought, stop)
+            states.append([(prompt, z) for z in [before, *after[:-1]]])     # after the last step: the outcome
         every = list(dict.fromkeys(state for row in states for state in row))
         worth = dict(zip(every, (getattr(v, "value", v) for v in value(every))))
         last = torch.tensor([[len(row) - 1] for row in states], device=batch.tokens.device)
-        step = step_of(batch, stops[0]).minimum(last)       # a stop in the answer begins no step
+        step = step_of(batch, stops[0]).minimum(last)       # with the last step goes what follows it
         batch.advantages = step_advantages([[worth[state] for state in row] for row in states], batch.rewards,
                                            step, lam)
         batch.divide_by = len(batch.tokens)

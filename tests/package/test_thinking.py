@@ -460,14 +460,15 @@ def player_draw(**how):
 
 @pytest.mark.parametrize("lam", [0.0, 1.0])
 def test_a_judge_that_says_the_same_of_all_leaves_the_outcome(lam):
-    """V = 0.25 everywhere, R = 1: by λ = 1 each token has 0.75, by λ = 0 only those after the last step."""
+    """V = 0.25 everywhere, R = 1: by λ = 1 each token has 0.75, by λ = 0 the last step and what follows."""
     batch, tokenizer = player_draw(lam=lam)
     mask = batch.response_mask
     stop = tokenizer.encode("]")[0]
     assert batch.advantages.shape == mask.shape and batch.divide_by == len(mask) == 12
     assert not batch.advantages[~mask].any()
     for F, tokens, own in zip(batch.advantages, batch.tokens, mask):
-        last = max([i for i, t in enumerate(tokens.tolist()) if own[i] and t == stop], default=-1)
+        stops = [i for i, t in enumerate(tokens.tolist()) if own[i] and t == stop]
+        last = stops[-2] if len(stops) > 1 else -1          # where the last but one step ends
         for i in own.nonzero()[:, 0].tolist():
             assert F[i] == (0.75 if lam or i > last else 0.0)
 
@@ -485,6 +486,7 @@ def test_each_state_is_asked_about_once_and_with_its_hand():
     assert {x for x, _ in seen} == {p.prompt for p in countdown.hands(True)[:3]}
     assert all(z == "" or z.endswith("]") for _, z in seen)
     assert sum(z == "" for _, z in seen) == 3
+    assert max(z.count("]") for _, z in seen) == 2          # three steps: the third is worth the outcome
 
 
 def test_continuations_are_counted_for_their_own_state():
