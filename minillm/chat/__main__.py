@@ -184,20 +184,20 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="chat", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Talk to a model. " + HELP,
-        epilog="In a pipe: a question a line on stdin, the answers on stdout; thoughts, calls and notes go to "
-               "stderr, and Ctrl-C ends the program.")
+        epilog="In a pipe: a question a line on stdin, the answers on stdout; thoughts, calls and notes "
+               "go to stderr, and Ctrl-C ends the program.")
     parser.error = lambda message: parser.exit(2, f"chat: {' '.join(message.split())} (see --help)\n")
     parser.add_argument("--from", dest="start", metavar="base|tuned|FOLDER",
-                        help=f"a shipped model, or a checkpoint's folder (default: {KEPT}, where a journey has "
-                             "left one, else tuned)")
+                        help=f"a shipped model, or a checkpoint's folder (default: {KEPT}, where a "
+                             "journey has left one, else tuned)")
     parser.add_argument("--tools", choices=("on", "off"), default="on",
                         help="whether the model may call the course's tools (default on)")
     parser.add_argument("--transcript", metavar="FILE.jsonl",
-                        help="write each turn behind what the file holds, a line of JSON when it is over: "
-                             "question, answer, thought, calls, why it stopped")
+                        help="write each turn behind what the file holds, a line of JSON when it is "
+                             "over: question, answer, thought, calls, why it stopped")
     parser.add_argument("--turns", type=int, metavar="N",
                         help="earlier turns that the model reads with a question (default: all that the "
-                             "context takes; 0 for models of this package, which learn from single questions)")
+                             "context takes; 0 for models of this package: they learn from single questions)")
     parser.add_argument("--tokens", type=int, metavar="N",
                         help="the longest answer (default: half of the context, 1024 at most)")
     parser.add_argument("--temperature", type=float, default=0.0, metavar="T",

@@ -49,7 +49,8 @@ class Terminal:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.history import InMemoryHistory
 
-        self.session = PromptSession("you> ", history=InMemoryHistory(), input=input, output=output)
+        self.session = PromptSession("you> ", history=InMemoryHistory(), input=input, output=output,
+                                     reserve_space_for_menu=0)
         self.kind = None                # of the line that is being written
 
     def lines(self) -> Iterator[str]:
