@@ -18,12 +18,13 @@ from ..acting.tools import Tool
 from ..acting.transcript import Transcript
 from ..transformer import device_and_dtype
 from ..worlds.town import Town
-from .conversation import Conversation, Reader
+from .conversation import Conversation, Piece, Reader
 from .screen import Pipe, Terminal, harmless, one_line_of_json
 
 KEPT = Path("build/journey")        # where `make journey` leaves its model
 HELP = """/tools [on|off] whether the model may call tools; /new forgets all that was said; /help.
-Ctrl-C stops an answer, Ctrl-D ends, the arrow keys bring back what you wrote"""
+Ctrl-C stops an answer, Ctrl-D ends, the arrow keys bring back what you wrote.
+Models of the town know: What pet does Ned Lake have? What is 47+38? Write the steps."""
 ALONE = ("this model learned from single questions, so each of yours is asked alone; "
          "with --turns=N (TURNS=N) it reads N earlier turns too")
 CONTINUES = ("this model's tokenizer has no marks of who speaks, so it goes on with your text; "
@@ -71,13 +72,14 @@ def talk(conversation: Conversation, screen: Terminal | Pipe, tools: Sequence[To
 def answered(conversation: Conversation, screen: Terminal | Pipe,
              prompt: list[int]) -> tuple[Transcript, str]:
     """Show an answer while it is written. The transcript, and why it stopped: "person" after Ctrl-C."""
-    reader, row, seen = Reader(conversation.tokenizer), Transcript(prompt), 0
+    reader, row, seen, shown = Reader(conversation.tokenizer), Transcript(prompt), 0, False
     try:
         with screen.hearing():
             for row in conversation.answer(prompt):
                 for token, by_model in zip(row.ids[seen:], row.response_mask[seen:]):
                     for piece in reader.read(token, by_model):
                         screen.say(*piece)
+                        shown = True
                 seen = len(row.ids)
         stopped = row.stopped
     except KeyboardInterrupt:
@@ -86,9 +88,12 @@ def answered(conversation: Conversation, screen: Terminal | Pipe,
         stopped = "person"
     for piece in reader.close():
         screen.say(*piece)
+        shown = True
     screen.end()
     if stopped != "end":
         screen.note(WHY[stopped].format(conversation))
+    elif not shown:
+        screen.note("an empty answer")
     return row, stopped
 
 
@@ -115,12 +120,20 @@ def obey(command: str, conversation: Conversation, tools: Sequence[Tool]) -> str
 def written(file: TextIO, question: str, row: Transcript, stopped: str, conversation: Conversation) -> bool:
     """A turn as a line of JSON behind those that a file holds; whether the disk took it.
 
-    {"question": …, "answer": … without calls and thought, "thought": … or null, "calls": [{"call": …,
-    "reply": …, "ok": …}], "stopped": "end", "tokens", "context" or "person"}.
+    {"question": …, "answer": … without calls and thoughts, "thought": … or null, "calls": [{"call": …,
+    "reply": …, "ok": …}], "stopped": "end", "tokens", "context" or "person"}. A call that was written while
+    tools were off was not made, and is not in it.
     """
-    y = row.response(conversation.tokenizer)
-    calls = [{"call": made.text, "reply": made.reply, "ok": made.ok} for made in row.calls]
-    turn = {"question": question, "answer": y.text, "thought": y.thought, "calls": calls, "stopped": stopped}
+    parts: list[Piece] = []
+    reader = Reader(conversation.tokenizer)
+    for token, by_model in zip(row.ids, row.response_mask):
+        parts += reader.read(token, by_model)
+    parts += reader.close()
+    thought = "".join(part.text for part in parts if part.kind == "thought")
+    turn = {"question": question, "answer": "".join(part.text for part in parts if part.kind == "answer"),
+            "thought": thought or None,
+            "calls": [{"call": made.text, "reply": made.reply, "ok": made.ok} for made in row.calls],
+            "stopped": stopped}
     try:
         file.write(one_line_of_json(turn) + "\n")
         file.flush()
@@ -138,6 +151,8 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+    if sys.stdin is None:               # it was closed
+        sys.stdin = open(os.devnull, encoding="utf-8")
     args = read_arguments(argv)
     file = None
     try:

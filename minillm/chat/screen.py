@@ -76,7 +76,8 @@ class Terminal:
             self.end()
             self._print("note", LABELS[kind])
             self.kind = kind
-        self._print(kind, harmless(text))
+        # Indented: a line that begins like a label would be taken for one.
+        self._print(kind, harmless(text).replace("\n", "\n" + " " * len(LABELS[kind])))
 
     def end(self) -> None:
         """The line is over, if one was begun."""
@@ -143,7 +144,8 @@ class Pipe:
 
     def _aside(self) -> None:
         if self.held:
-            print(LABELS[self.kind].strip(), harmless(self.held), file=sys.stderr, flush=True)
+            said = harmless(self.held).replace("\n", "\n  ")
+            print(LABELS[self.kind].strip(), said, file=sys.stderr, flush=True)
         self.held = ""
 
 

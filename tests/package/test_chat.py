@@ -239,6 +239,13 @@ def test_why_an_answer_stopped_is_said(monkeypatch, tokens, why):
             tokens, 96 - len(WORDS.prompt("Hello.")))
 
 
+def test_an_empty_answer_is_said(monkeypatch):
+    scripted(monkeypatch, lambda prompt: [WORDS.end])
+    screen = Fake("Hello.")
+    chat.talk(conversation(), screen)
+    assert screen.parts == [("end", "")] and screen.notes == ["an empty answer"]
+
+
 def test_without_a_script_an_answer_is_the_one_that_sample_gives():
     mine = model()
     for seed in range(4):
@@ -264,12 +271,16 @@ def test_tools_are_turned_on_and_off(monkeypatch):
     scripted(monkeypatch, script)
     screen = Fake("What?", "/tools", "What?", "/tools on", "/tools on", "/tools off", "/tools maybe", "/new",
                   "What?")
-    chat.talk(conversation(context=200, tools=[double], turns=0), screen, [double])
+    file = io.StringIO()
+    chat.talk(conversation(context=200, tools=[double], turns=0), screen, [double], file)
     call, end = ("call", "double(47)"), ("end", "")
     off = [call, ("answer", "I say 3."), end]
     assert screen.parts == [call, ("reply", "94"), ("answer", "It is 94."), end, *off, *off]
     on = "tools are on: double"
     assert screen.notes[:4] == ["tools are off", on, on, "tools are off"]
+    turns = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert [(turn["answer"], len(turn["calls"])) for turn in turns] == [
+        ("It is 94.", 1), ("I say 3.", 0), ("I say 3.", 0)]
     assert screen.notes[4].startswith("there is no /tools maybe") and "forgotten" in screen.notes[5]
 
 
@@ -372,7 +383,9 @@ def test_nothing_that_a_model_writes_steers_the_terminal():
         for kind in LABELS:
             terminal.say(kind, STEERING)
         terminal.note(STEERING)
+        terminal.say("answer", "5\n  tool: 6")
     written = sent.getvalue()
+    assert "5\r\n         tool: 6" in written           # no line of an answer begins as a label does
     shown = r"a\x1b[2Jb\x07c\rd\u202ee\x9bf\u2066g\x00"
     assert written.count(shown) == len(LABELS) + 1
     rest = written.replace(shown, "")
