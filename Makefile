@@ -6,15 +6,17 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 RUN := .venv/bin/python
 SEED ?= 0
 SCALE ?= cpu
-export TEXT QA TASK PREFS FROM SEED SCALE
+export TEXT QA TASK PREFS FROM SEED SCALE TOOLS TRANSCRIPT TURNS TOKENS TEMPERATURE
 export PYTHONUTF8 := 1
 
-.PHONY: help setup journey check test lab notebooks checkpoints bench clean
+.PHONY: help setup journey chat check test lab notebooks checkpoints bench clean
 
 help:
 	@echo 'make journey      one model from random weights to answers (SEED=0 SCALE=cpu|gpu FROM=base|tuned|FOLDER)'
 	@echo '                  on your own text: TEXT=FILE, questions: QA=FILE.jsonl, preferences: PREFS=FILE.jsonl'
 	@echo '                  chains learned from outcomes alone, on your own task: FROM=FOLDER TASK=FILE.jsonl'
+	@echo 'make chat         talk to a model: the one that a journey kept, or FROM=base|tuned|FOLDER (TOOLS=off TRANSCRIPT=FILE.jsonl'
+	@echo '                  TEMPERATURE=0.7 TURNS=N TOKENS=N); in a pipe: a question a line, an answer a line'
 	@echo 'make lab          open the course in JupyterLab, at its first page'
 	@echo 'make check        lint, laws and one small notebook, in two minutes: after you edit a sentence'
 	@echo 'make test         unit tests, laws, equivalences, every notebook'
@@ -32,6 +34,9 @@ setup:
 # Make turns a recipe's exit code into its own (always 2); the command's own codes are in its --help.
 journey: setup
 	@$(RUN) -m minillm.journey --seed="$$SEED" --scale="$$SCALE" $${FROM:+--from="$$FROM"} $${TEXT:+--text="$$TEXT"} $${QA:+--qa="$$QA"} $${TASK:+--task="$$TASK"} $${PREFS:+--prefs="$$PREFS"}
+
+chat: setup
+	@$(RUN) -m minillm.chat --seed="$$SEED" $${FROM:+--from="$$FROM"} $${TOOLS:+--tools="$$TOOLS"} $${TRANSCRIPT:+--transcript="$$TRANSCRIPT"} $${TURNS:+--turns="$$TURNS"} $${TOKENS:+--tokens="$$TOKENS"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"}
 
 # Two files at a time, one thread each: threads of two processes on two cores wait for one another by spinning.
 PYTEST := OMP_NUM_THREADS=1 ONE_GRADIENT_PROGRESS=off $(RUN) -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120

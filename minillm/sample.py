@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -32,15 +32,8 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
     it (temperature, top-k and top-p applied; 0 elsewhere), ended (B·n,) True where the model wrote the end
     itself, group (B·n,) the prompt's number.
     """
-    expect_prompts(prompts, max_new_tokens, model.config.context)
     expect_whole(1, n=n)
-    ends = [] if end is None else list(end) if isinstance(end, (list, tuple)) else [end]
-    for one in ends:
-        expect_whole(0, model.config.vocab_size, end=one)
-    device = model.embed.weight.device.type
-    here = generator is None or generator.device.type == device
-    expect(here, "generator", "on another device",
-           f"the model is on {device}: make torch.Generator({device!r})")
+    ends = _ends(model, prompts, max_new_tokens, end, generator)
     hidden, cache = read(model, prompts, max_new_tokens)                            # (B, D)
     if n > 1:
         rows = torch.arange(len(prompts), device=hidden.device).repeat_interleave(n)
@@ -73,6 +66,27 @@ def sample(model, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, n: i
         if t + 1 < max_new_tokens:
             hidden = go_on(token)                                                   # (L, D)
     return _gathered(prompts, n, written[:, :t + 1], drawn, closing)
+
+
+@torch.no_grad()
+def stream(model, prompt: Sequence[int], max_new_tokens: int, *, temperature: float = 1.0,
+           top_k: int | None = None, top_p: float | None = None, end: int | Sequence[int] | None = 0,
+           generator: torch.Generator | None = None) -> Iterator[tuple[int, float]]:
+    """One answer to one prompt, as it is drawn: (id, log p) of each token, an end token too.
+
+    All together they are what `sample` gives for this prompt and this generator; a test holds the two equal.
+    Arguments are as there, and are checked when the first token is asked for.
+    """
+    ends = _ends(model, [prompt], max_new_tokens, end, generator)
+    hidden, cache = read(model, [prompt], max_new_tokens)                           # (1, D)
+    go_on = decode(model, cache)
+    for t in range(max_new_tokens):
+        token, logp = next_token(model.logits(hidden), temperature, top_k, top_p, generator)    # (1,), (1,)
+        yield int(token), float(logp)
+        if int(token) in ends:
+            return
+        if t + 1 < max_new_tokens:
+            hidden = go_on(token)                                                   # (1, D)
 
 
 def next_token(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
@@ -150,6 +164,19 @@ def ask(model, tokenizer, questions: Sequence[str], max_new_tokens: int = 64, *,
                 answers[some[k // n] * n + k % n] = tokenizer.read_response(response)
         responses += answers
     return responses
+
+
+def _ends(model, prompts, max_new_tokens: int, end, generator) -> list[int]:
+    """The ids that close an answer. ValueError for arguments that `sample` cannot use."""
+    expect_prompts(prompts, max_new_tokens, model.config.context)
+    ends = [] if end is None else list(end) if isinstance(end, (list, tuple)) else [end]
+    for one in ends:
+        expect_whole(0, model.config.vocab_size, end=one)
+    device = model.embed.weight.device.type
+    here = generator is None or generator.device.type == device
+    expect(here, "generator", "on another device",
+           f"the model is on {device}: make torch.Generator({device!r})")
+    return ends
 
 
 def _gathered(prompts, n: int, written: Tensor, drawn: Tensor, closing: Tensor) -> Batch:

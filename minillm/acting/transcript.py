@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from ..batch import Batch, batch_pairs
 from ..expect import expect, expect_positive, expect_whole
-from ..sample import ROWS, sample
+from ..sample import ROWS, sample, stream
 from ..tokenizer import Response, Tokenizer
 from .tools import Made, Tool, by_name, run
 
@@ -104,19 +104,8 @@ def use(model, tokenizer: Tokenizer, questions: Sequence[str | Sequence[int]],
     ValueError for a tool that cannot be called and for a tokenizer without marks; no error of a tool reaches
     the caller (see `tools.run`).
     """
-    _expect_marks(tokenizer)
-    expect(not isinstance(questions, str), "questions", "one text", "give a list")
-    expect(len(questions) > 0, "questions", "empty", "give at least one")
-    expect_whole(1, n=n)
-    expect(isinstance(limits, Limits), "limits", limits, "give Limits(…)")
-    deadline = time.monotonic() + limits.total
-    prompts = [tokenizer.prompt(q) if isinstance(q, str) else list(q) for q in questions]
-    context = model.config.context
-    for i, prompt in enumerate(prompts):
-        fits = 0 < len(prompt) < context
-        expect(fits, f"questions[{i}]", f"{len(prompt)} tokens long", f"give 1 to {context - 1}")
-    rows = [Transcript(list(prompt), group=g) for g, prompt in enumerate(prompts) for _ in range(n)]
-    kits = [by_name(_anew(tools)) for _ in rows] if callable(tools) else [by_name(tools)] * len(rows)
+    rows, kits = _begun(model, tokenizer, questions, tools, limits, n)
+    deadline, context = time.monotonic() + limits.total, model.config.context
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "generator": generator}
     while going := [i for i, row in enumerate(rows) if not row.stopped]:
         for k in range(0, len(going), ROWS):
@@ -126,6 +115,30 @@ def use(model, tokenizer: Tokenizer, questions: Sequence[str | Sequence[int]],
             for i in some:
                 _go_on(rows[i], tokenizer, kits[i], limits, context, late=time.monotonic() >= deadline)
     return rows
+
+
+@torch.no_grad()
+def stream_use(model, tokenizer: Tokenizer, question: str | Sequence[int],
+               tools: Sequence[Tool] | Callable[[], Sequence[Tool]], limits: Limits = Limits(), *,
+               temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None,
+               generator: torch.Generator | None = None) -> Iterator[Transcript]:
+    """One answer while it is written: one and the same transcript after each token of the model, and after
+    each reply.
+
+    In the end it is what `use` gives for this question and this generator; a test holds the two equal.
+    Arguments are as there, and are checked when the first token is asked for.
+    """
+    (row,), (kit,) = _begun(model, tokenizer, [question], tools, limits, 1)
+    deadline, context = time.monotonic() + limits.total, model.config.context
+    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "generator": generator}
+    while not row.stopped:
+        if time.monotonic() < deadline:
+            room, ends = _room(row, limits, context), (tokenizer.end, tokenizer.call_end)
+            for token, logp in stream(model, row.prompt + row.ids, room, end=ends, **how):
+                row.append([token], True, [logp])
+                yield row
+        _go_on(row, tokenizer, kit, limits, context, late=time.monotonic() >= deadline)
+        yield row
 
 
 def demonstrate(tokenizer: Tokenizer, question: str, calls: Sequence[str], answer: str,
@@ -180,6 +193,24 @@ def batch_transcripts(transcripts: Sequence[Transcript], replies: bool = False,
     batch.ended = torch.tensor([row.ended for row in transcripts])
     batch.group = torch.tensor([row.group for row in transcripts])
     return batch
+
+
+def _begun(model, tokenizer: Tokenizer, questions, tools, limits: Limits,
+           n: int) -> tuple[list[Transcript], list[dict[str, Tool]]]:
+    """n empty transcripts for each question, and the tools of each. ValueError for what `use` cannot use."""
+    _expect_marks(tokenizer)
+    expect(not isinstance(questions, str), "questions", "one text", "give a list")
+    expect(len(questions) > 0, "questions", "empty", "give at least one")
+    expect_whole(1, n=n)
+    expect(isinstance(limits, Limits), "limits", limits, "give Limits(…)")
+    prompts = [tokenizer.prompt(q) if isinstance(q, str) else list(q) for q in questions]
+    context = model.config.context
+    for i, prompt in enumerate(prompts):
+        fits = 0 < len(prompt) < context
+        expect(fits, f"questions[{i}]", f"{len(prompt)} tokens long", f"give 1 to {context - 1}")
+    rows = [Transcript(list(prompt), group=g) for g, prompt in enumerate(prompts) for _ in range(n)]
+    kits = [by_name(_anew(tools)) for _ in rows] if callable(tools) else [by_name(tools)] * len(rows)
+    return rows, kits
 
 
 def _write(model, tokenizer: Tokenizer, rows: list[Transcript], limits: Limits, how: dict) -> None:

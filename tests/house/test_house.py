@@ -55,8 +55,9 @@ MAY_IMPORT = {
     "recipes": {"batch", "logprob", "returns", "sample", "train", "tokenizer", "methods", "worlds"},
     "hub": {"transformer", "tokenizer", "adapt"},
 }
-ON_TOP = {"show", "journey", "checkpoints"}                         # may import all below them
-IMPORTED_BY = {"show": {"journey"}, "journey": {"checkpoints"}, "checkpoints": set()}  # and notebooks
+ON_TOP = {"show", "journey", "checkpoints", "chat"}                 # may import all below them
+# Of these; and notebooks.
+IMPORTED_BY = {"show": {"journey"}, "journey": {"checkpoints"}, "checkpoints": set(), "chat": set()}
 ALONE = {"methods"}                                                 # whose files never import one another
 
 

@@ -705,6 +705,14 @@ CASES = {
         ("NaN weights", lambda: sample.sample(BROKEN, [[1]], 3), "logits.* is nan"),
         ("NaN weights, greedy", lambda: sample.sample(BROKEN, [[1]], 3, temperature=0), "logits.* is nan"),
     ],
+    "sample.stream": [
+        ("an empty one", lambda: list(sample.stream(MODEL, [], 3)), r"prompts\[0\] is empty: begin it"),
+        ("floats", lambda: list(sample.stream(MODEL, [1.5], 3)), r"prompts\[0\] is \[1.5\]: give ids"),
+        ("too many", lambda: list(sample.stream(MODEL, [1], 8)), "max_new_tokens is 8: .* at most 7"),
+        ("end outside", lambda: list(sample.stream(MODEL, [1], 3, end=5)), "end is 5"),
+        ("temperature", lambda: list(sample.stream(MODEL, [1], 3, temperature=-1)), "temperature is -1"),
+        ("NaN weights", lambda: list(sample.stream(BROKEN, [1], 3)), "logits.* is nan"),
+    ],
     "sample.next_token": [
         ("temperature", lambda: sample.next_token(LOGP, -1), "temperature is -1"),
         ("NaN", lambda: sample.next_token(LOGP_NAN), r"logits.*\[0\] is nan"),
@@ -1513,6 +1521,13 @@ CASES = {
         ("no list", lambda: answered(tools=twice), r"tools is a function of text: give a list of functions"),
         ("a name", lambda: answered(tools="twice"), "tools is 'twice': give a list of functions"),
         ("temperature", lambda: answered(temperature=-1.0), "temperature is -1.0"),
+    ],
+    "transcript.stream_use": [
+        ("no question", lambda: list(transcript.stream_use(TALKER, WORDS, [], [twice])),
+         r"questions\[0\] is 0 tokens long"),
+        ("no limits", lambda: list(transcript.stream_use(TALKER, WORDS, "the", [twice], 5)), "limits is 5"),
+        ("no list of tools", lambda: list(transcript.stream_use(TALKER, WORDS, "the", twice)),
+         "tools is a function of"),
     ],
     "transcript.demonstrate": [
         ("a call that fails", lambda: transcript.demonstrate(WORDS, "the", ["a"], "sat", [twice]),

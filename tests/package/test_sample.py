@@ -11,7 +11,7 @@ from conftest import Tiny, slow_logp
 from minillm.identity import every_answer
 from minillm.batch import batch_pairs
 from minillm.logprob import logprobs
-from minillm.sample import ask, draw, sample
+from minillm.sample import ask, draw, sample, stream
 from minillm.tokenizer import Tokenizer
 from minillm.transformer import Config, Transformer, readable_logits
 
@@ -321,3 +321,34 @@ def test_ask_answers_each_question_as_it_would_alone():
     assert ask(model, tokenizer, questions, 12, n=2) == [r for r in together for _ in range(2)]
     by_hand = sample(model, [tokenizer.prompt(questions[0])], 12, temperature=0)
     assert together[0] == tokenizer.read_response(by_hand.responses()[0])
+
+
+# --- token by token -----------------------------------------------------------------------------------------
+
+
+WAYS = {"greedy": dict(temperature=0), "plain": {}, "top-k": dict(temperature=2.0, top_k=7),
+        "top-p": dict(top_p=0.95)}
+
+
+@pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("end", [None, 3, (0, 3)], ids=["never", "one end", "two ends"])
+def test_a_stream_is_the_sample(how, end):
+    """The same tokens, the same log p, bit for bit, and the generator is left alike."""
+    model, lengths = model_of(4), set()
+    for seed, prompt in enumerate(PROMPTS * 3):
+        ours, theirs = seeded(seed), seeded(seed)
+        batch = sample(model, [prompt], 9, end=end, generator=theirs, **how)
+        drawn = list(stream(model, prompt, 9, end=end, generator=ours, **how))
+        assert [token for token, _ in drawn] == batch.responses()[0]
+        assert [logp for _, logp in drawn] == batch.logprobs[batch.response_mask].tolist()
+        assert torch.equal(ours.get_state(), theirs.get_state())
+        lengths.add(len(drawn))
+    assert len(lengths) > 1 or end is None or how == WAYS["greedy"]  # some ended themselves, some were cut
+
+
+def test_a_stream_gives_a_token_before_it_draws_the_next():
+    """Countdown from 5: after the first token only the prompt was read, and no gradient is kept."""
+    model = Countdown()
+    coming = stream(model, [9, 5], 8, temperature=0)
+    assert next(coming) == (4, 0.0) and model.read == [(1, 2)]
+    assert [token for token, _ in coming] == [3, 2, 1, 0] and torch.is_grad_enabled()

@@ -34,7 +34,9 @@ from minillm.acting.toolbox import ask_model, ask_person, calendar, notebook, re
 from minillm.acting.tools import (
     Call, by_name, call_text, read_call, run, schema, shown, to_json, to_mcp, within
 )
-from minillm.acting.transcript import Limits, Transcript, batch_transcripts, demonstrate, use
+from minillm.acting.transcript import (
+    Limits, Transcript, batch_transcripts, demonstrate, stream_use, use
+)
 from minillm.batch import batch_pairs, batch_turns
 from minillm.logprob import logprobs
 from minillm.methods import grpo
@@ -849,6 +851,28 @@ def test_greedy_is_the_largest_logit_token_by_token():
 def test_a_generator_makes_it_again():
     first, again, other = (drawn(eager(), seed=seed) for seed in (3, 3, 4))
     assert [r.ids for r in first] == [r.ids for r in again] != [r.ids for r in other]
+
+
+def test_a_stream_is_the_use():
+    """In the end the very transcript, calls and log p too; on its way a token more each time, or a reply."""
+    called = stopped = 0
+    for seed in range(24):
+        limits = Limits(tokens=20 + seed, calls=2, reply=8)
+        how = {"temperature": 0.0 if seed % 4 == 0 else 1.2}
+        ours, theirs = (torch.Generator().manual_seed(seed) for _ in range(2))
+        row, = use(eager(seed), WORDS, ["What is 47+38?"], [calculator], limits, generator=theirs, **how)
+        sizes = []
+        for grown in stream_use(eager(seed), WORDS, "What is 47+38?", [calculator], limits, generator=ours,
+                                **how):
+            sizes.append((len(grown.ids), len(grown.calls)))
+        for part in ("prompt", "ids", "response_mask", "logprobs", "stopped", "group"):
+            assert getattr(grown, part) == getattr(row, part), part
+        known = [(m.text, m.call, m.reply, m.ok, m.start, m.end) for m in row.calls]
+        assert [(m.text, m.call, m.reply, m.ok, m.start, m.end) for m in grown.calls] == known
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(sizes, sizes[1:])]
+        assert all(step in ((0, 0), (1, 0)) or step[1] == 1 for step in steps)
+        called, stopped = called + len(known), stopped + (not row.ended)
+    assert called >= 10 and 0 < stopped < 24
 
 
 def test_transcripts_are_learned_from_as_they_are():
