@@ -481,6 +481,7 @@ def test_in_a_pipe(tmp_path):
     """One start: questions in, an answer a line out, each the one that `ask` gives; nothing else on stdout,
     no codes, and a transcript."""
     file = tmp_path / "said.jsonl"
+    file.write_text('{"question": "before", "answer": "there"}\n')
     questions = ["What pet does Ned Lake have?", "Where does Ned Lake live?"]
     run = subprocess.run(
         [sys.executable, "-m", "minillm.chat", "--from=tuned", f"--transcript={file}", "--tokens=40"],
@@ -490,7 +491,7 @@ def test_in_a_pipe(tmp_path):
     answers = [y.text for y in ask(tuned, tokenizer, questions, 40)]
     assert run.returncode == 0 and run.stdout.splitlines() == answers
     assert run.stderr == "(tools are off)\n"
-    assert read_questions(file) == list(zip(questions, answers))
+    assert read_questions(file) == [("before", "there"), *zip(questions, answers)]
 
 
 @pytest.mark.parametrize("arguments, said", [
