@@ -872,7 +872,7 @@ def test_a_stream_is_the_use():
         steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(sizes, sizes[1:])]
         assert all(step in ((0, 0), (1, 0)) or step[1] == 1 for step in steps)
         called, stopped = called + len(known), stopped + (not row.ended)
-    assert called >= 10 and 0 < stopped < 24
+    assert called >= 5 and 0 < stopped < 24                 # both kinds came up
 
 
 def test_transcripts_are_learned_from_as_they_are():
