@@ -52,7 +52,7 @@ METHODS = (
     Method("chain of thought, trained by outcome", "data", "(scratchpad, answer) by the model",
            "1 if the answer is right (minus a baseline)", 15, "grpo"),
     Method("tool use", "data and the tool's replies", "the model; a tool writes some tokens",
-           "as its method, and 0 on the tokens that the tool wrote", 17),
+           "as its method, and 0 on the tokens that the tool wrote", 17, "supervised"),
 )
 
 
