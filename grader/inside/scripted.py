@@ -1,15 +1,14 @@
 """A driver for a function that lets a model call tools: the model is scripted, and texts come back.
 
-    from grader.inside.scripted import scripted, tools
-    go_on = scripted(["12+7 is <call>calculator(12+7)</call>", " {}."])
-    go_on("What is 12+7? ")                                         # '12+7 is <call>calculator(12+7)</call>'
-    go_on("… <call>calculator(12+7)</call><reply>19</reply>")       # ' 19.', behind the first piece
+    go_on = scripted(["<call>calculator(12+7)</call>", " {}."], "What is 12+7? ")
+    go_on("What is 12+7? ")                                                 # '<call>calculator(12+7)</call>'
+    go_on("What is 12+7? <call>calculator(12+7)</call><reply>19</reply>")   # ' 19.'
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 import numpy as np
@@ -22,19 +21,21 @@ from .driver import Arrays, Unfit, a, as_array
 MOST = 40           # times that a model is asked to go on
 ROOM = 600          # characters of all that was written
 SEPARATOR = "\x1f"  # between two texts
-ERROR = re.compile(r"<reply>error:.*</reply>", re.S)
+ERROR = re.compile(r"(<reply>)?error:.*?(</reply>)?", re.S)
 
 
-def scripted(pieces: Sequence[str]) -> Callable[[str], str]:
+def scripted(pieces: Sequence[str], question: str = "") -> Callable[[str], str]:
     """A model that has its pieces by heart: it goes on with the first that the text does not hold yet.
 
     They are looked for in order. "{}" in a piece is what the last reply in the text says, "?" if there is
-    none. When all are written, "" comes.
+    none. When all are written, "" comes. To a text that does not begin with the question it asks for it.
     """
     forms = [re.compile(re.escape(piece).replace(r"\{\}", "[^<]*")) for piece in pieces]
 
     def go_on(text: str) -> str:
-        at = 0
+        if not text.startswith(question):
+            return "What was asked?"
+        at = len(question)
         for piece, form in zip(pieces, forms):
             found = form.search(text, at)
             if found is None:
@@ -71,7 +72,8 @@ def call_with_tools(function: Callable, arguments: tuple[str, ...], inputs: Arra
 
     `result` is the list of texts that comes back, as codes (ROOM,). What an error's reply says is left out.
     """
-    model, times = scripted(texts(inputs["pieces"])), count(1)
+    question = texts(inputs["asked"])[0]
+    model, times = scripted(texts(inputs["pieces"]), question), count(1)
 
     def go_on(text: str) -> str:
         if next(times) > MOST:
@@ -82,8 +84,14 @@ def call_with_tools(function: Callable, arguments: tuple[str, ...], inputs: Arra
                                   "there is so far.")
         return model(text)
 
-    parts = function(go_on, tools(), texts(inputs["asked"])[0], int(inputs["most"]))
-    return {"result": codes(ERROR.sub("<reply>error:</reply>", part) for part in as_texts(parts))}
+    parts = function(go_on, tools(), question, int(inputs["most"]))
+    return {"result": codes(map(without_its_words, as_texts(parts)))}
+
+
+def without_its_words(part: str) -> str:
+    """An error's reply without what it says, any other text as it is."""
+    found = ERROR.fullmatch(part)
+    return f"{found[1] or ''}error:{found[2] or ''}" if found else part
 
 
 def as_texts(parts: object) -> list[str]:
@@ -99,7 +107,7 @@ def as_texts(parts: object) -> list[str]:
     raise Unfit("type", f"It returns {kind}; wanted is a list of texts.")
 
 
-def codes(parts) -> np.ndarray:
+def codes(parts: Iterable[str]) -> np.ndarray:
     """Texts as numbers, (ROOM,), 0 behind the last."""
     found = [ord(letter) for letter in SEPARATOR.join(parts)][:ROOM]
     return np.array(found + [0] * (ROOM - len(found)), np.int64)

@@ -12,8 +12,8 @@ from grader.inside import scripted
 from grader.outside.chapter17 import find_the_reply
 from grader.outside.chapter17 import gain as keep_the_call
 from minillm.acting.transcript import Transcript, batch_transcripts
-from minillm.tokenizer import CALL, CALL_END, END, REPLY, REPLY_END
-from proof import CHECKS, Proof, answer_to, fresh, inputs_of, run_cell, trials_of, verdict  # noqa: F401
+from minillm.tokenizer import CALL, END, REPLY, REPLY_END
+from proof import CHECKS, Proof, fresh, inputs_of, run_cell, trials_of, verdict  # noqa: F401  (a fixture)
 
 WRONG: dict[str, list] = {}  # exercise -> (the misconception's name, a function that has it)
 RIGHT: dict[str, list] = {}  # exercise -> a right function written another way
@@ -43,8 +43,7 @@ def walked(tokens, n_x, n_y, calls, *, first=0, last=0, call=False, marks=False,
 
 def between_all_marks(tokens, n_x, n_y, calls):
     """Nothing from a [CALL] to the end of a reply."""
-    depth, found = 0, torch.zeros(len(tokens), dtype=torch.bool)
-    inside = False
+    found, inside = torch.zeros(len(tokens), dtype=torch.bool), False
     for t, token in enumerate(tokens.tolist()):
         inside = inside or token in (CALL, REPLY)
         found[t] = not inside and n_x <= t < n_x + n_y
@@ -180,6 +179,19 @@ def reading_error(go_on, tools, question, n):
     return parts
 
 
+def carelessly(go_on, tools, question, n, also="<call>"):
+    """What holds a <call> anywhere is a call."""
+    parts = [go_on(question)]
+    while ("<call>" in parts[-1] or also in parts[-1]) and len(parts) <= 2 * n:
+        name, _, argument = parts[-1].rpartition("<call>")[2].removesuffix("</call>").partition("(")
+        try:
+            parts.append(f"<reply>{tools[name](argument.removesuffix(')'))}</reply>")
+        except Exception as error:
+            parts.append(f"<reply>error: {error}</reply>")
+        parts.append(go_on(question + "".join(parts)))
+    return parts
+
+
 def recursively(go_on, tools, question, n):
     """What comes behind a reply is the answer to a longer question."""
     piece = go_on(question)
@@ -223,12 +235,12 @@ WRONG["answer-the-call"] = [
     ("the reply of another call", lambda *i: loop(*i, pick=first_call)),
     ("the reply in front of the call", lambda *i: loop(*i, order=-1)),
     ("the model does not see the reply", lambda *i: loop(*i, see=lambda p: "".join([p[0], *p[1::2]]))),
-    ("the model sees the last part alone", lambda *i: loop(*i, see=lambda p: p[-1])),
-    ("the model sees the question alone", lambda *i: loop(*i, see=lambda p: p[0])),
-    ("the question is not given again", lambda *i: loop(*i, see=lambda p: "".join(p[1:]) or p[0])),
-    ("a tool is run though nobody called", lambda *i: loop(*i, ends=lambda piece: "<call>" in piece)),
-    ("a tool is run though nobody called",
-     lambda *i: loop(*i, ends=lambda piece: "<call>" in piece or "<reply>" in piece)),
+    ("the model does not see what it wrote", lambda *i: loop(*i, see=lambda p: p[0])),
+    ("the model does not see the question", lambda *i: loop(*i, see=lambda p: "".join(p[1:]) or p[0])),
+    ("the model does not see the question", lambda *i: loop(*i, see=lambda p: p[-1])),
+    ("a tool is run though nobody called", lambda *i: carelessly(*i)),
+    ("a tool is run though nobody called", lambda *i: carelessly(*i, also="<reply>")),
+    ("a law", lambda *i: loop(*i, ends=lambda piece: "<call>" in piece)),
     ("an error is not said", lambda *i: loop(*i, failed="")),
     ("an error ends the answer", lambda *i: loop(*i, stop=True)),
     ("the argument ends at the first bracket", lambda *i: loop(*i, cut=True)),
@@ -319,7 +331,7 @@ WRONG["keep-the-call"] = [
     ("tau taken off", lambda *i: by_hand(*i, over=i[2])),
     ("a law", lambda *i: by_hand(*i, w=lambda t, left: 1 - 0.2 * t)),
     ("a law", lambda logp, place, tau: by_hand(logp, place, tau - 0.6)),
-    ("dtype", lambda *i: None if i is None else by_hand(*i) > 0),
+    ("a law", lambda *i: by_hand(*i) > 0),
     ("shape", lambda *i: by_hand(*i)[:, None]),
     ("input changed", rescales),
 ]
@@ -333,13 +345,13 @@ def table(true, lucky, n, *, share=None, luck=None, weight=None):
     p, q, n = true.double().tolist(), lucky.double().tolist(), int(n)
     Q, total = len(p), sum(p) + sum(q)
     known = sum(a + b > 0 for a, b in zip(p, q))
-    share = share or (lambda a, b: (a + b) / total)
-    luck = luck or (lambda a, b: b / (a + b) if a + b else 0.0)
-    weight = weight or (lambda a, b: 1 / (Q * n * (a + b)) if a + b else 0.0)
+    share = share or (lambda a, b, c: (a + b) / total)
+    luck = luck or (lambda a, b, c: b / (a + b) if a + b else 0.0)
+    weight = weight or (lambda a, b, c: 1 / (Q * n * (a + b)) if a + b else 0.0)
 
     def row(of):
         names = {"Q": Q, "n": n, "total": total, "known": known, "p": p, "q": q}
-        return [of(a, b, names) if of.__code__.co_argcount == 3 else of(a, b) for a, b in zip(p, q)]
+        return [of(a, b, names) for a, b in zip(p, q)]
     return torch.tensor([row(share), row(luck), row(weight)])
 
 
@@ -375,15 +387,16 @@ def adds(true, lucky, n):
 WRONG["luck-in-the-filter"] = [
     ("questions for runs", lambda *i: table(*i, share=lambda a, b, c: 1 / c["Q"])),
     ("questions for runs", lambda *i: table(*i, share=lambda a, b, c: (a + b > 0) / c["known"])),
-    ("chances for shares", lambda *i: table(*i, share=lambda a, b: a + b)),
+    ("chances for shares", lambda *i: table(*i, share=lambda a, b, c: a + b)),
     ("counts for shares", lambda *i: table(*i, share=lambda a, b, c: c["n"] * (a + b))),
     ("a mean over questions", lambda *i: table(*i, share=lambda a, b, c: (a + b) / c["Q"])),
     ("lucky runs are not kept", lambda *i: table(*i, share=lambda a, b, c: a / sum(c["p"]))),
-    ("the luck of all runs", lambda *i: table(*i, luck=lambda a, b: b)),
+    ("the luck of all runs", lambda *i: table(*i, luck=lambda a, b, c: b)),
     ("the luck of all runs", lambda *i: table(*i, luck=lambda a, b, c: b / c["total"])),
-    ("luck over truth", lambda *i: table(*i, luck=lambda a, b: b / a if a else 0.0)),
-    ("truth for luck", lambda *i: table(*i, luck=lambda a, b: a / (a + b) if a + b else 0.0)),
-    ("each question's luck is that of all", lambda *i: table(*i, luck=lambda a, b, c: sum(c["q"]) / c["total"])),
+    ("luck over truth", lambda *i: table(*i, luck=lambda a, b, c: b / a if a else 0.0)),
+    ("truth for luck", lambda *i: table(*i, luck=lambda a, b, c: a / (a + b) if a + b else 0.0)),
+    ("each question's luck is that of all",
+     lambda *i: table(*i, luck=lambda a, b, c: sum(c["q"]) / c["total"])),
     ("divided by n alone", lambda *i: table(*i, weight=lambda a, b, c: 1 / (c["Q"] * c["n"]))),
     ("divided by n alone", lambda *i: table(*i, weight=lambda a, b, c: (a + b > 0) / (c["Q"] * c["n"]))),
     ("n left out", lambda *i: table(*i, weight=lambda a, b, c: 1 / (c["Q"] * (a + b)) if a + b else 0.0)),
@@ -396,7 +409,7 @@ WRONG["luck-in-the-filter"] = [
     ("not finite", lambda true, lucky, n: torch.stack([
         (true + lucky) / (true + lucky).sum(), lucky / (true + lucky),
         1 / (len(true) * n * (true + lucky))])),
-    ("a law", lambda *i: table(*i, weight=lambda a, b: 0.0)),
+    ("a law", lambda *i: table(*i, weight=lambda a, b, c: 0.0)),
     ("a law", lambda *i: table(*i, share=lambda a, b, c: b / sum(c["q"]) if sum(c["q"]) else 0.0)),
     ("axes swapped", lambda *i: table(*i).T),
     ("shape", lambda *i: table(*i)[:2]),
@@ -407,7 +420,8 @@ RIGHT["luck-in-the-filter"] = [table, counted_out, in_place]
 # find-the-reply
 
 PARTS = {  # a transcript by what it tries: (parts, ended)
-    "call": ([("person", [30]), ("model", [40, 5, 41, 6]), ("tool", [7, 50, 51, 8]), ("model", [42, 0])], True),
+    "call": ([("person", [30]), ("model", [40, 5, 41, 6]), ("tool", [7, 50, 51, 8]), ("model", [42, 0])],
+             True),
     "joined": ([("person", [31, 32]), ("model", [10, 11, 43, 0])], True),
     "made up": ([("person", [33]), ("model", [7, 52, 8, 44, 0])], True),
     "person again": ([("person", [34]), ("model", [45]), ("person", [35, 36]), ("model", [46, 0])], True),
@@ -489,7 +503,7 @@ WRONG["find-the-reply"] = [
     ("made up is left out", but("made up")),
     ("a row that was cut", but("cut")),
     ("the kl of the tools' tokens", lambda f: by_parts(f, kl=lambda b, t: 1.0 * (b > 0))),
-    ("up to this token", but(beta=0.0)),
+    ("the kl of the tools' tokens", but(beta=0.0)),
     ("where mask is False", lambda f: by_parts(f, look=[0, 1, 2]) and torch.allclose(
         f(*given())[3][wanted(*given())[2]], wanted(*given())[3][wanted(*given())[2]], atol=1e-4)),
     ("end token", lambda f: all(bool(((a == b) | (given_tokens() == 0)).all()) for a, b in zip(
@@ -509,3 +523,169 @@ def given_tokens():
 
 class TestProof(Proof):
     chapter, WRONG, RIGHT = 17, WRONG, RIGHT
+
+
+# what holds for some
+
+
+def test_what_is_wanted_agrees_with_the_package():
+    """The mask against a Transcript's own, on every input."""
+    for trial in trials_of("mask-of-a-reply"):
+        given = [torch.tensor(trial.inputs[name]) for name in CHECKS["mask-of-a-reply"].arguments]
+        found = by_the_transcript(*given).numpy()
+        wanted, = (CHECKS["mask-of-a-reply"].expected(i) for i in inputs_of("mask-of-a-reply")
+                   if len(i.tokens) == len(found) and np.array_equal(i.tokens, trial.inputs["tokens"]))
+        assert np.array_equal(found, wanted)
+
+
+def test_luck_against_a_million_draws():
+    """The table of the text's example, drawn: shares, luck and weights within five standard errors."""
+    draw = np.random.default_rng(0)
+    true, lucky, n, times = np.array([0.6, 0.1]), np.array([0.0, 0.1]), 10, 100_000
+    u = draw.random((times, 2, n))
+    kept, by_luck = u < (true + lucky)[:, None], (u >= true[:, None]) & (u < (true + lucky)[:, None])
+    share, luck, weight = run_cell("luck-in-the-filter")(
+        torch.tensor(true), torch.tensor(lucky), torch.tensor(n)).numpy()
+    counts, lucky_ones = kept.sum(2).mean(0), by_luck.sum(2).mean(0)
+    assert np.allclose(counts / counts.sum(), share, atol=2e-3)
+    assert np.allclose(lucky_ones / counts, luck, atol=4e-3)
+    assert np.allclose(counts * weight, 0.5, atol=4e-3)
+
+
+def test_the_example_of_each_text():
+    """What the tasks say in figures."""
+    mask = run_cell("mask-of-a-reply")(torch.tensor([1, 20, 2, 5, 30, 6, 7, 40, 8, 50, 0, 0]),
+                                       torch.tensor(3), torch.tensor(8), torch.tensor([[3, 8]]))
+    assert mask.nonzero()[:, 0].tolist() == [3, 4, 5, 9, 10]
+    said = iter(["It is <call>clock()</call>", " ten now."])
+    parts = run_cell("answer-the-call")(lambda text: next(said), {"clock": lambda text: "ten"}, "When? ", 1)
+    assert parts == ["It is <call>clock()</call>", "<reply>ten</reply>", " ten now."]
+    logp = torch.tensor([[[-1, -2, -4], [-1, -2, -3], [-1, -0.5, -1]]])
+    for tau, gain in ((0.5, 3.1 / 3), (1.5, 0.0)):
+        found = run_cell("keep-the-call")(logp, torch.tensor([1]), torch.tensor(tau))
+        assert abs(float(found) - gain) < 1e-6
+    assert keep_the_call.losses(logp.numpy(), [1])[0] * 3 == pytest.approx([5.2, 4.4, 1.3])
+    table = run_cell("luck-in-the-filter")(torch.tensor([0.6, 0.1]), torch.tensor([0.0, 0.1]),
+                                           torch.tensor(10))
+    assert torch.allclose(table, torch.tensor([[0.75, 0.25], [0, 0.5], [1 / 12, 1 / 4]]))
+    assert float((table[0] * table[1]).sum()) == pytest.approx(1 / 8)
+    kept = 10 * torch.tensor([0.6, 0.2])
+    assert float((kept * table[2] * table[1]).sum()) == pytest.approx(1 / 4)
+
+
+def test_what_is_drawn_is_what_its_law_is_about():
+    """Each case of keep-the-call has what it tries: kept ones and others, weights that are cut short."""
+    of = {case.law[:20]: [t.inputs for t in trials_of("keep-the-call") if t.case is case]
+          for case in CHECKS["keep-the-call"].cases}
+    for inputs in of["a call is kept if it"]:
+        gain = keep_the_call.gains(inputs["logp"], inputs["place"])
+        assert (gain > inputs["tau"]).any() and (gain < inputs["tau"]).any()
+    for inputs in of["where the text ends "]:
+        assert (inputs["place"] > inputs["logp"].shape[2] - 5).all()
+    for i in inputs_of("luck-in-the-filter"):
+        assert ((i.true + i.lucky) <= 1).all()
+    sizes = [i.calls.shape[0] for i in inputs_of("mask-of-a-reply")]
+    assert set(sizes) == {0, 1, 2, 3}
+
+
+def test_a_scripted_model():
+    """It goes on where its words end, says what it read, and does not know a text without its question."""
+    go_on = scripted.scripted(["<call>ticket()</call>", "<call>ticket()</call>", " {}."], "Go. ")
+    call = "<call>ticket()</call>"
+    assert [go_on("Go. "), go_on(f"Go. {call}<reply>1</reply>")] == [call, call]
+    assert go_on(f"Go. {call}<reply>1</reply>{call}<reply>2</reply>") == " 2."
+    assert go_on(f"Go. {call}{call}") == " ?."
+    assert go_on(f"Go. {call}{call}<reply>error: none</reply>") == " an error."
+    assert go_on(f"Go. {call}{call} 2.") == "" and go_on(call) == "What was asked?"
+
+
+def test_texts_and_their_codes():
+    """What goes on the wire comes back; what an error says does not matter."""
+    parts = ["", "a <call>", "<reply>ä\nb</reply>"]
+    assert scripted.texts(scripted.codes(parts)) == parts
+    for said in ("<reply>error: a</reply>", "<reply>error:\nb c</reply>"):
+        assert scripted.without_its_words(said) == "<reply>error:</reply>"
+    for same in ("an error: a", "<reply>1</reply> error:", "<call>error:</call>"):
+        assert scripted.without_its_words(same) == same
+
+
+@pytest.mark.parametrize("place", [0, 4, 9, 13])
+def test_the_shown_lines_can_be_pasted(place, capsys):
+    """They call the function on the smallest input that shows it, and say what came back."""
+    function = WRONG["answer-the-call"][place][1]
+    lines = [line for line in verdict("answer-the-call", function).text.splitlines()
+             if line.startswith("    ")]
+    *code, call = [line.strip() for line in lines if "# gives" not in line]
+    space = {"answer": function}
+    exec("\n".join(code), space)
+    found = [scripted.without_its_words(part) for part in eval(call, space)]
+    assert lines[-1] == f"    # gives {found}"
+    space["answer"] = run_cell("answer-the-call")
+    exec("\n".join(code), space)
+    assert [scripted.without_its_words(part) for part in eval(call, space)] != found
+
+
+def test_the_text_counts_the_planted_codes():
+    """Twenty-five functions, six right, nineteen wrong."""
+    assert (len(find_the_reply.RIGHT), len(find_the_reply.WRONG)) == (6, 19)
+
+
+@pytest.mark.parametrize("code", find_the_reply.RIGHT, ids=lambda code: code.__name__)
+def test_right_ones_agree(code):
+    for names in (tuple(PARTS), ("cut",), ("cut", "joined"), ("person again", "call", "call")):
+        assert by_parts(find_the_reply.handed_out(code), names)
+
+
+NEEDS = {  # code -> the transcripts of the table above on which it shows, and no others
+    "encoded_anew": {"joined"}, "replies_dropped": {"call"}, "tools_in_the_mask": {"call"},
+    "later_questions_in": {"person again"}, "calls_left_out": {"call"}, "made_up_left_out": {"made up"},
+    "last_part_alone": {"call", "person again"}, "closing_mark_in": {"call"},
+    "end_left_out": {"call", "joined", "made up", "person again"},
+    "trimmed_in_front": {"call", "joined", "made up", "person again"},
+    "loss_mask_for_seen": set(PARTS), "replies_unseen": {"call"},
+    "end_unseen": {"call", "joined", "made up", "person again"},
+    "cut_rows_active": {"cut"}, "cut_rows_in_the_mask": {"cut"}, "tools_kl": {"call"},
+    "kl_so_far": {"call", "joined", "made up", "person again"},
+    "own_kl_alone": {"call", "joined", "made up", "person again"}, "F_on_the_replies": {"call"},
+}
+
+
+@pytest.mark.parametrize("code", [row[2] for row in find_the_reply.WRONG], ids=lambda code: code.__name__)
+def test_a_bug_shows_in_its_circumstance_alone(code):
+    """Alone and beside another row."""
+    make_batch = find_the_reply.handed_out(code)
+    assert {name for name in PARTS if not by_parts(make_batch, [name])} == NEEDS[code.__name__]
+    assert not by_parts(make_batch)
+
+
+def test_each_law_of_the_table_sees_its_bug():
+    """What a law is about differs, and what the laws before it are about does not."""
+    about = {find_the_reply.TOKENS: 0, find_the_reply.SEEN: 1, find_the_reply.MASK: 2,
+             find_the_reply.CUT: 2, find_the_reply.RETURN: 3}
+    right = wanted(*given())
+    for _, _, code, law in find_the_reply.WRONG:
+        found = find_the_reply.handed_out(code)(*given())
+        same = [bool(torch.allclose(a.float(), b.float(), atol=1e-4)) for a, b in zip(found, right)]
+        assert not same[about[law]], code.__name__
+        ended = given()[3]
+        assert (law == find_the_reply.CUT) == (torch.equal(found[2][ended], right[2][ended])
+                                               and not torch.equal(found[2], right[2])), code.__name__
+        assert law == find_the_reply.TOKENS or same[0], code.__name__
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda g: g.update(transcripts=[]), "transcripts is list"),
+    (lambda g: g["transcripts"].__setitem__(0, [("model", [1, 0])]), "does not begin with a person"),
+    (lambda g: g["transcripts"].__setitem__(0, [("person", [1])]), "in which the model wrote nothing"),
+    (lambda g: g["transcripts"].__setitem__(0, [("person", [1]), ("model", [0, 2, 0])]), "a 0 before"),
+    (lambda g: g["transcripts"].__setitem__(0, [("person", [1]), ("model", [2])]), r"ended\[0\] is True"),
+    (lambda g: g["kl"].__setitem__(0, [1.0]), r"kl\[0\] is 1 numbers"),
+    (lambda g: g.update(beta=-1.0), "beta is -1.0"),
+])
+def test_what_a_test_must_not_hand_over(change, said):
+    """It is refused by name, whichever code is inside."""
+    names = ("transcripts", "kl", "rewards", "ended", "beta")
+    arguments = dict(zip(names, given()))
+    change(arguments)
+    with pytest.raises(ValueError, match=said):
+        find_the_reply.handed_out(find_the_reply.by_tables)(**arguments)

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from ...inside.scripted import ERROR, call_with_tools, codes, scripted, texts, tools
+from ...inside.scripted import call_with_tools, codes, scripted, texts, tools, without_its_words
 from ..judge import Case, Check, Misconception as M
 
 CALL, CALL_END = "<call>", "</call>"
@@ -40,8 +40,9 @@ def plain(rng, k):
 def no_call(rng, k):
     """An answer without a call; at times it speaks of one, or makes a reply up."""
     a = sum_of(rng)
-    said = ("It is late.", f"It is <reply>{a}</reply> {a}.", f"I could ask <call>calculator({a}) but will not.",
-            f"<reply>3</reply> <call>ticket(", "<call>ticket()", f"The word is <reply>calculator({a})</reply>")
+    said = ("It is late.", f"It is <reply>{a}</reply> {a}.",
+            f"I could ask <call>calculator({a}) but will not.", "<reply>3</reply> <call>ticket(",
+            "<call>ticket()", f"The word is <reply>calculator({a})</reply>")
     return inputs([said[k % len(said)]], f"What is {a}? ", 2)
 
 
@@ -63,9 +64,9 @@ def too_many(rng, k):
 def errors(rng, k):
     """Calls that come to an error, and a model that goes on."""
     a = sum_of(rng)
-    bad = ("oven(200)", "clock(now)", "calculator(two)", f"calculator {a}", "calculator(1/0)", "oven()")[k % 6]
+    bad = ("oven(200)", "clock(now)", "calculator(two)", f"calculator {a}", "calculator(1/0)", "oven()")
     more = f"<call>calculator({a})</call>"
-    return inputs([f"<call>{bad}</call>", f" Well, {more}", " {}."], f"What is {a}? ", 3)
+    return inputs([f"<call>{bad[k % 6]}</call>", f" Well, {more}", " {}."], f"What is {a}? ", 3)
 
 
 def brackets(rng, k):
@@ -100,7 +101,7 @@ def written(i, *, most=lambda n: n, reply=run, calls=lambda piece: piece.endswit
     given: what go_on sees of the parts so far, the question first. last: what is put behind the call that is
     one too many.
     """
-    go_on, kit, n = scripted(texts(i.pieces)), tools(), int(i.most)
+    go_on, kit, n = scripted(texts(i.pieces), texts(i.asked)[0]), tools(), int(i.most)
     parts = texts(i.asked)
     made = 0
     for _ in range(40):
@@ -114,7 +115,7 @@ def written(i, *, most=lambda n: n, reply=run, calls=lambda piece: piece.endswit
         said = reply(piece if not whole else "".join([*parts, piece]), kit)
         parts += order(piece, said if marks else said[len("<reply>"):-len("</reply>")])
         made += 1
-    return codes(ERROR.sub("<reply>error:</reply>", part) for part in parts[1:])
+    return codes(map(without_its_words, parts[1:]))
 
 
 def first_of_all(text, kit):
@@ -135,8 +136,9 @@ def replies(parts):
 def show_texts(trial, outputs):
     """The lines of an input, ready to be pasted, and what came back."""
     pieces, question = texts(trial.inputs["pieces"]), texts(trial.inputs["asked"])[0]
+    listed = ",\n                      ".join(map(repr, pieces))
     lines = ["    from grader.inside.scripted import scripted, tools",
-             "    go_on = scripted([" + ",\n                      ".join(map(repr, pieces)) + "])",
+             f"    go_on = scripted([{listed}], {question!r})",
              f"    answer(go_on, tools(), {question!r}, {int(trial.inputs['most'])})"]
     return lines if outputs is None else lines + [f"    # gives {texts(outputs.result)}"]
 
@@ -169,11 +171,11 @@ ANSWER_THE_CALL = Check(
              lambda i, o: len(said(o)) == 1),
         Case("at most n calls are answered; where the model calls once more, its text is the last.", too_many,
              lambda i, o: len(replies(said(o))) == i.most and not replies(said(o)[-1:])),
-        Case("whatever goes wrong with a call comes back as a reply that begins with “error: ”, and the model "
-             "goes on.", errors,
-             lambda i, o: len(said(o)) == 5 and bool(ERROR.fullmatch(said(o)[1]))),
+        Case("whatever goes wrong with a call comes back as a reply that begins with “error: ”, and the "
+             "model goes on.", errors,
+             lambda i, o: len(said(o)) == 5 and said(o)[1] == "<reply>error:</reply>"),
         Case("all between the first bracket and the last is the argument.", brackets,
-             lambda i, o: not ERROR.search("".join(said(o))), draws=4),
+             lambda i, o: "error:" not in "".join(said(o)), draws=4),
         Case("no call is run that the model did not write just now, be it in the question or in a reply.",
              not_the_model, lambda i, o: len(replies(said(o))) == 1, draws=4)),
     misconceptions=(
@@ -202,15 +204,12 @@ ANSWER_THE_CALL = Check(
           "go_on was given the question and the model's own texts, without the replies. It cannot use what "
           "it does not read.",
           lambda i: written(i, given=lambda parts: "".join([parts[0], *parts[1::2]]))),
-        M("the model sees the last part alone",
-          "go_on was given the last reply alone. It takes all there is so far: the question, and every part "
-          "behind it.",
-          lambda i: written(i, given=lambda parts: parts[-1])),
-        M("the model sees the question alone",
-          "go_on was given the question each time. It takes all there is so far.",
+        M("the model does not see what it wrote",
+          "go_on was given the question each time. It takes all there is so far: the question, and every "
+          "part behind it.",
           lambda i: written(i, given=lambda parts: parts[0])),
-        M("the question is not given again",
-          "From the first reply on, go_on was given all parts without the question.",
+        M("the model does not see the question",
+          "From the first reply on, go_on was not given the question again. It takes all there is so far.",
           lambda i: written(i, given=lambda parts: "".join(parts[1:] or parts))),
         M("a tool is run though nobody called",
           "A text was taken for a call because “<call>” or “</call>” is in it somewhere, and it does not "

@@ -1,4 +1,4 @@
-"""find-the-reply: transcripts made into a batch, right in six ways and wrong in nineteen, for a learner's test.
+"""find-the-reply: batches made of transcripts, right in six ways and wrong in nineteen, for a learner's test.
 
 Each takes transcripts (lists of parts, (who, ids)), kl (a number for each token), rewards, ended (B,) and
 beta, and gives tokens, seen, mask, F (B, T). Several of the wrong ones have shipped in well-known libraries:
@@ -338,8 +338,8 @@ FIND_THE_REPLY = finds_planted(
     advice=("Then something that you expect is not claimed. T is the length of the longest row. mask and F "
             "are aligned with the tokens. A row that did not end is seen like others, and learns nothing. "
             "The sum of kl begins with the token's own."),
-    learned=("You have a test that knows who wrote what. None of these mistakes raises an error: a model only "
-             "learns something else."),
+    learned=("You have a test that knows who wrote what. None of these mistakes raises an error: a model "
+             "only learns something else."),
     hints=(
         "Begin with one row: a person, the model with a call, a tool, the model again with 0 at its end. "
         "Write the four answers for it by hand, a number for each token, with kl all different and beta 0.5. "

@@ -31,7 +31,8 @@ def draw_calls(rng, k, kind="plain"):
         helps[:, NO_REPLY] = rng.uniform(-0.8, 0.8, (N, T))
         if kind == "call helps":
             helps[:, REPLY] = rng.uniform(0.2, 2.5, (N, T))
-            helps[:, NO_REPLY] = helps[:, REPLY] * rng.uniform(0.2, 1, (N, 1)) + rng.uniform(-0.2, 0.2, (N, T))
+            helps[:, NO_REPLY] = helps[:, REPLY] * rng.uniform(0.2, 1, (N, 1))
+            helps[:, NO_REPLY] += rng.uniform(-0.2, 0.2, (N, T))
         elif kind == "harms":
             helps[:, REPLY] = -rng.uniform(0.5, 3, (N, T))
         elif kind == "later":
@@ -134,17 +135,17 @@ KEEP_THE_CALL = Check(
           "weight 1, and the sixth has none.",
           lambda i: kept(i, weights=all_equal, divide=np.sum)),
         M("a mean for the weights",
-          "The next five tokens count equally. The weights fall: 1, 0.8, 0.6, 0.4, 0.2.",
+          "The next five tokens count equally. The weights fall from one to the next.",
           lambda i: kept(i, weights=first_five, divide=len)),
         M("a mean for the weights",
-          "The next five tokens count equally. The weights fall: 1, 0.8, 0.6, 0.4, 0.2.",
+          "The next five tokens count equally. The weights fall from one to the next.",
           lambda i: kept(i, weights=first_five, divide=lambda w: 5)),
         M("a sum without weights",
           "All tokens behind the call were added up, with the weight 1 each. A long text then decides on a "
           "call far in front of it.",
           lambda i: kept(i, weights=all_equal, divide=lambda w: 1)),
         M("the weights do not sum to 1",
-          "The weights were not divided by their sum, 1 + 0.8 + 0.6 + 0.4 + 0.2.",
+          "The weights were not divided by their sum.",
           lambda i: kept(i, divide=lambda w: 1)),
         M("the weights do not sum to 1",
           "The weights were divided by 5. Their sum is another number.",
