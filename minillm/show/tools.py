@@ -25,6 +25,7 @@ from ..logprob import answer_logprobs, logprobs
 from ..sample import stream
 
 BLOCKS = ("now", "what came of your replies")
+SMALLEST = math.log(1e-9)       # of a probability that is shown
 STOPPED = {"end": "It has ended.", "tokens": "It was stopped: it has written all the tokens that it may.",
            "context": "It was stopped: its context is full.", "seconds": "It was stopped: it took too long."}
 VERDICTS = {
@@ -32,7 +33,7 @@ VERDICTS = {
     "no": "no: it went on as if you had said what the tool says",
     "yes": "yes: it goes on with what you said",
     "doubts": "no: it goes on with what the tool says",
-    "other": "in part: what you said changed its words, and they hold neither reply",
+    "other": "hard to say: what you said changed its words, and they do not hold one reply alone",
 }
 
 
@@ -214,8 +215,10 @@ class ToolByHand:
 
 
 def _p(logp: float | None) -> str:
-    """A probability by its log, in three digits."""
-    return "unknown" if logp is None else f"{math.exp(logp):.3g}"
+    """A probability by its log, in two digits."""
+    if logp is None:
+        return "unknown"
+    return f"{math.exp(logp):.2g}" if logp > SMALLEST else f"below {math.exp(SMALLEST):.0e}"
 
 
 def _stand_in(tool: Tool, box: list[str]) -> Tool:

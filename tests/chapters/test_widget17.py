@@ -70,7 +70,7 @@ def slow_log_p(context, words):
 def test_it_stops_at_the_call_and_goes_on_with_what_was_said(game):
     assert game.now() == "Ask it something." and game.waiting is None
     game.ask("What is 47+38?")
-    assert game.waiting == "calculator(47+38)" and game.turns == []
+    assert game.waiting == "calculator(47+38)" and game.turns == [] and torch.is_grad_enabled()
     assert game.now().endswith("It calls calculator(47+38), and waits. You are the tool: what do you say?")
     assert "85" not in game.now()                           # guess first
     game.say("90")
@@ -89,7 +89,8 @@ def test_its_numbers_are_the_models_own(game):
     for words, logp in zip(("It is 90.", "It is 85."), game.turns[0].logp):
         assert logp == pytest.approx([slow_log_p(context, said(words)) for context in behind], abs=1e-4)
     lines = game.turns_text().split("\n")
-    p = [[f"{math.exp(x):.3g}" for x in row] for row in game.turns[0].logp]
+    p = [["below 1e-09" if x < math.log(1e-9) else f"{math.exp(x):.2g}" for x in row]
+         for row in game.turns[0].logp]
     assert lines == [
         "1. calculator(47+38)", "    you said: 90", "    the tool says: 85",
         "    it went on: It is 90.<|end|>", "    behind the tool's reply: It is 85.<|end|>",
@@ -291,3 +292,4 @@ def test_what_the_reader_sees_can_be_heard(monkeypatch):
 def test_a_turn_without_numbers_says_so():
     turn = Turn("calculator(1)", "2", "1", "", "", ((None, None), (None, None)))
     assert turn.believed == "no" and shown._p(None) == "unknown" and shown._p(math.log(0.25)) == "0.25"
+    assert shown._p(-math.inf) == shown._p(-30.0) == "below 1e-09" and shown._p(-20.0) == "2.1e-09"
