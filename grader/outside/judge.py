@@ -72,6 +72,7 @@ class Check:
     without: tuple[Without, ...] = ()         # what the answer must not call (grader/inside/shortcuts.py)
     learned: str = ""                         # "You have …": what a passing check says, in one sentence
     advise: Callable[[list[Outcome]], str] = lambda outcomes: ""    # said behind the law that fails
+    shown: Callable[[Trial, Fields | None], list[str]] | None = None    # lines of an input that is no tensors
 
 
 @dataclass(frozen=True)
@@ -287,6 +288,8 @@ def broken(o: Outcome) -> bool:
 
 def show(check: Check, o: Outcome) -> list[str]:
     """The input, ready to be pasted, and where the result is wrong: never the number wanted."""
+    if check.shown is not None:
+        return ["The smallest input that shows it:", *check.shown(o.trial, o.outputs)]
     names = [name for name in check.arguments if name in o.trial.inputs]
     if not names:
         return []

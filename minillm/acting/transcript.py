@@ -240,13 +240,13 @@ def _go_on(row: Transcript, tokenizer: Tokenizer, tools: dict[str, Tool], limits
     elif room < (4 if calling else 1):      # of a reply two marks and a token, and a token behind it
         row.stopped = "tokens" if limits.tokens - len(row.ids) == room else "context"
     elif calling:
-        start, text = _last_call(row, tokenizer)
+        start, text = last_call(row, tokenizer)
         left = len(row.calls) < limits.calls
         made = run(tools, text, limits.seconds) if left else Made(text, None, NO_CALLS_LEFT, False, 0.0)
         _reply(row, tokenizer, made, min(limits.reply, room - 3), start)
 
 
-def _last_call(row: Transcript, tokenizer: Tokenizer) -> tuple[int, str]:
+def last_call(row: Transcript, tokenizer: Tokenizer) -> tuple[int, str]:
     """Where the call that was just closed begins in y, and its text: none where it was never opened."""
     since = row.calls[-1].end if row.calls else 0
     begun = [i for i in range(since, len(row.ids)) if row.ids[i] == tokenizer.call]
@@ -256,12 +256,17 @@ def _last_call(row: Transcript, tokenizer: Tokenizer) -> tuple[int, str]:
 
 def _reply(row: Transcript, tokenizer: Tokenizer, made: Made, room: int, start: int) -> None:
     """Write what came back behind the call that begins at `start`: at most `room` tokens and two marks."""
-    ids = tokenizer.encode(made.reply)
+    row.append(reply_ids(tokenizer, made.reply, room), by_model=False)
+    row.calls.append(replace(made, start=start, end=len(row.ids)))
+
+
+def reply_ids(tokenizer: Tokenizer, reply: str, room: int) -> list[int]:
+    """[REPLY] what came back, as plain text, cut to `room` tokens [/REPLY]."""
+    ids = tokenizer.encode(reply)
     if len(ids) > room:
         more = tokenizer.encode(MORE)[:room]
         ids = ids[:room - len(more)] + more
-    row.append([tokenizer.reply, *ids, tokenizer.reply_end], by_model=False)
-    row.calls.append(replace(made, start=start, end=len(row.ids)))
+    return [tokenizer.reply, *ids, tokenizer.reply_end]
 
 
 def _room(row: Transcript, limits: Limits, context: int) -> int:
