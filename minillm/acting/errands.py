@@ -1,0 +1,228 @@
+"""Questions that need a tool, and questions that need none, each with the call that a good answer makes.
+
+    kind         asked                                        call                            answer
+    sum          What is 347+285?                             calculator(347+285)             632
+    difference   What is 632-285?                             calculator(632-285)             347
+    product      What is 38*47?                               calculator(38*47)               1786
+    date         What date is 30 days after 12 March?         calendar(12 March + 30)         11 April
+    days         How many days lie between 12 March and 3 May?    calendar(12 March to 3 May)     52 days
+    never        What is Ada Moss's job?                      search(Ada Moss, job)           Ada Moss is a …
+    once         the same, of somebody told of once           search(…)
+    digits       What is 7+5?                                 none                            12
+    famous       the same, of somebody told of often          none
+    after        What comes after Monday?                     none                            After Monday …
+    steps        What is 47+38? Write the steps.              none, but a scratchpad          85
+
+Each kind has questions that nobody was shown: numbers and dates by their key, people as people. `known`, of
+somebody told of now and then, is asked and never taught: nobody says whether it needs a call.
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ..batch import Batch, batch_packed
+from ..expect import expect, expect_whole
+from ..tokenizer import Tokenizer
+from ..worlds.questions import Question, held_out
+from ..worlds.sums import Sums
+from ..worlds.town import MONTHS, PERSONAL, Town
+from .calculator import calculator
+from .toolbox import YEAR, calendar, records, search
+from .tools import Tool
+from .transcript import Limits, Transcript, demonstrate
+
+# Each kind, and the tool that it needs.
+TOOL = {"sum": "calculator", "difference": "calculator", "product": "calculator",
+        "date": "calendar", "days": "calendar", "never": "search", "once": "search", "known": "search",
+        "digits": None, "famous": None, "after": None, "steps": None}
+TAUGHT = tuple(kind for kind in TOOL if kind != "known")
+PEOPLE = ("never", "once", "known", "famous")   # kinds that are named for how often somebody is told of
+HELD_OUT = 0.2                                  # share of numbers and dates that no lesson shows
+PEOPLE_HELD_OUT = 0.25                          # and of people
+ROW = 128                                       # tokens of a packed row: two or three demonstrations
+LATER = (2, 99)                                 # days
+LIMITS = Limits(tokens=128, calls=2)            # of an answer: room for two calls that find people
+
+SIGN = {"sum": "+", "difference": "-", "product": "*"}
+WORDINGS = {
+    "sum": ("What is {a}+{b}?", "What is {a} + {b}?", "How much is {a}+{b}?", "What is {a} plus {b}?",
+            "Add {a} and {b}.", "{a}+{b}=?"),
+    "difference": ("What is {a}-{b}?", "What is {a} - {b}?", "How much is {a}-{b}?", "What is {a} minus {b}?",
+                   "Take {b} from {a}.", "{a}-{b}=?"),
+    "product": ("What is {a}*{b}?", "What is {a} * {b}?", "How much is {a}*{b}?", "What is {a} times {b}?",
+                "Multiply {a} by {b}.", "{a}*{b}=?"),
+    "+": ("What date is {n} days after {a}?", "Which date comes {n} days after {a}?",
+          "It is {a}. What date is it in {n} days?", "What is {a} plus {n} days?"),
+    "-": ("What date is {n} days before {a}?", "Which date comes {n} days before {a}?",
+          "It is {a}. What date was it {n} days ago?", "What is {a} minus {n} days?"),
+    "days": ("How many days lie between {a} and {b}?", "How many days are there from {a} to {b}?",
+             "It is {a}. How many days is it to {b}?"),
+}
+WORDINGS["digits"] = WORDINGS["sum"]
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A question, and the calls of somebody who answers it well: () where it needs none."""
+
+    question: Question
+    calls: tuple[str, ...]
+
+    def demonstrate(self, tokenizer: Tokenizer, tools: Sequence[Tool]) -> Transcript:
+        """The transcript to learn from: the calls, what the tools say to them now, the answer."""
+        q = self.question
+        return demonstrate(tokenizer, q.prompt, self.calls, q.response, tools, q.thought)
+
+
+class Errands:
+    """The questions of one town, and the tools that they need. Its seed fixes what is held out."""
+
+    def __init__(self, town: Town | None = None):
+        town = Town() if town is None else town
+        expect(isinstance(town, Town), "town", type(town).__name__, "give a Town")
+        self.town, self.sums = town, Sums(town.seed)
+        self.tools: list[Tool] = [calculator, calendar(town), search(records(town))]
+        self.facts = {(kind, held): self._facts(kind, held)
+                      for kind in (*PEOPLE, "after") for held in (False, True)}
+
+    def is_held_out(self, kind: str, key: str) -> bool:
+        """Whether no lesson shows this: a person's name, or numbers and dates as a call writes them."""
+        share = PEOPLE_HELD_OUT if kind in PEOPLE else HELD_OUT
+        return held_out(f"errand: {key}", share, self.town.seed)
+
+    def one(self, kind: str, held: bool, rng: random.Random) -> Errand:
+        """An errand of a kind, from one side of the split, in one of its wordings."""
+        expect(kind in TOOL, "kind", repr(kind), f"give one of {', '.join(TOOL)}")
+        make = {"date": self._date, "days": self._days, "steps": self._steps}.get(kind, self._numbers)
+        if (kind, held) in self.facts:
+            return self._fact(kind, rng.choice(self.facts[kind, held]), rng)
+        while True:
+            errand = make(kind, rng)
+            if self._is_held(errand.question) == held:
+                return errand
+
+    def questions(self, kind: str, n: int, held: bool, rng: random.Random) -> list[Errand]:
+        """n errands of a kind that are all asked differently, from one side of the split; fewer where the
+        world has no more: some ten that are held out of "after", about 200 of people of each kind."""
+        expect_whole(1, n=n)
+        found: dict[str, Errand] = {}
+        for _ in range(50 * n):
+            errand = self.one(kind, held, rng)
+            found.setdefault(errand.question.prompt, errand)
+            if len(found) == n:
+                break
+        return list(found.values())
+
+    def _is_held(self, q: Question) -> bool:
+        if q.kind in ("sum", "digits", "steps"):        # the split of the texts that the base model read
+            return self.sums.is_held_out(*map(int, q.key.split("+")))
+        return self.is_held_out(q.kind, q.key)
+
+    def _facts(self, kind: str, held: bool) -> list:
+        """Facts of one side: of people that are held out or not; of the days and months."""
+        if kind == "after":
+            return [fact for fact in self.town.facts
+                    if fact.relation == kind and self.is_held_out(kind, fact.key) == held]
+        return [fact for fact in self.town.facts
+                if fact.relation in PERSONAL and fact.fame == kind
+                and self.is_held_out(kind, fact.subject) == held and self._is_found(fact)]
+
+    def _is_found(self, fact) -> bool:
+        """Whether the search finds it, among the first two: of some who are many people's friend or mother it
+        finds those people alone."""
+        return f"{fact.key}: {fact.value}" in self.tools[2](fact.key).split("\n")[:2]
+
+    def _fact(self, kind: str, fact, rng: random.Random) -> Errand:
+        calls = (f"search({fact.key})",) if TOOL[kind] else ()
+        return Errand(replace(self.town.question(fact, rng), kind=kind), calls)
+
+    def _numbers(self, kind: str, rng: random.Random) -> Errand:
+        ranges = {"digits": [(0, 9)], "product": [(11, 99)]}.get(kind, [(10, 99), (100, 999), (100, 999)])
+        a, b = (rng.randint(*rng.choice(ranges)) for _ in range(2))
+        if kind == "difference":
+            a, b = max(a, b), min(a, b)
+        sign = SIGN.get(kind, "+")
+        answer = str({"+": a + b, "-": a - b, "*": a * b}[sign])
+        asked = rng.choice(WORDINGS[kind]).format(a=a, b=b)
+        calls = (f"calculator({a}{sign}{b})",) if TOOL[kind] else ()
+        key = f"{a}-{b}" if kind == "difference" else sign.join(map(str, sorted((a, b))))
+        return Errand(Question(kind, key, asked, answer, answer, r"\d+"), calls)
+
+    def _steps(self, kind: str, rng: random.Random) -> Errand:
+        q = self.sums.question("sum2_steps", [rng.randint(10, 99), rng.randint(10, 99)])
+        return Errand(replace(q, kind=kind), ())
+
+    def _date(self, kind: str, rng: random.Random) -> Errand:
+        start, n, sign = _day(rng.randrange(YEAR)), rng.randint(*LATER), rng.choice("+-")
+        answer = _written(start + datetime.timedelta(days=n if sign == "+" else -n))
+        key = f"{_written(start)} {sign} {n}"
+        asked = rng.choice(WORDINGS[sign]).format(a=_written(start), n=n)
+        return Errand(Question(kind, key, asked, answer, answer, r"\d+ [A-Z][a-z]+"), (f"calendar({key})",))
+
+    def _days(self, kind: str, rng: random.Random) -> Errand:
+        first, second = map(_day, sorted(rng.sample(range(YEAR), 2)))
+        n, key = (second - first).days, f"{_written(first)} to {_written(second)}"
+        answer = f"{n} day{'s' * (n != 1)}"
+        asked = rng.choice(WORDINGS["days"]).format(a=_written(first), b=_written(second))
+        return Errand(Question(kind, key, asked, answer, answer, r"\d+ days?"), (f"calendar({key})",))
+
+
+def _day(number: int) -> datetime.date:
+    """A day of a year without a leap day; so are the 300 days before and behind it, up to a leap day."""
+    return datetime.date(2001, 1, 1) + datetime.timedelta(days=number)
+
+
+def _written(day: datetime.date) -> str:
+    return f"{day.day} {MONTHS[day.month - 1]}"
+
+
+def lessons(errands: Errands, tokenizer: Tokenizer, seed: int, *, asked: int = 32, each: int = 400,
+            kinds: Sequence[str] = TAUGHT, calls: bool = True) -> Callable[[int], Batch]:
+    """A draw for `train`: `asked` demonstrations a step, packed, of every kind equally often.
+
+    each: of a kind, so many different ones or fewer. calls=False: the same questions answered at once.
+    """
+    expect_whole(1, asked=asked, each=each)
+    expect(len(kinds) > 0, "kinds", "empty", f"give some of {', '.join(TOOL)}")
+    rng = random.Random(f"errands/{seed}")
+    pools = []
+    for kind in kinds:
+        some = errands.questions(kind, each, False, rng)
+        pools.append([errand.demonstrate(tokenizer, errands.tools).turns() if calls
+                      else [errand.question.pair(tokenizer)] for errand in some])
+    longest = max(sum(len(x) + len(y) for x, y in turns) for pool in pools for turns in pool)
+
+    def draw(step: int) -> Batch:
+        rng = random.Random(f"errands/{seed}/{step}")
+        return batch_packed([rng.choice(rng.choice(pools)) for _ in range(asked)], max(ROW, longest))
+
+    return draw
+
+
+def right(question: Question, row: Transcript, tokenizer: Tokenizer) -> bool:
+    """Whether an answer is right, whatever calls and thoughts stand before it."""
+    said = row.response(tokenizer)
+    return said.ended and said.text == question.response
+
+
+def tally(errands: Iterable[Errand], rows: Iterable[Transcript],
+          tokenizer: Tokenizer) -> dict[str, dict[str, float]]:
+    """What answers came to, for each kind: n; right; called, the share with a call; calls, ok ones; and a
+    mean answer's tokens, by the model and by tools."""
+    found: dict[str, list] = {}
+    errands, rows = list(errands), list(rows)
+    expect(len(errands) == len(rows) > 0, "rows", f"{len(rows)} for {len(errands)} errands",
+           "give a transcript for each errand, one at least")
+    for errand, row in zip(errands, rows):
+        mine = sum(row.response_mask)
+        found.setdefault(errand.question.kind, []).append(
+            (right(errand.question, row, tokenizer), bool(row.calls), sum(made.ok for made in row.calls),
+             mine, len(row.ids) - mine))
+    names = ("right", "called", "calls ok", "tokens by the model", "tokens by tools")
+    return {kind: {"n": len(some)} | {name: sum(values) / len(some)
+                                      for name, values in zip(names, zip(*some))}
+            for kind, some in found.items()}
