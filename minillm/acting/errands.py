@@ -1,35 +1,37 @@
 """Questions that need a tool, and questions that need none, each with the call that a good answer makes.
 
-    kind         asked                                        call                            answer
-    sum          What is 347+285?                             calculator(347+285)             632
-    difference   What is 632-285?                             calculator(632-285)             347
-    product      What is 38*47?                               calculator(38*47)               1786
-    date         What date is 30 days after 12 March?         calendar(12 March + 30)         11 April
-    days         How many days lie between 12 March and 3 May?    calendar(12 March to 3 May)     52 days
-    never        What is Ada Moss's job?                      search(Ada Moss, job)           Ada Moss is a …
-    once         the same, of somebody told of once           search(…)
-    digits       What is 7+5?                                 none                            12
-    famous       the same, of somebody told of often          none
-    after        What comes after Monday?                     none                            After Monday …
-    steps        What is 47+38? Write the steps.              none, but a scratchpad          85
+    kind         asked                                      call                          answer
+    sum          What is 347+285?                           calculator(347+285)           632
+    difference   What is 632-285?                           calculator(632-285)           347
+    product      What is 38*47?                             calculator(38*47)             1786
+    date         What date is 30 days after 12 March?       calendar(12 March + 30)       11 April
+    days         How many days lie between 12 March         calendar(12 March to 3 May)   52 days
+                 and 3 May?
+    stranger     What is Ada Moss's job?                    search(Ada Moss, job)         Ada Moss is a …
+    famous       the same, of somebody told of often        none
+    digits       What is 7+5?                               none                          12
+    after        What comes after Monday?                   none                          After Monday …
+    steps        What is 47+38? Write the steps.            none, but a scratchpad        85
 
-Each kind has questions that nobody was shown: numbers and dates by their key, people as people. `known`, of
-somebody told of now and then, is asked and never taught: nobody says whether it needs a call.
+Of people, lessons ask for famous ones, and for strangers from another town, on whom another file is kept. So
+whoever can be looked up in this town (`never`, `once` and `known` are kinds, for how often they are told of)
+is asked about without a lesson. Of every other kind some questions are held out: numbers and dates by what a
+call would say, famous people as people.
 """
 
 from __future__ import annotations
 
 import datetime
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from ..batch import Batch, batch_packed
 from ..expect import expect, expect_whole
 from ..tokenizer import Tokenizer
 from ..worlds.questions import Question, held_out
 from ..worlds.sums import Sums
-from ..worlds.town import MONTHS, PERSONAL, Town
+from ..worlds.town import MONTHS, PERSONAL, Fact, Town
 from .calculator import calculator
 from .toolbox import YEAR, calendar, records, search
 from .tools import Tool
@@ -37,12 +39,18 @@ from .transcript import Limits, Transcript, demonstrate
 
 # Each kind, and the tool that it needs.
 TOOL = {"sum": "calculator", "difference": "calculator", "product": "calculator",
-        "date": "calendar", "days": "calendar", "never": "search", "once": "search", "known": "search",
-        "digits": None, "famous": None, "after": None, "steps": None}
-TAUGHT = tuple(kind for kind in TOOL if kind != "known")
-PEOPLE = ("never", "once", "known", "famous")   # kinds that are named for how often somebody is told of
+        "date": "calendar", "days": "calendar",
+        "stranger": "search", "never": "search", "once": "search", "known": "search",
+        "famous": None, "digits": None, "after": None, "steps": None}
+ASKED_ONLY = ("never", "once", "known")
+PEOPLE = ("stranger", "famous", *ASKED_ONLY)
+ASKED = tuple(kind for kind in TOOL if kind != "stranger")      # kinds that the town's own tools answer
+# Of each kind that is taught, its weight among the demonstrations.
+SHARES = {"sum": 2, "difference": 2, "product": 1, "date": 2, "days": 2, "stranger": 4,
+          "famous": 3, "digits": 1, "after": 1, "steps": 1}
 HELD_OUT = 0.2                                  # share of numbers and dates that no lesson shows
-PEOPLE_HELD_OUT = 0.25                          # and of people
+FAMOUS_HELD_OUT = 0.25                          # and of famous people
+ELSEWHERE = 1000                                # the other town's seed is so much higher
 ROW = 128                                       # tokens of a packed row: two or three demonstrations
 LATER = (2, 99)                                 # days
 LIMITS = Limits(tokens=128, calls=2)            # of an answer: room for two calls that find people
@@ -67,15 +75,16 @@ WORDINGS["digits"] = WORDINGS["sum"]
 
 @dataclass(frozen=True)
 class Errand:
-    """A question, and the calls of somebody who answers it well: () where it needs none."""
+    """A question, the calls of somebody who answers it well (() where it needs none), and the tools."""
 
     question: Question
     calls: tuple[str, ...]
+    tools: tuple[Tool, ...] = field(compare=False, repr=False)
 
-    def demonstrate(self, tokenizer: Tokenizer, tools: Sequence[Tool]) -> Transcript:
+    def demonstrate(self, tokenizer: Tokenizer) -> Transcript:
         """The transcript to learn from: the calls, what the tools say to them now, the answer."""
         q = self.question
-        return demonstrate(tokenizer, q.prompt, self.calls, q.response, tools, q.thought)
+        return demonstrate(tokenizer, q.prompt, self.calls, q.response, self.tools, q.thought)
 
 
 class Errands:
@@ -85,29 +94,35 @@ class Errands:
         town = Town() if town is None else town
         expect(isinstance(town, Town), "town", type(town).__name__, "give a Town")
         self.town, self.sums = town, Sums(town.seed)
-        self.tools: list[Tool] = [calculator, calendar(town), search(records(town))]
+        self.other = Town(town.seed + ELSEWHERE, people=150)
+        self.tools: tuple[Tool, ...] = (calculator, calendar(town), search(records(town)))
+        self.elsewhere: tuple[Tool, ...] = (*self.tools[:2], search(records(self.other)))
         self.facts = {(kind, held): self._facts(kind, held)
                       for kind in (*PEOPLE, "after") for held in (False, True)}
 
     def is_held_out(self, kind: str, key: str) -> bool:
         """Whether no lesson shows this: a person's name, or numbers and dates as a call writes them."""
-        share = PEOPLE_HELD_OUT if kind in PEOPLE else HELD_OUT
-        return held_out(f"errand: {key}", share, self.town.seed)
+        if kind in ASKED_ONLY:
+            return True
+        if kind in ("sum", "digits", "steps"):      # the split of the texts that the base model read
+            return self.sums.is_held_out(*map(int, key.split("+")))
+        return held_out(f"errand: {key}", FAMOUS_HELD_OUT if kind in PEOPLE else HELD_OUT, self.town.seed)
 
     def one(self, kind: str, held: bool, rng: random.Random) -> Errand:
         """An errand of a kind, from one side of the split, in one of its wordings."""
         expect(kind in TOOL, "kind", repr(kind), f"give one of {', '.join(TOOL)}")
-        make = {"date": self._date, "days": self._days, "steps": self._steps}.get(kind, self._numbers)
+        expect(held or kind not in ASKED_ONLY, "held", held, f"{kind} is never taught: give True")
         if (kind, held) in self.facts:
-            return self._fact(kind, rng.choice(self.facts[kind, held]), rng)
+            return self._fact(kind, held, rng)
+        make = {"date": self._date, "days": self._days, "steps": self._steps}.get(kind, self._numbers)
         while True:
             errand = make(kind, rng)
-            if self._is_held(errand.question) == held:
+            if self.is_held_out(kind, errand.question.key) == held:
                 return errand
 
     def questions(self, kind: str, n: int, held: bool, rng: random.Random) -> list[Errand]:
         """n errands of a kind that are all asked differently, from one side of the split; fewer where the
-        world has no more: some ten that are held out of "after", about 200 of people of each kind."""
+        world has no more: some ten that are held out of "after", about 200 of famous people."""
         expect_whole(1, n=n)
         found: dict[str, Errand] = {}
         for _ in range(50 * n):
@@ -117,28 +132,27 @@ class Errands:
                 break
         return list(found.values())
 
-    def _is_held(self, q: Question) -> bool:
-        if q.kind in ("sum", "digits", "steps"):        # the split of the texts that the base model read
-            return self.sums.is_held_out(*map(int, q.key.split("+")))
-        return self.is_held_out(q.kind, q.key)
-
-    def _facts(self, kind: str, held: bool) -> list:
-        """Facts of one side: of people that are held out or not; of the days and months."""
+    def _facts(self, kind: str, held: bool) -> list[Fact]:
+        """Facts of one side: of people, or of the days and months."""
         if kind == "after":
             return [fact for fact in self.town.facts
                     if fact.relation == kind and self.is_held_out(kind, fact.key) == held]
-        return [fact for fact in self.town.facts
-                if fact.relation in PERSONAL and fact.fame == kind
-                and self.is_held_out(kind, fact.subject) == held and self._is_found(fact)]
+        stranger = kind == "stranger"
+        return [fact for fact in (self.other if stranger else self.town).facts
+                if fact.relation in PERSONAL and self.is_held_out(kind, fact.subject) == held
+                and (fact.subject not in self.town.fame if stranger else fact.fame == kind)]
 
-    def _is_found(self, fact) -> bool:
-        """Whether the search finds it, among the first two: of some who are many people's friend or mother it
+    def _fact(self, kind: str, held: bool, rng: random.Random) -> Errand:
+        """A fact that the search finds among its first two: of some who are many people's friend or mother it
         finds those people alone."""
-        return f"{fact.key}: {fact.value}" in self.tools[2](fact.key).split("\n")[:2]
-
-    def _fact(self, kind: str, fact, rng: random.Random) -> Errand:
+        tools = self.elsewhere if kind == "stranger" else self.tools
+        while True:
+            fact = rng.choice(self.facts[kind, held])
+            line = f"{fact.key}: {fact.value}"
+            if kind == "after" or line in tools[2](fact.key).split("\n")[:2]:
+                break
         calls = (f"search({fact.key})",) if TOOL[kind] else ()
-        return Errand(replace(self.town.question(fact, rng), kind=kind), calls)
+        return Errand(replace(self.town.question(fact, rng), kind=kind), calls, tools)
 
     def _numbers(self, kind: str, rng: random.Random) -> Errand:
         ranges = {"digits": [(0, 9)], "product": [(11, 99)]}.get(kind, [(10, 99), (100, 999), (100, 999)])
@@ -150,25 +164,27 @@ class Errands:
         asked = rng.choice(WORDINGS[kind]).format(a=a, b=b)
         calls = (f"calculator({a}{sign}{b})",) if TOOL[kind] else ()
         key = f"{a}-{b}" if kind == "difference" else sign.join(map(str, sorted((a, b))))
-        return Errand(Question(kind, key, asked, answer, answer, r"\d+"), calls)
+        return Errand(Question(kind, key, asked, answer, answer, r"\d+"), calls, self.tools)
 
     def _steps(self, kind: str, rng: random.Random) -> Errand:
         q = self.sums.question("sum2_steps", [rng.randint(10, 99), rng.randint(10, 99)])
-        return Errand(replace(q, kind=kind), ())
+        return Errand(replace(q, kind=kind), (), self.tools)
 
     def _date(self, kind: str, rng: random.Random) -> Errand:
         start, n, sign = _day(rng.randrange(YEAR)), rng.randint(*LATER), rng.choice("+-")
         answer = _written(start + datetime.timedelta(days=n if sign == "+" else -n))
         key = f"{_written(start)} {sign} {n}"
         asked = rng.choice(WORDINGS[sign]).format(a=_written(start), n=n)
-        return Errand(Question(kind, key, asked, answer, answer, r"\d+ [A-Z][a-z]+"), (f"calendar({key})",))
+        q = Question(kind, key, asked, answer, answer, r"\d+ [A-Z][a-z]+")
+        return Errand(q, (f"calendar({key})",), self.tools)
 
     def _days(self, kind: str, rng: random.Random) -> Errand:
         first, second = map(_day, sorted(rng.sample(range(YEAR), 2)))
         n, key = (second - first).days, f"{_written(first)} to {_written(second)}"
         answer = f"{n} day{'s' * (n != 1)}"
         asked = rng.choice(WORDINGS["days"]).format(a=_written(first), b=_written(second))
-        return Errand(Question(kind, key, asked, answer, answer, r"\d+ days?"), (f"calendar({key})",))
+        q = Question(kind, key, asked, answer, answer, r"\d+ days?")
+        return Errand(q, (f"calendar({key})",), self.tools)
 
 
 def _day(number: int) -> datetime.date:
@@ -180,25 +196,28 @@ def _written(day: datetime.date) -> str:
     return f"{day.day} {MONTHS[day.month - 1]}"
 
 
-def lessons(errands: Errands, tokenizer: Tokenizer, seed: int, *, asked: int = 32, each: int = 400,
-            kinds: Sequence[str] = TAUGHT, calls: bool = True) -> Callable[[int], Batch]:
-    """A draw for `train`: `asked` demonstrations a step, packed, of every kind equally often.
+def lessons(errands: Errands, tokenizer: Tokenizer, seed: int, *, asked: int = 32, each: int = 800,
+            shares: Mapping[str, float] = SHARES, calls: bool = True) -> Callable[[int], Batch]:
+    """A draw for `train`: `asked` demonstrations a step, packed, of each kind as often as its share says.
 
     each: of a kind, so many different ones or fewer. calls=False: the same questions answered at once.
     """
     expect_whole(1, asked=asked, each=each)
-    expect(len(kinds) > 0, "kinds", "empty", f"give some of {', '.join(TOOL)}")
+    taught = all(kind in SHARES and share > 0 for kind, share in shares.items())
+    expect(len(shares) > 0 and taught, "shares", shares,
+           f"give numbers above 0 for some of {', '.join(SHARES)}")
     rng = random.Random(f"errands/{seed}")
     pools = []
-    for kind in kinds:
+    for kind in shares:
         some = errands.questions(kind, each, False, rng)
-        pools.append([errand.demonstrate(tokenizer, errands.tools).turns() if calls
-                      else [errand.question.pair(tokenizer)] for errand in some])
+        pools.append([errand.demonstrate(tokenizer).turns() if calls else [errand.question.pair(tokenizer)]
+                      for errand in some])
     longest = max(sum(len(x) + len(y) for x, y in turns) for pool in pools for turns in pool)
 
     def draw(step: int) -> Batch:
         rng = random.Random(f"errands/{seed}/{step}")
-        return batch_packed([rng.choice(rng.choice(pools)) for _ in range(asked)], max(ROW, longest))
+        some = rng.choices(pools, list(shares.values()), k=asked)
+        return batch_packed([rng.choice(pool) for pool in some], max(ROW, longest))
 
     return draw
 

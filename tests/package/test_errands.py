@@ -9,7 +9,8 @@ import torch
 
 from minillm import hub
 from minillm.acting import tools
-from minillm.acting.errands import LIMITS, PEOPLE, TAUGHT, TOOL, Errands, lessons, right, tally
+from minillm.acting.errands import (ASKED, ASKED_ONLY, LIMITS, PEOPLE, SHARES, TOOL, Errands, lessons, right,
+                                    tally)
 
 WORLD = Errands()
 _, TOKENIZER = hub.load("base")
@@ -20,7 +21,8 @@ EACH = 60
 def some():
     """Errands of every kind and both sides: (kind, held) -> a list."""
     rng = random.Random(3)
-    return {(kind, held): WORLD.questions(kind, EACH, held, rng) for kind in TOOL for held in (False, True)}
+    return {(kind, held): [] if kind in ASKED_ONLY and not held else WORLD.questions(kind, EACH, held, rng)
+            for kind in TOOL for held in (False, True)}
 
 
 @pytest.mark.parametrize("kind", TOOL)
@@ -29,7 +31,7 @@ def test_the_call_gives_the_answer(some, kind):
     for errand in some[kind, False] + some[kind, True]:
         assert bool(errand.calls) == (TOOL[kind] is not None)
         for call in errand.calls:
-            made = tools.run(WORLD.tools, call)
+            made = tools.run(errand.tools, call)
             assert made.ok and made.call.name == TOOL[kind]
             q = errand.question
             said = f"{q.key}: {q.answer}" if TOOL[kind] == "search" else q.answer
@@ -51,24 +53,30 @@ def test_the_sides_share_nothing(some, kind):
     """No key on both sides; of people, no person; all held-out questions are asked differently."""
     part = (lambda key: key.split(",")[0]) if kind in PEOPLE else str
     shown, held = ({part(e.question.key) for e in some[kind, side]} for side in (False, True))
-    assert shown and held and not shown & held
+    assert held and not shown & held and bool(shown) == (kind not in ASKED_ONLY)
     prompts = [e.question.prompt for e in some[kind, True]]
     assert len(set(prompts)) == len(prompts)
     assert len(prompts) == EACH or kind == "after"
 
 
-def test_a_person_is_on_one_side_whatever_is_asked():
-    for kind in PEOPLE:
-        shown, held = ({fact.subject for fact in WORLD.facts[kind, side]} for side in (False, True))
-        assert not shown & held
-        assert all(WORLD.town.fame[name] == kind for name in shown | held)
-        assert len(held) >= 8 and len(shown) >= 24
+def test_nobody_of_the_town_is_looked_up_in_a_lesson():
+    """People who are told of never, once or now and then are in no lesson, and no stranger is of the town."""
+    names = {side: {kind: {fact.subject for fact in WORLD.facts[kind, side]} for kind in PEOPLE}
+             for side in (False, True)}
+    for kind in ASKED_ONLY:
+        assert not names[False][kind] and len(names[True][kind]) == 40
+        assert all(WORLD.town.fame[name] == kind for name in names[True][kind])
+    assert not names[False]["famous"] & names[True]["famous"] and len(names[True]["famous"]) >= 8
+    assert not (names[False]["stranger"] | names[True]["stranger"]) & set(WORLD.town.fame)
+    assert len(names[False]["stranger"]) > 300
 
 
 def test_a_demonstration_is_right_and_counted(some):
-    """Its own tally: all right, a call exactly where one is needed, no token of a tool where there is none."""
+    """Its own tally: all right, a call exactly where one is needed, no token of a tool elsewhere."""
     for (kind, _), errands in some.items():
-        rows = [errand.demonstrate(TOKENIZER, WORLD.tools) for errand in errands]
+        if not errands:
+            continue
+        rows = [errand.demonstrate(TOKENIZER) for errand in errands]
         assert all(len(row.ids) <= LIMITS.tokens for row in rows)
         counted = tally(errands, rows, TOKENIZER)
         assert list(counted) == [kind]
@@ -82,17 +90,17 @@ def test_a_demonstration_is_right_and_counted(some):
 
 def test_right_looks_at_the_answer_alone(some):
     errand = some["sum", True][0]
-    row = errand.demonstrate(TOKENIZER, WORLD.tools)
+    row = errand.demonstrate(TOKENIZER)
     assert right(errand.question, row, TOKENIZER)
     row.ids[-1] = TOKENIZER.call                        # it never ends
     assert not right(errand.question, row, TOKENIZER)
-    other = some["sum", True][1].demonstrate(TOKENIZER, WORLD.tools)
+    other = some["sum", True][1].demonstrate(TOKENIZER)
     assert not right(errand.question, other, TOKENIZER)
 
 
 def test_lessons_mask_what_tools_wrote():
     """No token between [REPLY] and [/REPLY], marks and all, and none of a prompt is True."""
-    draw = lessons(WORLD, TOKENIZER, seed=1, asked=12, each=10, kinds=("sum", "never", "digits"))
+    draw = lessons(WORLD, TOKENIZER, seed=1, asked=12, each=10, shares={"sum": 1, "stranger": 1, "digits": 1})
     batch = draw(0)
     for tokens, mask in zip(batch.tokens.tolist(), batch.response_mask.tolist()):
         mine = True
@@ -118,7 +126,9 @@ def test_lessons_without_calls_answer_at_once():
     (lambda: WORLD.questions("sum", 0, False, random.Random(0)), "n is 0"),
     (lambda: lessons(WORLD, TOKENIZER, 0, asked=0), "asked is 0"),
     (lambda: lessons(WORLD, TOKENIZER, 0, each=-1), "each is -1"),
-    (lambda: lessons(WORLD, TOKENIZER, 0, kinds=()), "kinds is empty"),
+    (lambda: lessons(WORLD, TOKENIZER, 0, shares={}), "shares is {}"),
+    (lambda: lessons(WORLD, TOKENIZER, 0, shares={"known": 1}), "shares is {'known': 1}"),
+    (lambda: WORLD.one("once", False, random.Random(0)), "held is False"),
     (lambda: tally([], [], TOKENIZER), "rows is 0 for 0"),
 ])
 def test_bad_input_is_refused(ask, named):
@@ -126,5 +136,5 @@ def test_bad_input_is_refused(ask, named):
         ask()
 
 
-def test_every_taught_kind_is_listed():
-    assert set(TOOL) - set(TAUGHT) == {"known"}
+def test_kinds_are_named_once():
+    assert set(TOOL) == set(SHARES) | set(ASKED_ONLY) == set(ASKED) | {"stranger"}
