@@ -9,14 +9,14 @@
                  and 3 May?
     stranger     What is Ada Moss's job?                    search(Ada Moss, job)         Ada Moss is a …
     famous       the same, of somebody told of often        none
-    digits       What is 7+5?                               none                          12
+    digits       What is 7+5?                               none                          7+5=12
     after        What comes after Monday?                   none                          After Monday …
     steps        What is 47+38? Write the steps.            none, but a scratchpad        85
 
 Of people, lessons ask for famous ones, and for strangers from another town, on whom another file is kept. So
 whoever can be looked up in this town (`never`, `once` and `known` are kinds, for how often they are told of)
-is asked about without a lesson. Of every other kind some questions are held out: numbers and dates by what a
-call would say, famous people as people.
+is asked about without a lesson. `unasked` are famous people whom no lesson asks about. Of every other kind
+some questions are held out by what a call would say: "347+285", "Ada Moss, job".
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from .transcript import Limits, Transcript, demonstrate
 TOOL = {"sum": "calculator", "difference": "calculator", "product": "calculator",
         "date": "calendar", "days": "calendar",
         "stranger": "search", "never": "search", "once": "search", "known": "search",
-        "famous": None, "digits": None, "after": None, "steps": None}
-ASKED_ONLY = ("never", "once", "known")
+        "famous": None, "unasked": None, "digits": None, "after": None, "steps": None}
+ASKED_ONLY = ("never", "once", "known", "unasked")
 PEOPLE = ("stranger", "famous", *ASKED_ONLY)
 ASKED = tuple(kind for kind in TOOL if kind != "stranger")      # kinds that the town's own tools answer
 # Of each kind that is taught, its weight among the demonstrations.
 SHARES = {"sum": 2, "difference": 2, "product": 1, "date": 2, "days": 2, "stranger": 4,
-          "famous": 3, "digits": 1, "after": 1, "steps": 1}
-HELD_OUT = 0.2                                  # share of numbers and dates that no lesson shows
-FAMOUS_HELD_OUT = 0.25                          # and of famous people
+          "famous": 3, "digits": 1, "after": 0.5, "steps": 0.5}
+HELD_OUT = 0.2                                  # share of what a lesson may ask that none asks
+UNASKED = 0.25                                  # of famous people
 ELSEWHERE = 1000                                # the other town's seed is so much higher
 ROW = 128                                       # tokens of a packed row: two or three demonstrations
 LATER = (2, 99)                                 # days
@@ -95,18 +95,18 @@ class Errands:
         expect(isinstance(town, Town), "town", type(town).__name__, "give a Town")
         self.town, self.sums = town, Sums(town.seed)
         self.other = Town(town.seed + ELSEWHERE, people=150)
-        self.tools: tuple[Tool, ...] = (calculator, calendar(town), search(records(town)))
-        self.elsewhere: tuple[Tool, ...] = (*self.tools[:2], search(records(self.other)))
+        self.tools: tuple[Tool, ...] = (calculator, calendar(town), search(records(town), most=1))
+        self.elsewhere: tuple[Tool, ...] = (*self.tools[:2], search(records(self.other), most=1))
         self.facts = {(kind, held): self._facts(kind, held)
                       for kind in (*PEOPLE, "after") for held in (False, True)}
 
     def is_held_out(self, kind: str, key: str) -> bool:
-        """Whether no lesson shows this: a person's name, or numbers and dates as a call writes them."""
+        """Whether no lesson shows this: numbers, dates, "Ada Moss, job" as a call writes them."""
         if kind in ASKED_ONLY:
             return True
         if kind in ("sum", "digits", "steps"):      # the split of the texts that the base model read
             return self.sums.is_held_out(*map(int, key.split("+")))
-        return held_out(f"errand: {key}", FAMOUS_HELD_OUT if kind in PEOPLE else HELD_OUT, self.town.seed)
+        return held_out(f"errand: {key}", HELD_OUT, self.town.seed)
 
     def one(self, kind: str, held: bool, rng: random.Random) -> Errand:
         """An errand of a kind, from one side of the split, in one of its wordings."""
@@ -122,7 +122,7 @@ class Errands:
 
     def questions(self, kind: str, n: int, held: bool, rng: random.Random) -> list[Errand]:
         """n errands of a kind that are all asked differently, from one side of the split; fewer where the
-        world has no more: some ten that are held out of "after", about 200 of famous people."""
+        world has no more: some ten that are held out of "after", about 100 of famous people."""
         expect_whole(1, n=n)
         found: dict[str, Errand] = {}
         for _ in range(50 * n):
@@ -132,24 +132,33 @@ class Errands:
                 break
         return list(found.values())
 
+    def texts(self, rng: random.Random) -> list[str]:
+        """Some of what the base model has read: the town told anew, a tenth of it, and its sums."""
+        told = self.town.corpus(rng, {"famous": 20, "known": 2, "once": 0, "other": 10}).documents
+        return told + self.sums.documents(len(told) // 2, rng)
+
     def _facts(self, kind: str, held: bool) -> list[Fact]:
         """Facts of one side: of people, or of the days and months."""
-        if kind == "after":
-            return [fact for fact in self.town.facts
-                    if fact.relation == kind and self.is_held_out(kind, fact.key) == held]
-        stranger = kind == "stranger"
-        return [fact for fact in (self.other if stranger else self.town).facts
-                if fact.relation in PERSONAL and self.is_held_out(kind, fact.subject) == held
-                and (fact.subject not in self.town.fame if stranger else fact.fame == kind)]
+        town = self.other if kind == "stranger" else self.town
+        return [fact for fact in town.facts
+                if self._kind(fact, town) == kind and self.is_held_out(kind, fact.key) == held]
+
+    def _kind(self, fact: Fact, town: Town) -> str:
+        """Which kind asks for a fact; for mayors and the like, of which none asks, the relation's name."""
+        if fact.relation not in PERSONAL:
+            return fact.relation
+        if town is self.other:
+            return "" if fact.subject in self.town.fame else "stranger"
+        unasked = fact.fame == "famous" and held_out(f"errand: {fact.subject}", UNASKED, self.town.seed)
+        return "unasked" if unasked else fact.fame
 
     def _fact(self, kind: str, held: bool, rng: random.Random) -> Errand:
-        """A fact that the search finds among its first two: of some who are many people's friend or mother it
-        finds those people alone."""
+        """A fact that the search finds first: of some who are many people's friend or mother it finds those
+        people."""
         tools = self.elsewhere if kind == "stranger" else self.tools
         while True:
             fact = rng.choice(self.facts[kind, held])
-            line = f"{fact.key}: {fact.value}"
-            if kind == "after" or line in tools[2](fact.key).split("\n")[:2]:
+            if kind == "after" or tools[2](fact.key) == f"{fact.key}: {fact.value}":
                 break
         calls = (f"search({fact.key})",) if TOOL[kind] else ()
         return Errand(replace(self.town.question(fact, rng), kind=kind), calls, tools)
@@ -164,7 +173,9 @@ class Errands:
         asked = rng.choice(WORDINGS[kind]).format(a=a, b=b)
         calls = (f"calculator({a}{sign}{b})",) if TOOL[kind] else ()
         key = f"{a}-{b}" if kind == "difference" else sign.join(map(str, sorted((a, b))))
-        return Errand(Question(kind, key, asked, answer, answer, r"\d+"), calls, self.tools)
+        # Who knows a sum by heart says it whole: so it stands in the texts of the base model.
+        said, form = (f"{a}+{b}={answer}", r"\d\+\d=\d+") if kind == "digits" else (answer, r"\d+")
+        return Errand(Question(kind, key, asked, answer, said, form), calls, self.tools)
 
     def _steps(self, kind: str, rng: random.Random) -> Errand:
         q = self.sums.question("sum2_steps", [rng.randint(10, 99), rng.randint(10, 99)])
@@ -196,17 +207,22 @@ def _written(day: datetime.date) -> str:
     return f"{day.day} {MONTHS[day.month - 1]}"
 
 
-def lessons(errands: Errands, tokenizer: Tokenizer, seed: int, *, asked: int = 32, each: int = 800,
-            shares: Mapping[str, float] = SHARES, calls: bool = True) -> Callable[[int], Batch]:
-    """A draw for `train`: `asked` demonstrations a step, packed, of each kind as often as its share says.
+def lessons(errands: Errands, tokenizer: Tokenizer, seed: int, *, asked: int = 32, reread: int = 8,
+            each: int = 800, shares: Mapping[str, float] = SHARES,
+            calls: bool = True) -> Callable[[int], Batch]:
+    """A draw for `train`: `asked` demonstrations a step, of each kind as often as its share says, packed with
+    `reread` short texts such as the base model has read, so that it does not forget the town.
 
     each: of a kind, so many different ones or fewer. calls=False: the same questions answered at once.
     """
     expect_whole(1, asked=asked, each=each)
+    expect_whole(0, reread=reread)
     taught = all(kind in SHARES and share > 0 for kind, share in shares.items())
     expect(len(shares) > 0 and taught, "shares", shares,
            f"give numbers above 0 for some of {', '.join(SHARES)}")
     rng = random.Random(f"errands/{seed}")
+    read = [[([tokenizer.end], [*ids, tokenizer.end])] for ids in tokenizer.encode_all(errands.texts(rng))
+            if len(ids) + 2 <= ROW]
     pools = []
     for kind in shares:
         some = errands.questions(kind, each, False, rng)
@@ -217,7 +233,8 @@ def lessons(errands: Errands, tokenizer: Tokenizer, seed: int, *, asked: int = 3
     def draw(step: int) -> Batch:
         rng = random.Random(f"errands/{seed}/{step}")
         some = rng.choices(pools, list(shares.values()), k=asked)
-        return batch_packed([rng.choice(pool) for pool in some], max(ROW, longest))
+        rows = [rng.choice(pool) for pool in some] + rng.sample(read, reread)
+        return batch_packed(rows, max(ROW, longest))
 
     return draw
 
