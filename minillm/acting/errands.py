@@ -46,8 +46,8 @@ ASKED_ONLY = ("never", "once", "known", "unasked")
 PEOPLE = ("stranger", "famous", *ASKED_ONLY)
 ASKED = tuple(kind for kind in TOOL if kind != "stranger")      # kinds that the town's own tools answer
 # Of each kind that is taught, its weight among the demonstrations.
-SHARES = {"sum": 2, "difference": 2, "product": 1, "date": 2, "days": 2, "stranger": 4,
-          "famous": 3, "digits": 1, "after": 0.5, "steps": 0.5}
+SHARES = {"sum": 2, "difference": 2, "product": 1, "date": 2, "days": 3, "stranger": 4,
+          "famous": 2, "digits": 1, "after": 0.25, "steps": 0.75}
 HELD_OUT = 0.2                                  # share of what a lesson may ask that none asks
 UNASKED = 0.25                                  # of famous people
 ELSEWHERE = 1000                                # the other town's seed is so much higher
@@ -207,8 +207,8 @@ def _written(day: datetime.date) -> str:
     return f"{day.day} {MONTHS[day.month - 1]}"
 
 
-def lessons(errands: Errands, tokenizer: Tokenizer, seed: int, *, asked: int = 32, reread: int = 8,
-            each: int = 800, shares: Mapping[str, float] = SHARES,
+def lessons(errands: Errands, tokenizer: Tokenizer, seed: int, *, asked: int = 24, reread: int = 5,
+            each: int = 1500, shares: Mapping[str, float] = SHARES,
             calls: bool = True) -> Callable[[int], Batch]:
     """A draw for `train`: `asked` demonstrations a step, of each kind as often as its share says, packed with
     `reread` short texts such as the base model has read, so that it does not forget the town.
