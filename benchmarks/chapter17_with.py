@@ -8,8 +8,8 @@ It takes about 6 minutes a seed on one core and writes benchmarks/results/chapte
 From the same base model, the same questions in the same order, as many steps: `caller` learns from
 demonstrations with calls, `at once` from the answers alone. Settings were chosen on seed 0; the seeds here
 chose nothing. The models are kept in build/chapter17 (`begun` is the caller after BEGUN steps, for
-chapter17_rl). Seed 20's caller is the one that comes with the course: `--ship` writes it to
-minillm/checkpoints/caller.
+chapter17_rl). Seed 20's caller is the one that comes with the course (`python -m minillm.checkpoints
+--caller`).
 """
 
 from __future__ import annotations
@@ -27,20 +27,17 @@ from tqdm import tqdm
 
 from minillm import hub
 from minillm.acting.calculator import calculator
-from minillm.acting.errands import ASKED, LIMITS, SHARES, TOOL, Errand, Errands, lessons, right, tally
+from minillm.acting.errands import (ASKED, LIMITS, SETTINGS, SHARES, TOOL, Errand, Errands, right, tally,
+                                    teach)
 from minillm.acting.toolbox import calendar, search
 from minillm.acting.tools import Tool
 from minillm.acting.transcript import Transcript, use
-from minillm.methods import supervised
-from minillm.train import Settings, train
 from minillm.worlds.town import Town
 
 RESULTS = Path(__file__).parent / "results" / "chapter17_with.json"
 MODELS = Path(__file__).parents[1] / "build" / "chapter17"
 SEEDS = (20, 21, 22)
-STEPS, BEGUN = 900, 400
-SETTINGS = Settings(STEPS, lr=1e-2, muon_lr=0.02, decay=0.9)
-LESSONS = {"asked": 24, "reread": 5, "each": 1500}
+BEGUN = 400                                     # of the caller's steps
 TESTED, SHOWN = 100, 3                          # held-out questions of a kind; transcripts kept of each
 WORLD = Errands()
 _, TOKENIZER = hub.load("base")
@@ -102,18 +99,16 @@ def said_by_tool(errand: Errand, row: Transcript) -> str | None:
 def learned(seed: int, calls: bool) -> tuple[object, dict]:
     """A model from base after all steps, kept in MODELS; and what its training took."""
     model, _ = hub.load("base")
-    draw = lessons(WORLD, TOKENIZER, seed, calls=calls, **LESSONS)
     tokens = []
 
-    def watched(step: int):
-        if calls and step == BEGUN:
+    def watch(batch, *_) -> dict:
+        if calls and len(tokens) == BEGUN:
             hub.save(model, TOKENIZER, MODELS / f"begun{seed}")
-        batch = draw(step)
         tokens.append(int((batch.sequence >= 0).sum()))
-        return batch
+        return {}
 
     name, begun = "caller" if calls else "at once", time.perf_counter()
-    train(model, watched, supervised.coefficient, SETTINGS, label=f"{name} {seed}")
+    teach(model, TOKENIZER, WORLD, seed, calls=calls, watch=watch, label=f"{name} {seed}")
     hub.save(model, TOKENIZER, MODELS / f"{name.replace(' ', '_')}{seed}")
     return model, {"seconds": round(time.perf_counter() - begun), "tokens read": sum(tokens)}
 
@@ -184,32 +179,16 @@ def one(seed: int) -> dict:
     return kept
 
 
-def ship(kept: dict) -> None:
-    """The first seed's caller, into the package, with what it reached."""
-    folder, found = hub.SHIPPED["caller"], kept["caller"]
-    model, tokenizer = hub.load(MODELS / f"caller{SEEDS[0]}")
-    hub.save(model, tokenizer, folder)
-    scores = {"what": "the base model, tuned to call tools: python -m benchmarks.chapter17_with --ship",
-              "seed": SEEDS[0], "steps": STEPS, "tokens read": found["tokens read"],
-              "held_out": {kind: {name: round(row[name], 3) for name in ("n", "right", "called")}
-                           for kind, row in found["with"]["tally"].items()}}
-    (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     """Run the seeds that are missing, and keep each as soon as it is done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--again", action="store_true", help="also what is kept already")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--ship", action="store_true", help="write seed 20's caller into the package, end")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     kept = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-    if chosen.ship:
-        ship(kept["seeds"][str(SEEDS[0])])
-        return
-    kept["settings"] = {"train": vars(SETTINGS), "lessons": LESSONS, "shares": SHARES, "tested": TESTED,
+    kept["settings"] = {"train": vars(SETTINGS), "shares": SHARES, "tested": TESTED,
                         "tool": TOOL, "torch": torch.__version__}
     for seed in tqdm(chosen.seeds, desc="seeds"):
         if str(seed) not in kept.setdefault("seeds", {}) or chosen.again:
