@@ -8,7 +8,9 @@
     days         How many days lie between 12 March         calendar(12 March to 3 May)   52 days
                  and 3 May?
     stranger     What is Ada Moss's job?                    search(Ada Moss, job)         Ada Moss is a …
-    famous       the same, of somebody told of often        none
+    town         When is the boat race? Who was mayor       search(the boat race, date)   The date of …
+                 in 1954? What does a lamp … cost?
+    famous       of somebody told of often                  none
     digits       What is 7+5?                               none                          7+5=12
     after        What comes after Monday?                   none                          After Monday …
     steps        What is 47+38? Write the steps.            none, but a scratchpad        85
@@ -42,13 +44,13 @@ from .transcript import Limits, Transcript, demonstrate
 # Each kind, and the tool that it needs.
 TOOL = {"sum": "calculator", "difference": "calculator", "product": "calculator",
         "date": "calendar", "days": "calendar",
-        "stranger": "search", "never": "search", "once": "search", "known": "search",
+        "stranger": "search", "town": "search", "never": "search", "once": "search", "known": "search",
         "famous": None, "unasked": None, "digits": None, "after": None, "steps": None}
 ASKED_ONLY = ("never", "once", "known", "unasked")
 PEOPLE = ("stranger", "famous", *ASKED_ONLY)
 ASKED = tuple(kind for kind in TOOL if kind != "stranger")      # kinds that the town's own tools answer
 # Of each kind that is taught, its weight among the demonstrations.
-SHARES = {"sum": 2, "difference": 2, "product": 1, "date": 2, "days": 3, "stranger": 4,
+SHARES = {"sum": 2, "difference": 2, "product": 1, "date": 2, "days": 3, "stranger": 4, "town": 1,
           "famous": 2, "digits": 1, "after": 0.25, "steps": 0.75}
 HELD_OUT = 0.2                                  # share of what a lesson may ask that none asks
 UNASKED = 0.25                                  # of famous people
@@ -101,7 +103,7 @@ class Errands:
         self.tools: tuple[Tool, ...] = (calculator, calendar(town), search(records(town), most=1))
         self.elsewhere: tuple[Tool, ...] = (*self.tools[:2], search(records(self.other), most=1))
         self.facts = {(kind, held): self._facts(kind, held)
-                      for kind in (*PEOPLE, "after") for held in (False, True)}
+                      for kind in (*PEOPLE, "town", "after") for held in (False, True)}
 
     def is_held_out(self, kind: str, key: str) -> bool:
         """Whether no lesson shows this: numbers, dates, "Ada Moss, job" as a call writes them."""
@@ -141,15 +143,15 @@ class Errands:
         return told + self.sums.documents(len(told) // 2, rng)
 
     def _facts(self, kind: str, held: bool) -> list[Fact]:
-        """Facts of one side: of people, or of the days and months."""
+        """Facts of one side, of those that a kind asks for."""
         town = self.other if kind == "stranger" else self.town
         return [fact for fact in town.facts
                 if self._kind(fact, town) == kind and self.is_held_out(kind, fact.key) == held]
 
     def _kind(self, fact: Fact, town: Town) -> str:
-        """Which kind asks for a fact; for mayors and the like, of which none asks, the relation's name."""
+        """Which kind asks for a fact; "" where none does."""
         if fact.relation not in PERSONAL:
-            return fact.relation
+            return "after" if fact.relation == "after" else "town"
         if town is self.other:
             return "" if fact.subject in self.town.fame else "stranger"
         unasked = fact.fame == "famous" and held_out(f"errand: {fact.subject}", UNASKED, self.town.seed)

@@ -37,7 +37,7 @@ WHY = {"tokens": "stopped after {0.tokens} tokens; for longer answers: --tokens=
 def town_tools() -> list[Tool]:
     """The course's tools, for the town of its models: calculator, calendar, search and a notebook."""
     town = Town()
-    return [calculator, calendar(town), search(records(town)), *notebook()]
+    return [calculator, calendar(town), search(records(town), most=1), *notebook()]
 
 
 def talk(conversation: Conversation, screen: Terminal | Pipe, tools: Sequence[Tool] = (),
