@@ -202,7 +202,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
         epilog="In a pipe: a question a line on stdin, the answers on stdout; thoughts, calls and notes "
                "go to stderr, and Ctrl-C ends the program.")
     parser.error = lambda message: parser.exit(2, f"chat: {' '.join(message.split())} (see --help)\n")
-    parser.add_argument("--from", dest="start", metavar="base|tuned|FOLDER",
+    parser.add_argument("--from", dest="start", metavar="base|tuned|caller|FOLDER",
                         help=f"a shipped model, or a checkpoint's folder (default: {KEPT}, where a "
                              "journey has left one, else tuned)")
     parser.add_argument("--tools", choices=("on", "off"), default="on",
