@@ -168,21 +168,27 @@ def lied_to(model, tests: dict[str, list[Errand]]) -> dict:
     return kept
 
 
-def one(seed: int) -> dict:
-    """Both models of a seed and all their tests."""
-    tests, kept = asked(seed), {}
-    model, took = learned(seed, True)
-    kept["caller"] = took | {"with": tested(model, tests, WORLD.tools), "off": tested(model, tests, []),
-                             "lies": lied_to(model, tests)}
+def caller(seed: int) -> dict:
+    """The model that learns calls: with tools, without, and with tools that lie."""
+    tests, (model, took) = asked(seed), learned(seed, True)
+    return took | {"with": tested(model, tests, WORLD.tools), "off": tested(model, tests, []),
+                   "lies": lied_to(model, tests)}
+
+
+def at_once(seed: int) -> dict:
+    """The model that learns answers alone."""
     model, took = learned(seed, False)
-    kept["at once"] = took | {"with": tested(model, tests, [])}
-    return kept
+    return took | {"with": tested(model, asked(seed), [])}
+
+
+PARTS = {"caller": caller, "at once": at_once}
 
 
 def main() -> None:
     """Run the seeds that are missing, and keep each as soon as it is done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--again", action="store_true", help="also what is kept already")
     parser.add_argument("--out", type=Path, default=RESULTS)
     chosen = parser.parse_args()
@@ -191,9 +197,11 @@ def main() -> None:
     kept["settings"] = {"train": vars(SETTINGS), "shares": SHARES, "tested": TESTED,
                         "tool": TOOL, "torch": torch.__version__}
     for seed in tqdm(chosen.seeds, desc="seeds"):
-        if str(seed) not in kept.setdefault("seeds", {}) or chosen.again:
-            kept["seeds"][str(seed)] = one(seed)
-            chosen.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        done = kept.setdefault("seeds", {}).setdefault(str(seed), {})
+        for part in chosen.parts:
+            if part not in done or chosen.again:
+                done[part] = PARTS[part](seed)
+                chosen.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
