@@ -15,7 +15,7 @@ help:
 	@echo 'make journey      one model from random weights to answers (SEED=0 SCALE=cpu|gpu FROM=base|tuned|FOLDER)'
 	@echo '                  on your own text: TEXT=FILE, questions: QA=FILE.jsonl, preferences: PREFS=FILE.jsonl'
 	@echo '                  chains learned from outcomes alone, on your own task: FROM=FOLDER TASK=FILE.jsonl'
-	@echo 'make chat         talk to a model: the one that a journey kept, or FROM=base|tuned|FOLDER (TOOLS=off TRANSCRIPT=FILE.jsonl'
+	@echo 'make chat         talk to a model: the one that a journey kept, or FROM=base|tuned|caller|FOLDER (TOOLS=off TRANSCRIPT=FILE.jsonl'
 	@echo '                  TEMPERATURE=0.7 TURNS=N TOKENS=N); in a pipe: a question a line, an answer a line'
 	@echo 'make lab          open the course in JupyterLab, at its first page'
 	@echo 'make check        lint, laws and one small notebook, in two minutes: after you edit a sentence'

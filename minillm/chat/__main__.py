@@ -37,7 +37,7 @@ WHY = {"tokens": "stopped after {0.tokens} tokens; for longer answers: --tokens=
 def town_tools() -> list[Tool]:
     """The course's tools, for the town of its models: calculator, calendar, search and a notebook."""
     town = Town()
-    return [calculator, calendar(town), search(records(town)), *notebook()]
+    return [calculator, calendar(town), search(records(town), most=1), *notebook()]
 
 
 def talk(conversation: Conversation, screen: Terminal | Pipe, tools: Sequence[Tool] = (),
@@ -202,7 +202,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
         epilog="In a pipe: a question a line on stdin, the answers on stdout; thoughts, calls and notes "
                "go to stderr, and Ctrl-C ends the program.")
     parser.error = lambda message: parser.exit(2, f"chat: {' '.join(message.split())} (see --help)\n")
-    parser.add_argument("--from", dest="start", metavar="base|tuned|FOLDER",
+    parser.add_argument("--from", dest="start", metavar="base|tuned|caller|FOLDER",
                         help=f"a shipped model, or a checkpoint's folder (default: {KEPT}, where a "
                              "journey has left one, else tuned)")
     parser.add_argument("--tools", choices=("on", "off"), default="on",

@@ -3,7 +3,7 @@
 The recipe is the journey's pretraining, longer and on three tellings of the same town. No seed is picked:
 the base model is seed 0's, whatever comes of it; the tuned copies, one for each of three seeds, are measured
 and thrown away. `tuned` is kept beside it: the base model after it imitated careless people, from which the
-chapters on preferences start.
+chapters on preferences start. `caller` is the base model after demonstrations with calls (chapter 17).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 
 from .. import hub
+from ..acting import errands
+from ..acting.transcript import use
 from ..recipes import evaluate, imitate
 from ..journey.quiz import TOWN, Quiz, town_data
 from ..journey.stages import SCALES, Journey
@@ -100,6 +102,33 @@ def write_tuned(record: dict) -> None:
     print(f"Kept in {hub.SHIPPED['tuned']}: {record['held_out']}")
 
 
+def taught(seed: int = 20) -> int:
+    """Teach the base model to call tools, keep it as `caller`, and write down its scores. The seed is the
+    first that chapter 17 reports on: no seed is picked."""
+    begun, (model, tokenizer) = time.perf_counter(), hub.load("base")
+    errands.teach(model, tokenizer, errands.Errands(), seed, label="calls")
+    hub.save(model, tokenizer, hub.SHIPPED["caller"])
+    write_caller({"what": "the base model, tuned on demonstrations with calls of tools",
+                  "seed": seed,
+                  "settings": asdict(errands.SETTINGS),
+                  "seconds": round(time.perf_counter() - begun),
+                  "torch": torch.__version__})
+    return 0
+
+
+def write_caller(record: dict) -> None:
+    """Score the shipped `caller` on 100 held-out questions of each kind; keep the record beside it."""
+    (model, tokenizer), world, rng = hub.load("caller"), errands.Errands(), random.Random("caller")
+    record["held_out"] = {}
+    for kind in errands.ASKED:
+        some = world.questions(kind, 100, True, rng)
+        rows = use(model, tokenizer, [e.question.prompt for e in some], list(world.tools), errands.LIMITS)
+        found = errands.tally(some, rows, tokenizer)[kind]
+        record["held_out"][kind] = {name: round(found[name], 3) for name in ("n", "right", "called")}
+    (hub.SHIPPED["caller"] / "scores.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"Kept in {hub.SHIPPED['caller']}: {record['held_out']}")
+
+
 def main() -> int:
     """The command. Returns 1 when a tuned copy misses a goal."""
     parser = argparse.ArgumentParser(
@@ -112,7 +141,14 @@ def main() -> int:
     parser.add_argument("--measure", action="store_true", help="only measure the model that is there")
     parser.add_argument("--tuned", action="store_true",
                         help="only tune the base model that is there, for the chapters on preferences")
+    parser.add_argument("--caller", action="store_true",
+                        help="only teach the base model that is there to call tools, for chapter 17")
     args = parser.parse_args()
+    if args.caller and args.measure:
+        write_caller(json.loads((hub.SHIPPED["caller"] / "scores.json").read_text(encoding="utf-8")))
+        return 0
+    if args.caller:
+        return taught()
     if args.tuned and args.measure:
         write_tuned(json.loads((hub.SHIPPED["tuned"] / "scores.json").read_text(encoding="utf-8")))
         return 0
@@ -165,6 +201,7 @@ def main() -> int:
     print(f"Kept in {args.out}. {reached}")
     if not args.measure and args.out == hub.BASE:
         imitated()
+        taught()
     return 1 if missed else 0
 
 

@@ -24,7 +24,8 @@ from .families import read_config, read_json, their_config, their_tensors
 from ..tokenizer import Tokenizer
 from ..transformer import Config, Transformer
 
-SHIPPED = {name: Path(__file__).parents[1] / "checkpoints" / name for name in ("base", "tuned", "player")}
+SHIPPED = {name: Path(__file__).parents[1] / "checkpoints" / name
+           for name in ("base", "tuned", "player", "caller")}
 BASE = SHIPPED["base"]
 # Tables that older files hold beside the weights.
 BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias))")
@@ -33,7 +34,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 
 def load(folder: str | os.PathLike = "base", device: torch.device | str = "cpu",
          dtype: torch.dtype = torch.float32, context: int | None = None) -> tuple[Transformer, Tokenizer]:
-    """(model, tokenizer) from a folder, as `load_model`; "base", "tuned" and "player" are the shipped models.
+    """(model, tokenizer) from a folder, as `load_model`; "base", "tuned", "player" and "caller" are shipped.
 
     A tokenizer from elsewhere has none of the course's marks (`add_marks` gives them); its `end` is the
     configuration's eos_token_id.

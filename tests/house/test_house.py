@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "methods": {"batch", "logprob", "sample", "returns"},
     "worlds": {"tokenizer"},
     "thinking": {"batch", "logprob", "sample", "worlds", "methods", "tokenizer"},
-    "acting": {"batch", "logprob", "sample", "worlds", "methods", "tokenizer"},
+    "acting": {"batch", "logprob", "sample", "train", "worlds", "methods", "tokenizer"},
     "recipes": {"batch", "logprob", "returns", "sample", "train", "tokenizer", "methods", "worlds"},
     "hub": {"transformer", "tokenizer", "adapt"},
 }

@@ -1,0 +1,147 @@
+"""Chapter 17's runs on calls learned from rewards: the mask of replies, and a price for each call.
+
+It takes about 4 minutes a seed on one core and writes benchmarks/results/chapter17_rl.json:
+
+    python -m benchmarks.chapter17_with                         # first: it leaves `begun` of each seed
+    python -m benchmarks.chapter17_rl                           # the seeds that are not kept yet
+
+Each way begins with the same caller after its first demonstrations (`begun`: calls are well formed and often
+wrong). Per draw it answers 16 questions 8 times, with tools; the reward is 1 for a right answer.
+
+    masked      the tools' tokens are no y: F = 0 on them
+    replies     the tools' tokens counted into y, as if the model had drawn them
+    priced      masked, and a call costs PRICE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from minillm import hub
+from minillm.acting.errands import LIMITS, Errand, right, tally
+from minillm.acting.transcript import Transcript, batch_transcripts, use
+from minillm.batch import Batch
+from minillm.logprob import logprobs
+from minillm.methods import grpo
+from minillm.train import Settings, train
+
+from .chapter17_with import MODELS, SEEDS, TOKENIZER, WORLD, answers, shown
+
+RESULTS = Path(__file__).parent / "results" / "chapter17_rl.json"
+DRAWS, N = 25, 8
+ASKED = {"sum": 4, "difference": 3, "date": 2, "stranger": 3, "famous": 3, "digits": 1}     # of a draw
+SETTINGS = Settings(DRAWS, lr=5e-4, muon_lr=1e-3, warmup=0.0, decay=0.3)
+PRICE = 0.1
+TESTED, KINDS = 60, ("sum", "difference", "product", "date", "days", "never", "famous", "unasked", "digits")
+WAYS = {"masked": {}, "replies": {"replies": True}, "priced": {"price": PRICE}}
+
+
+def drawn(model, errands: list[Errand], generator: torch.Generator) -> list[Transcript]:
+    """N transcripts for each errand, by those tools that it is for; group: the number of the errand."""
+    rows = []
+    for tools in (WORLD.tools, WORLD.elsewhere):
+        some = [i for i, errand in enumerate(errands) if errand.tools is tools]
+        if some:
+            found = use(model, TOKENIZER, [errands[i].question.prompt for i in some], list(tools), LIMITS,
+                        n=N, temperature=1.0, generator=generator)
+            for row in found:
+                row.group = some[row.group]
+            rows += found
+    return rows
+
+
+def drawing(model, seed: int, log: list[dict], replies: bool = False,
+            price: float = 0.0) -> Callable[[int], Batch]:
+    """A draw for `train`; log: what each came to."""
+    rng = random.Random(f"rl/{seed}")
+    pools = {kind: WORLD.questions(kind, 400, False, rng) for kind in ASKED}
+
+    def draw(step: int) -> Batch:
+        rng = random.Random(f"rl/{seed}/{step}")
+        errands = [errand for kind, n in ASKED.items() for errand in rng.sample(pools[kind], n)]
+        model.eval()
+        rows = drawn(model, errands, torch.Generator().manual_seed(rng.getrandbits(62)))
+        won = torch.tensor([float(right(errands[row.group].question, row, TOKENIZER)) for row in rows])
+        calls = torch.tensor([float(len(row.calls)) for row in rows])
+        whole = batch_transcripts(rows, replies=True)
+        with torch.no_grad():
+            logp = logprobs(model, whole)                                           # (B, T)
+        batch = whole if replies else batch_transcripts(rows)
+        by_tool = whole.response_mask & ~batch_transcripts(rows).response_mask
+        if replies:
+            # Who takes the tool's tokens for the model's own scores the whole text when it was drawn.
+            batch.logprobs = torch.where(by_tool, logp, batch.logprobs)
+        batch.rewards = won - price * calls
+        batch.advantages = grpo.advantages(batch.rewards, batch.group, divide=False)
+        fine = sum(made.ok for row in rows for made in row.calls)
+        log.append({"right": float(won.mean()), "calls": float(calls.mean()),
+                    "log p of a tool's token": float(logp[by_tool].mean()),
+                    "calls ok": fine / max(1.0, float(calls.sum())),
+                    "tokens": sum(sum(row.response_mask) for row in rows) / len(rows)})
+        model.train()
+        return batch
+
+    return draw
+
+
+def tested(model, seed: int) -> dict:
+    """Greedy answers to held-out questions of each kind, log p of what tools said, and some transcripts."""
+    rng, kept = random.Random(f"rl tested/{seed}"), {"tally": {}, "shown": {}}
+    by_tool, count = 0.0, 0
+    for kind in KINDS:
+        errands = WORLD.questions(kind, TESTED, True, rng)
+        rows = answers(model, errands, WORLD.tools)
+        kept["tally"] |= tally(errands, rows, TOKENIZER)
+        kept["shown"][kind] = shown(errands, rows, lambda errand, row: True, 2)
+        whole, mine = batch_transcripts(rows, replies=True), batch_transcripts(rows)
+        some = whole.response_mask & ~mine.response_mask
+        with torch.no_grad():
+            by_tool, count = by_tool + float(logprobs(model, whole)[some].sum()), count + int(some.sum())
+    kept["log p of a tool's token"] = by_tool / max(1, count)
+    return kept
+
+
+def one(seed: int) -> dict:
+    """All ways of a seed."""
+    start, _ = hub.load(MODELS / f"begun{seed}")
+    kept: dict = {"before": tested(start, seed)}
+    for name, how in WAYS.items():
+        model, _ = hub.load(MODELS / f"begun{seed}")
+        log: list[dict] = []
+        begun = time.perf_counter()
+        rows = train(model, drawing(model, seed, log, **how), partial(grpo.coefficient, average=None),
+                     SETTINGS, label=f"{name} {seed}")
+        for mark, row in zip(log, rows):
+            mark["grad_norm"] = row["grad_norm"]
+        kept[name] = tested(model, seed) | {"draws": log, "seconds": round(time.perf_counter() - begun)}
+    return kept
+
+
+def main() -> None:
+    """Run the seeds that are missing, and keep each as soon as it is done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--again", action="store_true", help="also what is kept already")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    kept = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
+    kept["settings"] = {"train": vars(SETTINGS), "asked": ASKED, "n": N, "price": PRICE, "tested": TESTED,
+                        "torch": torch.__version__}
+    for seed in tqdm(chosen.seeds, desc="seeds"):
+        if str(seed) not in kept.setdefault("seeds", {}) or chosen.again:
+            kept["seeds"][str(seed)] = one(seed)
+            chosen.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
