@@ -168,11 +168,16 @@ def filtered(seed: int) -> dict:
     rows = [i for name, n in (("total", 4), ("wrong numbers", 2), ("elsewhere", 4))
             for i in [i for i, k in enumerate(kinds) if k == name][:n]]
     elsewhere = [i for i, k in enumerate(kinds) if k == "elsewhere" and found.gain[i] >= TAU]
-    some = calls[:300]
-    as_prefix = toolformer.losses(maker(seed), TOKENIZER, [ids_of(t) for t in told], some, prefix=True)
+    some, model, texts = calls[:600], maker(seed), [ids_of(t) for t in told]
+    other: dict[str, dict] = {"in place": {}, "in place, a call may follow": {"forbid": False},
+                              "before the text": {"prefix": True},
+                              "before the text, a call may follow": {"prefix": True, "forbid": False}}
     return {"texts": len(told), "places": len({(c.text, c.place) for c in calls}),
             "calls": len(calls), "errors": len(tried.errors), "some errors": tried.errors[:5],
-            "in place": table(told, calls, found), "prefix, of the first 300": table(told, some, as_prefix),
+            "kept": table(told, calls, found),
+            "of the first 600": {
+                name: table(told, some, toolformer.losses(model, TOKENIZER, texts, some, **how))
+                for name, how in other.items()},
             "rows": [shown(told[calls[i].text], calls[i], found, i) for i in rows],
             "kept elsewhere": [shown(told[calls[i].text], calls[i], found, i) for i in elsewhere[:8]]}
 
@@ -226,7 +231,8 @@ def told_on(model, told: list[Told], places: list[int], said: list[str], tools: 
 @torch.no_grad()
 def town_nats(model, seed: int, n: int = 150) -> dict:
     """Nats a token of the town's own texts, in which nobody calls: as it is, and with calls forbidden."""
-    texts = TOWN.corpus(random.Random(f"town/{seed}"), {"famous": 3, "known": 1, "once": 0, "other": 1}).documents
+    times = {"famous": 3, "known": 1, "once": 0, "other": 1}
+    texts = TOWN.corpus(random.Random(f"town/{seed}"), times).documents
     total, forbidden, count = 0.0, 0.0, 0
     for k in range(0, n, 50):
         some = [[*TOKENIZER.encode(text), TOKENIZER.end][:200] for text in texts[k:k + 50]]

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..batch import batch_pairs
 from ..expect import expect, expect_tensor, expect_whole
-from ..logprob import all_logprobs, logprobs
+from ..logprob import all_logprobs
 from ..sample import sample
 from ..tokenizer import Tokenizer
 from .tools import Made, Tool, by_name, run
@@ -123,14 +123,19 @@ def candidates(model, tokenizer: Tokenizer, texts: Sequence[Sequence[int]], tool
 
 @torch.no_grad()
 def losses(model, tokenizer: Tokenizer, texts: Sequence[Sequence[int]], tried: Sequence[Candidate],
-           prefix: bool = False) -> Losses:
+           prefix: bool = False, forbid: bool = True) -> Losses:
     """Of each candidate, the weighted loss of what follows its place: Σ w_t · −log p(x_{i+t} | …), nats.
 
     prefix: the call stands before the whole text, as in the paper, whose model has never seen a call within
     a text. By default it stands in its place, which is for a model that has.
+    forbid: p is that of the next token, given that it is no [CALL]. A model that has learned to call there
+    would pay for not calling, whatever a reply is good for; the paper's model has not.
     """
     _expect_texts(tokenizer, texts)
     expect(len(tried) > 0, "tried", "empty", "give at least one candidate")
+    for j, c in enumerate(tried):
+        inside = 0 <= c.text < len(texts) and 0 <= c.place < len(texts[c.text])
+        expect(inside, f"tried[{j}]", f"of text {c.text}, place {c.place}", "give the texts it was tried in")
     rows = []
     for c in tried:
         text = list(texts[c.text])
@@ -138,14 +143,19 @@ def losses(model, tokenizer: Tokenizer, texts: Sequence[Sequence[int]], tried: S
         for call in (written(tokenizer, c.made), [], written(tokenizer, c.made, reply=False)):
             x = [*call, *before] if prefix else [*before, *call]
             rows.append(([tokenizer.end, *x], follows))
-    found = [_weighted(model, rows[k:k + ROWS]) for k in range(0, len(rows), ROWS)]
+    no = tokenizer.call if forbid else None
+    found = [_weighted(model, rows[k:k + ROWS], no) for k in range(0, len(rows), ROWS)]
     return Losses(*torch.cat(found).reshape(-1, 3).T)
 
 
-def _weighted(model, rows: list[tuple[list[int], list[int]]]) -> Tensor:
-    """Σ w_t · −log p of each row's y, (B,)."""
+def _weighted(model, rows: list[tuple[list[int], list[int]]], no: int | None) -> Tensor:
+    """Σ w_t · −log p of each row's y, (B,). no: a token that may not be next; p is shared out to the rest."""
     batch = batch_pairs(rows)
-    logp = logprobs(model, batch)                                                           # (B, T)
+    logp = all_logprobs(model, batch)                                                       # (B, T, V)
+    if no is not None:
+        logp[..., no] = -torch.inf
+        logp = logp.log_softmax(-1)
+    logp = logp.gather(-1, batch.tokens[..., None])[..., 0].where(batch.response_mask, 0.0)  # (B, T)
     t = batch.response_mask.cumsum(1) - 1                       # the number of a token in y, from 0
     w = weights(REACH).to(logp)[t.clamp(min=0)].where(batch.response_mask, 0.0)             # (B, T)
     return -(w * logp).sum(1)
@@ -184,16 +194,17 @@ def annotate(tokenizer: Tokenizer, text: Sequence[int], calls: Sequence[Candidat
     """
     _expect_texts(tokenizer, [text])
     row = Transcript([tokenizer.end], stopped="end")
-    done = 0
+    done, last = 0, -1
     for c in sorted(calls, key=lambda c: c.place):
-        expect(done <= c.place < len(text) and (c.place > done or done == 0), "calls",
-               f"with one at place {c.place}", f"give one for a place, each below {len(text)}")
+        expect(last < c.place < len(text), "calls", f"with one at place {c.place}",
+               f"give one for a place, each from 0 to {len(text) - 1}")
+        expect(c.made.ok, f"calls: {c.made.text}", "one that came to an error", "leave it out")
         row.append(text[done:c.place], by_model=True)
         start, call, whole = len(row.ids), _call(tokenizer, c.made), written(tokenizer, c.made)
         row.append(call, by_model=True)
         row.append(whole[len(call):], by_model=False)
         row.calls.append(replace(c.made, start=start, end=len(row.ids)))
-        done = c.place
+        done = last = c.place
     row.append(text[done:], by_model=True)
     return row
 
@@ -206,3 +217,4 @@ def _expect_texts(tokenizer: Tokenizer, texts: Sequence[Sequence[int]]) -> None:
     for i, text in enumerate(texts):
         expect(not isinstance(text, str), f"texts[{i}]", "a text", "give its ids: tokenizer.encode(text)")
         expect(len(text) > 0, f"texts[{i}]", "empty", "leave it out")
+        expect(tokenizer.call not in text, f"texts[{i}]", "one with a call", "give plain texts")

@@ -37,7 +37,7 @@ class Told:
 
 
 class Totals:
-    """Texts with a total, about one town. `seed` fixes which pairs of amounts are held out, in either order."""
+    """Texts with a total, about one town. `seed` fixes which pairs of amounts are held out, in any order."""
 
     def __init__(self, town: Town, seed: int = 0):
         self.seed = seed
