@@ -178,6 +178,8 @@ def kept(found: Losses, tau_f: float = 1.0) -> Tensor:
 
 def best(tried: Sequence[Candidate], gain: Tensor) -> list[Candidate]:
     """At each place of each text the call that gains most, in order: what `annotate` can take."""
+    if not tried:
+        return []
     expect_tensor("gain", gain, "N", "float", N=len(tried))
     order = gain.sort(descending=True, stable=True).indices.tolist()
     first: dict[tuple[int, int], Candidate] = {}

@@ -223,6 +223,7 @@ def test_the_best_call_of_a_place():
     """One for each place of each text, the first of equal ones, in order."""
     some = tried((1, 2, "1"), (0, 5, "2"), (0, 5, "3"), (0, 1, "4"), (1, 2, "5"))
     assert best(some, torch.tensor([0.5, 0.1, 0.7, -1.0, 0.5])) == [some[3], some[2], some[0]]
+    assert best([], torch.zeros(0)) == []
     annotate(WORDS, TEXTS[0], [c for c in best(some, torch.zeros(5)) if c.text == 0])
 
 
