@@ -1,6 +1,9 @@
 """y in which a tool wrote some of the tokens: tools, and those who call them.
 
-tools (what a tool is, a call in three forms, a call that is made), calculator, toolbox (the other tools of
-the course), transcript (a model that calls tools while it answers, and what of it is y),
-errands (questions that need a tool, and questions that need none).
+    tools       what a tool is, a call in three forms, a call that is made
+    calculator  one tool
+    toolbox     the others: calendar, search, notebook, another model, a person
+    transcript  a model that calls tools while it answers, and what of it is y
+    errands     questions that need a tool, and questions that need none
+    toolformer  which of the calls that a model tries within texts are worth learning
 """
