@@ -13,6 +13,7 @@ from .driver import Arrays, Unfit, a
 
 NUMBERS = 16        # places of a row for what a step needs; 0 where there are fewer
 LETTERS = 200       # and for its text
+WEIGHT = 10         # of a number beside a letter's, so that a number is never near to the next one
 
 
 def as_bytes(texts: list[str]) -> np.ndarray:
@@ -28,7 +29,7 @@ def as_texts(array: np.ndarray) -> list[str]:
 def as_row(numbers: list[int], text: str) -> np.ndarray:
     """A step: the numbers of what it needs, then its text in code points, (NUMBERS + LETTERS,)."""
     row = np.zeros(NUMBERS + LETTERS, np.int64)
-    row[:len(numbers)] = numbers
+    row[:len(numbers)] = WEIGHT * np.array(numbers, int)
     row[NUMBERS:NUMBERS + len(text)] = list(map(ord, text))
     return row
 
@@ -36,7 +37,8 @@ def as_row(numbers: list[int], text: str) -> np.ndarray:
 def read_row(row: np.ndarray) -> tuple[list[int], str]:
     """The numbers and the text of a row."""
     row = np.asarray(row).astype(int)
-    return row[:NUMBERS][row[:NUMBERS] != 0].tolist(), "".join(map(chr, row[NUMBERS:][row[NUMBERS:] != 0]))
+    numbers = row[:NUMBERS][row[:NUMBERS] != 0] // WEIGHT
+    return numbers.tolist(), "".join(map(chr, row[NUMBERS:][row[NUMBERS:] != 0]))
 
 
 def as_rows(result: object) -> np.ndarray:
@@ -45,14 +47,15 @@ def as_rows(result: object) -> np.ndarray:
     if result is None:
         raise Unfit("None", "It returns None. Does it end with a `return`?")
     if not isinstance(result, list | tuple):
-        raise Unfit("type", f"It returns {a(type(result).__name__)}; {wanted}.")
+        raise Unfit("type", f"It returns {a(type(result).__name__)}, which cannot be read as steps; "
+                            f"{wanted}.")
     rows = []
     for pair in result:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise Unfit("type", f"A step of what it returns is {a(type(pair).__name__)}; {wanted}.")
         numbers, text = pair
         whole = isinstance(numbers, list | tuple) and all(
-            isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 <= n < 10**9 for n in numbers)
+            isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 <= n < 10**6 for n in numbers)
         if not whole or not isinstance(text, str):
             raise Unfit("type", f"A step of what it returns is a pair of {a(type(numbers).__name__)} and "
                                 f"{a(type(text).__name__)}; {wanted}.")

@@ -304,7 +304,7 @@ def show(check: Check, o: Outcome) -> list[str]:
     if o.outputs is not None:
         got, wanted = o.outputs.result, o.wanted
         if got.shape != wanted.shape and check.tell:
-            lines.append(f"There are {len(wanted)} places, and {len(got)} came back.")
+            lines.append(f"Places in {check.compared}: {len(got)}; wanted: {len(wanted)}.")
         elif got.shape != wanted.shape:
             lines.append(f"Shape of {check.compared}: {got.shape}; wanted: {wanted.shape}.")
         elif not close(got, wanted) and check.tell:

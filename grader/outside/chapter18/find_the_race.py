@@ -371,7 +371,8 @@ FAILS = ("a step whose call raises has None, and so has every step that needs it
 WRONG = (
     ("#1 is found inside #12", "a plan of ten steps or more, in which #10 or a later one is named", inside_12,
      VALUE),
-    ("what a reply says is searched for variables too", "a reply that holds a variable among other words, such as see #1", read_again, VALUE),
+    ("what a reply says is searched for variables too",
+     "a reply that holds a variable among other words, such as see #1", read_again, VALUE),
     ("all variables of a call become the reply that came last",
      "a call that names two variables", last_writer, VALUE),
     ("#2 becomes the reply that came second, and not the one to step 2",

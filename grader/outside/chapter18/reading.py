@@ -61,7 +61,7 @@ def draw_plan(rng, k, kind="plain"):
     replies = [str(age) for age in ages[:done]]
     if kind == "says":
         replies[:2] = [(f"house #2, {x}", str(y)), (f"room #1, {x}", f"door #1, {y}"),
-                       (rf"{x}\{y}", rf"\g<0>{x}"), (f"row #4, {x}", f"#3 = {y}")][k]
+                       (rf"{x}\n{y}", rf"\g<0>{x}"), (f"row #4, {x}", f"#3 = {y}")][k]
         # what a reply names has a reply too, and the second names the first
         replies[1] = f"door #1, {y}" if k == 0 else replies[1]
     return {"plan": as_bytes(numbered(calls)), "replies": as_bytes(replies)}
@@ -103,13 +103,13 @@ def one_by_one(call, replies, backwards=False, whole=False, count=0):
     return call
 
 
-def as_template(call, replies):
+def as_template(call, replies, at_once=True):
     """A reply is taken for a template, in which a backslash means something."""
+    if at_once:
+        return VARIABLE.sub(lambda found: found.expand(replies[int(found[1]) - 1])
+                            if int(found[1]) <= len(replies) else found[0], call)
     for n in range(len(replies), 0, -1):
-        try:
-            call = re.sub(rf"#{n}(?![0-9])", replies[n - 1], call)
-        except (re.error, IndexError):
-            raise ValueError("no such group") from None
+        call = re.sub(rf"#{n}(?![0-9])", replies[n - 1], call)
     return call
 
 
@@ -279,4 +279,8 @@ READ_A_PLAN = Check(
         M("a backslash in a reply",
           "re.sub was given the reply itself, and a backslash in it has a meaning there. Give it a function "
           "that returns the reply.",
-          lambda i: steps(i, fill=as_template))))
+          lambda i: steps(i, fill=as_template)),
+        M("a backslash in a reply",
+          "re.sub was given the reply itself, and a backslash in it has a meaning there. Give it a function "
+          "that returns the reply, and put all in at once.",
+          lambda i: steps(i, fill=lambda *x: as_template(*x, at_once=False)))))
