@@ -274,6 +274,8 @@ def clock(needs, seconds, workers, *, key=lambda k, ready_at, s: k, enough=all, 
         needs = torch.as_tensor(level[:, None] > level[None]) | needs
     start, end, ready_at = [None] * K, [float("inf")] * K, {}
     for tick in range(200):
+        if None not in start:
+            break
         now = tick / 2
         for k in range(K):
             before = needs[k].nonzero()[:, 0].tolist()

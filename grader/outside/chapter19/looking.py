@@ -161,6 +161,10 @@ WHEN_TO_LOOK = Check(
         M("share of right for share of looks",
           "Row 1 says how many of the looks ended right. A look costs whether it helps or not.",
           lambda i: figures(i, share=lambda looks, right: (looks & i.looked[:, None]).mean(0))),
+        M("share of right for share of looks",
+          "Row 1 says how many of the looks ended right. It should say how many looks there were.",
+          lambda i: figures(i, share=lambda looks, right: (looks & i.looked[:, None]).mean(0),
+                            worth=lambda a, share, looks: a - i.price * share)),
         M("how many for which share",
           "Row 1 counts the looks. A share is a count divided by how many questions there are.",
           lambda i: figures(i, share=lambda looks, right: looks.sum(0), worth=lambda a, share, looks:
