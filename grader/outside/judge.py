@@ -16,7 +16,6 @@ import numpy as np
 
 from ..inside.driver import Complaint, call
 from ..inside.shortcuts import Without
-from ..inside.texts import as_texts
 
 # float32 keeps seven digits. A result here is some dozen operations on numbers of size 10, and logits may be
 # of size 100: up to two digits are lost, and one more is left for luck. Misconceptions differ from what is
@@ -71,10 +70,9 @@ class Check:
     call: Callable[..., Arrays] = call        # the driver: (function, arguments, inputs) -> outputs
     shuffled: bool = False                    # asked in an order that is drawn anew each time
     without: tuple[Without, ...] = ()         # what the answer must not call (grader/inside/shortcuts.py)
-    texts: tuple[str, ...] = ()               # arguments that are lists of texts (grader/inside/texts.py)
-    tell: Callable[[np.ndarray, int], str] | None = None    # of a result's rows, what is said of one
     learned: str = ""                         # "You have …": what a passing check says, in one sentence
     advise: Callable[[list[Outcome]], str] = lambda outcomes: ""    # said behind the law that fails
+    shown: Callable[[Trial, Fields | None], list[str]] | None = None    # lines of an input that is no tensors
 
 
 @dataclass(frozen=True)
@@ -290,26 +288,20 @@ def broken(o: Outcome) -> bool:
 
 def show(check: Check, o: Outcome) -> list[str]:
     """The input, ready to be pasted, and where the result is wrong: never the number wanted."""
+    if check.shown is not None:
+        return ["The smallest input that shows it:", *check.shown(o.trial, o.outputs)]
     names = [name for name in check.arguments if name in o.trial.inputs]
     if not names:
         return []
     lines = ["The smallest input that shows it:"]
     if any(not np.isfinite(o.trial.inputs[name]).all() for name in names):
         lines.append("    from torch import inf, nan")
-    for name in names:
-        array = o.trial.inputs[name]
-        lines += [f"    {line}" for line in list_of_texts(name, array)] if name in check.texts else [
-            f"    {name} = torch.tensor({round_list(array)})"]
+    lines += [f"    {name} = torch.tensor({round_list(o.trial.inputs[name])})" for name in names]
     lines += [f"    # {o.trial.case.note}"] * bool(o.trial.case.note)
     if o.outputs is not None:
         got, wanted = o.outputs.result, o.wanted
-        if got.shape != wanted.shape and check.tell:
-            lines.append(f"Places in {check.compared}: {len(got)}; wanted: {len(wanted)}.")
-        elif got.shape != wanted.shape:
+        if got.shape != wanted.shape:
             lines.append(f"Shape of {check.compared}: {got.shape}; wanted: {wanted.shape}.")
-        elif not close(got, wanted) and check.tell:
-            off = np.flatnonzero((np.abs(got - wanted) > TOLERANCE * scale(wanted)).any(1))
-            lines += [f"Wrong in {len(off)} of {len(got)} places. {check.tell(got, int(off[0]))}"]
         elif not close(got, wanted):
             off = np.abs(got - wanted) > TOLERANCE * scale(wanted)
             lines += [f"Shape of {check.compared}: {got.shape}, as wanted.",
@@ -344,13 +336,6 @@ def widen(array: np.ndarray) -> np.ndarray:
 def first(where: np.ndarray) -> str:
     """' at [0, 2]': the first True; '' for a single number."""
     return f" at {np.argwhere(where)[0].tolist()}" if where.ndim else ""
-
-
-def list_of_texts(name: str, array: np.ndarray) -> list[str]:
-    """Lines of code that make the list of texts: one line, or a line for each text where that is too long."""
-    texts = as_texts(array)
-    line = f"{name} = {texts}"
-    return [line] if len(line) < 90 else [f"{name} = [", *(f"    {text!r}," for text in texts), "]"]
 
 
 def round_list(array: np.ndarray):

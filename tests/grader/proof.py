@@ -268,7 +268,7 @@ class Proof:
         lines = verdict(name, function).text.splitlines()
         space = {"torch": torch}
         exec("\n".join(line.strip() for line in lines if line.startswith("    ")), space)
-        pasted = {k: as_bytes(space[k]) if k in CHECKS[name].texts else space[k].numpy()
+        pasted = {k: as_bytes(space[k]) if isinstance(space[k], list) else space[k].numpy()
                   for k in CHECKS[name].arguments}
         trials = trials_of(name)
         shown = next(t for t in trials

@@ -609,7 +609,7 @@ def test_a_wrong_step_is_shown_in_words():
     text = verdict("read-a-plan", WRONG["read-a-plan"][0][1]).text
     assert "plan = [" in text and re.search(r"Step \d+ became \(\[.*\], '.*'\)\.", " ".join(text.split()))
     short = verdict("read-a-plan", lambda p, r: pairs(p, r)[:-1]).text
-    assert "Places in the steps: 0; wanted: 1." in short
+    assert "Steps that came back: 0; wanted: 1." in short
 
 
 def test_no_plan_is_slower_with_more_of_nothing_to_wait_for():

@@ -591,7 +591,7 @@ SHOWS = {  # code -> the questions above on which it shows, and no others
                            "longer name", "relation"},
     "value_once": {"back"}, "years_as_texts": {"old"},
     "last_in_the_list": {"turned", "turned, between"},
-    "first_in_the_list": {"between", "near the next", "its year", "after the last", "back", "twice",
+    "first_in_the_list": {"between", "near the next", "its year", "after the last", "twice",
                           "twice, turned"},
     "stops_at_a_later_one": {"turned, between"}, "first_of_a_year": {"twice", "twice, turned"},
     "largest_of_a_year": {"twice"}, "by_last_name": {"last name", "nobody"},

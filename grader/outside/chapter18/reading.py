@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -157,6 +158,28 @@ def waits_where_it_must(needs, call, replies, own):
     return all(f"#{n}" in call for n in VARIABLE.findall(own) if int(n) > len(replies))
 
 
+def list_of_texts(name, array):
+    """Lines of code that make a list of texts: one, or one for each text where that is too long."""
+    texts = as_texts(array)
+    line = f"{name} = {texts}"
+    return [line] if len(line) < 90 else [f"{name} = [", *(f"    {text!r}," for text in texts), "]"]
+
+
+def shown(trial, outputs):
+    """The lists of an input, ready to be pasted, and what became of the first step that is wrong."""
+    lines = [f"    {line}" for name in ("plan", "replies") for line in list_of_texts(name, trial.inputs[name])]
+    if outputs is None:
+        return lines
+    got, wanted = outputs.result, steps(SimpleNamespace(**trial.inputs))
+    if got.shape != wanted.shape:
+        return [*lines, f"Steps that came back: {len(got)}; wanted: {len(wanted)}."]
+    off = np.flatnonzero((got != wanted).any(1))
+    if len(off):
+        lines.append(f"Wrong in {len(off)} of {len(got)} steps. Step {off[0] + 1} became "
+                     f"{read_row(got[off[0]])}.")
+    return lines
+
+
 IN_12 = "#1 found inside #12"
 IN_12_TEXT = ("Variables are looked for one after the other, and #1 is also the beginning of #12. A variable "
               "ends where its digits end.")
@@ -166,8 +189,8 @@ AGAIN_TEXT = ("Variables are put in one after the other, and what an earlier rep
 
 READ_A_PLAN = Check(
     name="read-a-plan", title="Read a plan", minutes=15, difficulty=1,
-    function="read_plan", arguments=("plan", "replies"), texts=("plan", "replies"), compared="the steps",
-    call=call_for_steps, tell=lambda rows, n: f"Step {n + 1} became {read_row(rows[n])}.",
+    function="read_plan", arguments=("plan", "replies"), compared="the steps",
+    call=call_for_steps, shown=shown,
     learned="You have what turns a plan into calls: it says what each step waits for, and puts in what has "
             "come, and nothing that a reply says can change the plan.",
     task="for each step the numbers of the variables that its call names, from small to large, each once, "
