@@ -121,11 +121,11 @@ def appends(plan, replies):
 
 
 WRONG["read-a-plan"] = [
-    ("#1 found inside #12", lambda p, r: pairs(p, r, put=replaced)),
-    ("#1 found inside #12", lambda p, r: pairs(p, r, put=lambda t, r: replaced(t, r, True))),
+    ("one variable after the other", lambda p, r: pairs(p, r, put=replaced)),
+    ("one variable after the other", lambda p, r: pairs(p, r, put=lambda t, r: replaced(t, r, True))),
     ("#1 found inside #12", lambda p, r: pairs(p, r, needs=lambda t, n, p: [k for k in range(1, n)
                                                                             if f"#{k}" in t])),
-    ("#1 found inside #12", lambda p, r: pairs(p, r, put=replaced, needs=lambda t, n, p: [
+    ("one variable after the other", lambda p, r: pairs(p, r, put=replaced, needs=lambda t, n, p: [
         k for k in range(1, n) if f"#{k}" in t])),
     ("one digit alone", lambda p, r: pairs(
         p, r, needs=lambda t, n, p: sorted({int(d) for d in re.findall(r"#(\d)", t)}),

@@ -167,7 +167,8 @@ def list_of_texts(name, array):
 
 def shown(trial, outputs):
     """The lists of an input, ready to be pasted, and what became of the first step that is wrong."""
-    lines = [f"    {line}" for name in ("plan", "replies") for line in list_of_texts(name, trial.inputs[name])]
+    lines = [f"    {line}" for name in ("plan", "replies")
+             for line in list_of_texts(name, trial.inputs[name])]
     if outputs is None:
         return lines
     got, wanted = outputs.result, steps(SimpleNamespace(**trial.inputs))
@@ -180,9 +181,9 @@ def shown(trial, outputs):
     return lines
 
 
-IN_12 = "#1 found inside #12"
-IN_12_TEXT = ("Variables are looked for one after the other, and #1 is also the beginning of #12. A variable "
-              "ends where its digits end.")
+BY_TURNS = "one variable after the other"
+BY_TURNS_TEXT = ("Variables are put in one after the other, by replace. So #1 is also found inside #12, and "
+                 "in what another reply says, whichever comes first. Put all in at once.")
 AGAIN = "a reply is read again"
 AGAIN_TEXT = ("Variables are put in one after the other, and what an earlier reply says is searched too. A "
               "reply is text: what looks like a variable in it is none.")
@@ -228,13 +229,14 @@ READ_A_PLAN = Check(
              lambda i, o: own_numbers(i, o, lambda needs, call, replies, own: call.count("=")
                                       == own.count("=")), draws=3)),
     misconceptions=(
-        M(IN_12, IN_12_TEXT, lambda i: steps(i, fill=one_by_one)),
-        M(IN_12, IN_12_TEXT, lambda i: steps(i, in_text, one_by_one)),
-        M(IN_12, IN_12_TEXT, lambda i: steps(i, in_text)),
-        M(IN_12, f"{IN_12_TEXT} To begin with the last variable does not help where #12 has no reply yet.",
-          lambda i: steps(i, fill=lambda *x: one_by_one(*x, backwards=True))),
-        M(IN_12, f"{IN_12_TEXT} To begin with the last variable does not help where #12 has no reply yet.",
-          lambda i: steps(i, in_text, lambda *x: one_by_one(*x, backwards=True))),
+        M(BY_TURNS, BY_TURNS_TEXT, lambda i: steps(i, fill=one_by_one)),
+        M(BY_TURNS, BY_TURNS_TEXT, lambda i: steps(i, in_text, one_by_one)),
+        M(BY_TURNS, BY_TURNS_TEXT, lambda i: steps(i, fill=lambda *x: one_by_one(*x, backwards=True))),
+        M(BY_TURNS, BY_TURNS_TEXT, lambda i: steps(i, in_text, lambda *x: one_by_one(*x, backwards=True))),
+        M("#1 found inside #12",
+          "Each variable was looked for in the call, and #1 is also the beginning of #12. A variable ends "
+          "where its digits end.",
+          lambda i: steps(i, in_text)),
         M("one digit alone",
           "A variable has one digit here, so that #12 is #1 and then a 2. Take all digits.",
           lambda i: steps(i, lambda call, *_: sorted(set(map(int, re.findall("#([0-9])", call)))),
