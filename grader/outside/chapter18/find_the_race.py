@@ -403,13 +403,14 @@ WRONG = (
      "called", same_text, ONCE),
     ("a call that fails is made once more", "how often a step is called whose call raises", tried_again,
      ONCE),
-    ("the text of an error goes on as a reply", "a step whose call raises", error_for_value, FAILS),
+    ("the text of an error goes on as a reply", "what comes back for a call that fails", error_for_value,
+     FAILS),
     ("a step that needs a failed one is called, with None in the call",
      "a step that needs one whose call raises", none_for_value, FAILS),
     ("after a failure nothing more is called", "a step that is called after another one has failed, and does "
      "not need it", all_stops, FAILS),
-    ("what the tool raises reaches the caller of the runner", "a step whose call raises", lets_it_through,
-     FAILS),
+    ("what the tool raises reaches the caller of the runner", "any plan with a call that fails",
+     lets_it_through, FAILS),
 )
 
 # what comes back from these is right: only the calls tell
