@@ -150,12 +150,12 @@ def is_right(lookup):
     ### BEGIN SOLUTION
     ada, pet, job = "Ada Moss", "pet", "job"
     changes = [(ada, pet, 1990, "cat"), (ada, pet, 2000, "dog"), (ada, pet, 2020, "cat")]
-    mixed = [(ada, pet, 2020, "owl"), (ada, pet, 987, "cat"), (ada, pet, 2000, "dog"), (ada, job, 2001, "cook"),
-             ("Tom Moss", pet, 2002, "fox"), ("Ada Mosster", pet, 2003, "hen"), (ada, pet, 2000, "bat"),
-             (ada, pet, 2020, "pig")]
+    mixed = [(ada, pet, 2020, "owl"), (ada, pet, 987, "cat"), (ada, pet, 2000, "dog"),
+             (ada, job, 2001, "cook"), ("Tom Moss", pet, 2002, "fox"), ("Ada Mosster", pet, 2003, "hen"),
+             (ada, pet, 2000, "bat"), (ada, pet, 2020, "pig")]
     cases = [(changes, year, value) for year, value in (
-        (1980, None), (1990, "cat"), (1999, "cat"), (2000, "dog"), (2018, "dog"), (2019, "dog"), (2020, "cat"),
-        (2030, "cat"))]
+        (1980, None), (1990, "cat"), (1999, "cat"), (2000, "dog"), (2018, "dog"), (2019, "dog"),
+        (2020, "cat"), (2030, "cat"))]
     cases += [(mixed, year, value) for year, value in (
         (500, None), (987, "cat"), (1999, "cat"), (2000, "bat"), (2019, "bat"), (2021, "pig"))]
     cases += [(mixed[::-1], year, value) for year, value in ((1999, "cat"), (2010, "dog"), (2021, "owl"))]
