@@ -1,7 +1,7 @@
 """What knows the answers: how a check is judged and said, and the checks of each chapter."""
 
 from . import (chapter00, chapter01, chapter02, chapter03, chapter06, chapter08, chapter10, chapter11,
-               chapter13, chapter15, chapter16, chapter17)
+               chapter13, chapter15, chapter16, chapter17, chapter18, chapter19)
 
 CHAPTERS = {
     0: chapter00.CHECKS,
@@ -16,4 +16,6 @@ CHAPTERS = {
     15: chapter15.CHECKS,
     16: chapter16.CHECKS,
     17: chapter17.CHECKS,
+    18: chapter18.CHECKS,
+    19: chapter19.CHECKS,
 }

@@ -21,6 +21,7 @@ import torch
 import grader
 from grader.inside.driver import respond
 from grader.inside.shortcuts import resolve
+from grader.inside.texts import as_bytes
 from grader.outside import CHAPTERS, notebook
 from grader.outside.progress import SWITCH
 from grader.outside.judge import Fields, Trial, believed, close, judge, plan, widen
@@ -267,7 +268,8 @@ class Proof:
         lines = verdict(name, function).text.splitlines()
         space = {"torch": torch}
         exec("\n".join(line.strip() for line in lines if line.startswith("    ")), space)
-        pasted = {k: space[k].numpy() for k in CHECKS[name].arguments}
+        pasted = {k: as_bytes(space[k]) if isinstance(space[k], list) else space[k].numpy()
+                  for k in CHECKS[name].arguments}
         trials = trials_of(name)
         shown = next(t for t in trials
                      if all(np.array_equal(t.inputs[k], pasted[k], equal_nan=True) for k in pasted))

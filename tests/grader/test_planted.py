@@ -21,6 +21,8 @@ from grader.outside.chapter02 import find_the_leak
 from grader.outside.chapter03 import cut_the_text
 from grader.outside.chapter08 import find_the_merge
 from grader.outside.chapter16 import find_the_hole
+from grader.outside.chapter18 import find_the_race
+from grader.outside.chapter19 import find_the_stale
 from grader.outside.judge import judge
 from grader.outside.planted import sealed
 from proof import CHECKS, fresh, inputs_of, trials_of, verdict  # noqa: F401  (a fixture is among them)
@@ -29,7 +31,7 @@ PLANTED = [name for name, check in CHECKS.items() if check.shuffled]
 
 
 def test_all_checks_of_a_learners_test_are_these():
-    assert len(PLANTED) == 12
+    assert len(PLANTED) == 14
     assert all(CHECKS[name].function == "is_right" for name in PLANTED)
 
 
@@ -112,7 +114,8 @@ def test_looking_behind_the_curtain_is_refused(how):
 
 
 TABLES = {"find-the-bug": find_the_bug.WRONG, "find-the-leak": find_the_leak.WRONG,
-          "cut-the-text": cut_the_text.WRONG, "find-the-hole": find_the_hole.WRONG}
+          "cut-the-text": cut_the_text.WRONG, "find-the-hole": find_the_hole.WRONG,
+          "find-the-race": find_the_race.WRONG, "find-the-stale": find_the_stale.WRONG}
 
 
 @pytest.mark.parametrize("name", TABLES)
