@@ -116,7 +116,7 @@ class Conversation:
         self.tokens = max(1, min(context // 2, LONGEST)) if tokens is None else tokens
         self.how = {"temperature": temperature, "generator": generator}
         self.template = template
-        self.past: list[list] = []              # x and y of each turn; its messages, where a template has them
+        self.past: list[list] = []              # of each turn x and y; with a template, its messages
         own = None not in (tokenizer.user, tokenizer.assistant, tokenizer.end)
         marks = None not in (tokenizer.call, tokenizer.call_end, tokenizer.reply, tokenizer.reply_end)
         self.speaks = own or template is not None

@@ -187,19 +187,25 @@ class ChatTemplate:
         asked = json.dumps({"source": self.with_tools if tools else self.source, "given": given})
         expect(len(asked) <= 4 * LONGEST, "messages", f"{len(asked)} characters long",
                f"give at most {4 * LONGEST}")
-        program = Path(__file__).with_name("rendering.py")
-        try:
-            # -P: the folder of that file is no place to import from.
-            done = subprocess.run([sys.executable, "-P", str(program)], input=asked.encode(),
-                                  capture_output=True, timeout=WAIT)
-            answer = json.loads(done.stdout) if done.returncode == 0 else {
-                "error": f"it was stopped: it takes more than {SECONDS} s or too much memory"}
-        except subprocess.TimeoutExpired:
-            answer = {"error": f"it was stopped after {WAIT:g} s"}
+        answer = _apart(asked)
         if "error" in answer:
             why = " ".join(str(answer["error"])[:300].split())
             raise ValueError(f"{self.place}: chat_template cannot be used: {why}")
         return _utf8(answer["text"], f"{self.place}: what chat_template writes")
+
+
+def _apart(asked: str) -> dict:
+    """What rendering.py answers in a process of its own, which is ended when its time is over."""
+    program = Path(__file__).with_name("rendering.py")
+    try:
+        # -P: the folder of that file is no place to import from.
+        done = subprocess.run([sys.executable, "-P", str(program)], input=asked.encode(),
+                              capture_output=True, timeout=WAIT)
+    except subprocess.TimeoutExpired:
+        return {"error": f"it was stopped after {WAIT:g} s"}
+    if done.returncode != 0:
+        return {"error": f"it was stopped: it takes more than {SECONDS} s or too much memory"}
+    return json.loads(done.stdout)
 
 
 def _in_config(written: dict, place: str) -> tuple[str | None, str | None]:
