@@ -765,6 +765,33 @@ def test_no_more_tokens_than_allowed(monkeypatch, tokens):
     assert batch.response_mask.sum() == sum(row.response_mask)
 
 
+def test_a_reply_without_room_for_a_word_is_not_made(monkeypatch):
+    """Two marks, a token of the reply and one of the answer: with room for three, nothing is called."""
+    length = len(call("calculator(47+38)"))
+    for room, calls in ((3, 0), (4, 1)):
+        scripted(monkeypatch, calls_then_answers("calculator(47+38)", "85 " * 30))
+        row, = use(TALKER, WORDS, ["What is 47+38?"], [calculator], Limits(tokens=length + room))
+        assert (len(row.calls), row.stopped) == (calls, "tokens")
+
+
+def test_a_reply_stands_as_its_tool_gave_it(monkeypatch):
+    def spaced(text: str) -> str:
+        """A tool with spaces around its word."""
+        return " a "
+    scripted(monkeypatch, calls_then_answers("spaced(x)"))
+    row, = use(TALKER, WORDS, ["What?"], [spaced])
+    assert marked(row)[1] == "<|reply|> a <|/reply|>"
+
+
+def test_a_stream_ends_when_its_seconds_are_over(monkeypatch, released):
+    """Behind a call that took all the time, nothing more is written."""
+    def stream(model, prompt, most, *, end, **how):
+        yield from ((token, 0.0) for token in call("hangs(x)")[:most])
+    monkeypatch.setattr(transcript, "stream", stream)
+    *_, row = transcript.stream_use(TALKER, WORDS, "What?", [hangs], Limits(seconds=0.05, total=0.02))
+    assert row.stopped == "seconds" and len(row.calls) == 1 and row.ids[-1] == WORDS.reply_end
+
+
 def test_the_context_ends_an_answer_and_not_its_neighbours(monkeypatch):
     asked = scripted(monkeypatch, lambda prompt: WORDS.encode("85") * 200)
     long = [WORDS.user, *[50] * 80, WORDS.assistant]
