@@ -24,7 +24,8 @@ from .screen import Pipe, Terminal, harmless, one_line_of_json
 KEPT = Path("build/journey")        # where `make journey` leaves its model
 HELP = """/tools [on|off] whether the model may call tools; /new forgets all that was said; /help.
 Ctrl-C stops an answer, Ctrl-D ends, the arrow keys bring back what you wrote.
-Models of the town know: What pet does Ned Lake have? What is 47+38? Write the steps."""
+Models of the town know: What pet does Ned Lake have? What is 47+38? Write the steps.
+The one that a journey kept calls tools for: What is 347*85? How many days are there from 2 May to 9 June?"""
 ALONE = ("this model learned from single questions, so each of yours is asked alone; "
          "with --turns=N (TURNS=N) it reads N earlier turns too")
 CONTINUES = ("this model's tokenizer has no marks of who speaks, so it goes on with your text; "
@@ -37,7 +38,7 @@ WHY = {"tokens": "stopped after {0.tokens} tokens; for longer answers: --tokens=
 def town_tools() -> list[Tool]:
     """The course's tools, for the town of its models: calculator, calendar, search and a notebook."""
     town = Town()
-    return [calculator, calendar(town), search(records(town)), *notebook()]
+    return [calculator, calendar(town), search(records(town), most=1), *notebook()]
 
 
 def talk(conversation: Conversation, screen: Terminal | Pipe, tools: Sequence[Tool] = (),
