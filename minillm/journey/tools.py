@@ -19,7 +19,6 @@ from ..recipes import LONGEST
 from ..recipes.evaluate import interval, put_aside
 from ..recipes.imitate import RATES, ROW, asked
 from ..sample import sample
-from ..tokenizer import Response
 from ..train import Settings, train
 from ..worlds.judgements import gold, judge
 from ..worlds.questions import Question
@@ -33,6 +32,7 @@ TAUGHT = {"sum": 2, "difference": 2, "product": 1, "date": 2, "days": 2, "strang
 ASKED = {"sum": "sums of two or three digits", "difference": "differences", "product": "products",
          "date": "dates some days off", "days": "days between two dates",
          "never": "people never read of", "once": "people read of once"}
+FACTS = ("facts", ASKED["never"], ASKED["once"])
 EACH = 400              # demonstrations of a kind
 LESSONS, REHEARSED = 18, 18     # of each in a batch
 OWN = 2                 # of the model's own answers to each question about famous people, to rehearse
@@ -57,8 +57,11 @@ def travel_town(journey, town: Town, quiz: Quiz, n: int = 40) -> None:
     stage = journey.begin(Stage("calling tools", "questions (data)", "calls and answers (data)",
                                 "1; what a tool replies is no part of y"))
     fixed = random.Random("held out, tools")        # the same questions whatever the seed
-    needy = [errand.question for kind in ASKED for errand in errands.questions(kind, n, True, fixed)]
-    held, first = needy + quiz.held, copy.deepcopy(journey.model)
+    needy = [(name, errand.question) for kind, name in ASKED.items()
+             for errand in errands.questions(kind, n, True, fixed)]
+    groups = [next(name for name, kinds in quiz.GROUPS.items() if q.kind in kinds) for q in quiz.held]
+    asked_for = needy + list(zip(groups, quiz.held))
+    held, first = [q for _, q in asked_for], copy.deepcopy(journey.model)
     _, famous = put_aside(asked(town, True, random.Random("held out")))
     before, worth = _answers(journey, held), _gold(journey, famous)
 
@@ -82,8 +85,9 @@ def travel_town(journey, town: Town, quiz: Quiz, n: int = 40) -> None:
                      "the other half is what it can without.")
     alone, now = _answers(journey, held), _answers(journey, held, tools)
     worths = worth, _gold(journey, famous), _gold(journey, famous, tools)
-    marks = [[_right(q, row, tokenizer) for q, row in zip(held, rows)] for rows in (before, alone, now)]
-    stage.table = _table(quiz, held, marks, now, worths)
+    marks = [[_right(*which, row, tokenizer) for which, row in zip(asked_for, rows)]
+             for rows in (before, alone, now)]
+    stage.table = _table([name for name, _ in asked_for], marks, now, worths)
     share = [sum(mark[:len(needy)]) / len(needy) for mark in marks]
     said = (f"Of {len(needy)} held-out questions that need a tool {100 * share[0]:.0f} % were right before, "
             f"and {100 * share[2]:.0f} % are now")
@@ -153,41 +157,36 @@ def _gold(journey, questions: Sequence[Question], tools: Sequence[Tool] | None =
     return [sum(worth[i:i + ANSWERS]) / ANSWERS for i in range(0, len(worth), ANSWERS)]
 
 
-def _right(question: Question, row: Transcript, tokenizer) -> bool:
+def _right(group: str, question: Question, row: Transcript, tokenizer) -> bool:
     """Whether an answer is right; of a fact, in whatever words."""
-    said: Response = row.response(tokenizer)
-    fact = question.kind in RELATIONS or question.kind in ("never", "once")
-    return judge(question, said).right if fact else question.check(said).right
+    said = row.response(tokenizer)
+    return judge(question, said).right if group in FACTS else question.check(said).right
 
 
-def _table(quiz: Quiz, held: Sequence[Question], marks: Sequence[Sequence[bool]], now: Sequence[Transcript],
+def _table(groups: Sequence[str], marks: Sequence[Sequence[bool]], now: Sequence[Transcript],
            worths: Sequence[Sequence[float]]) -> list[list[str]]:
-    """Shares right of each kind: before, now with tools turned off, now; and how often it calls."""
-    groups = {name: (kind,) for kind, name in ASKED.items()} | quiz.GROUPS
-    rows = [["held-out questions, right", "before", "now, no tools", "now", "of these with a call"]]
-    for name, kinds in groups.items():
-        some = [i for i, q in enumerate(held) if q.kind in kinds]
-        if some:
-            called = [bool(now[i].calls) for i in some]
-            shares = [sum(values) / len(some) for values in ([m[i] for i in some] for m in marks)]
-            rows.append([f"{name} ({len(some)})",
-                         *(f"{100 * value:.0f} %" for value in (*shares, sum(called) / len(some)))])
+    """Shares right of each group: before, now with tools turned off, now; and how often it calls."""
+    rows = [["held-out questions, right", "before", "now, tools off", "now", "with a call"]]
+    for name in dict.fromkeys(groups):
+        some = [i for i, group in enumerate(groups) if group == name]
+        counts = [sum(mark[i] for i in some) for mark in marks] + [sum(bool(now[i].calls) for i in some)]
+        rows.append([f"{name} ({len(some)})", *(f"{100 * count / len(some):.0f} %" for count in counts)])
     rows.append([f"gold reward, famous people ({len(worths[0])})",
                  *("{:.2f} ± {:.2f}".format(*interval(worth)) for worth in worths), "–"])
     return rows
 
 
-def _samples(questions: Sequence[Question], before: Sequence[Transcript], now: Sequence[Transcript],
-             tokenizer) -> list[Sample]:
-    """One held-out question of each kind: what was answered before, and now, with the calls."""
+def _samples(questions: Sequence[tuple[str, Question]], before: Sequence[Transcript],
+             now: Sequence[Transcript], tokenizer) -> list[Sample]:
+    """One held-out question of each group: what was answered before, and now, with the calls."""
     found, seen = [], set()
-    for q, old, new in zip(questions, before, now):
-        if q.kind in seen:
+    for (group, q), old, new in zip(questions, before, now):
+        if group in seen:
             continue
-        seen.add(q.kind)
+        seen.add(group)
         calls = "".join(f"[calls {made.text}] [the tool: {made.reply}] " for made in new.calls)
         for when, row, said in (("before", old, ""), ("now", new, calls)):
-            right = _right(q, row, tokenizer)
+            right = _right(group, q, row, tokenizer)
             found.append(Sample(q.prompt, f"{when}: {said}{row.response(tokenizer).text}",
                                 "✓ right" if right else f"✗ not {q.answer}"))
     return found

@@ -65,7 +65,7 @@ def test_the_better_one_is_kept(few, monkeypatch, better):
     """By the share of all held-out questions that are right, tools at hand."""
     journey, quiz = small(1)
     first = copy.deepcopy(journey.model.state_dict())
-    monkeypatch.setattr(tools, "_right", lambda q, row, tokenizer: bool(row.stopped) == better)
+    monkeypatch.setattr(tools, "_right", lambda group, q, row, tokenizer: bool(row.stopped) == better)
     tools.travel_town(journey, TOWN, quiz, n=1)        # what `use` gives has a reason to stop
     same = all(torch.equal(first[name], weight) for name, weight in journey.model.state_dict().items())
     assert same != better and journey.policies["tools"]["kept"] == better
@@ -128,7 +128,7 @@ def test_a_sample_shows_the_call_and_its_reply(few):
     before = Transcript(now.prompt)
     before.append(tokenizer.response("12"), True)
     assert isinstance(now.calls[0], Made)
-    old, new = tools._samples([errand.question], [before], [now], tokenizer)
+    old, new = tools._samples([("sums", errand.question)], [before], [now], tokenizer)
     call, = errand.calls
     q = errand.question
     assert (old.answered, old.verdict) == ("before: 12", f"✗ not {q.answer}")
