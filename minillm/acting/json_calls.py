@@ -19,6 +19,7 @@ from .transcript import Form
 
 TAGS = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 KINDS = ("tags", "json")
+REFUSED = "error: this reply cannot be written"
 
 
 def json_form(tokenizer: Tokenizer, encode: Callable[..., list[int]], ends: Sequence[int], kind: str) -> Form:
@@ -32,8 +33,13 @@ def json_form(tokenizer: Tokenizer, encode: Callable[..., list[int]], ends: Sequ
 
     def replies(made: Sequence[tuple[str, list[int]]]) -> list[int]:
         """What stands between the end of a turn that called and the next turn's first token."""
-        said = as_messages([text for text, _ in made],
-                           [tokenizer.decode(ids, specials=True) for _, ids in made])
+        try:
+            return written(as_messages([text for text, _ in made],
+                                       [tokenizer.decode(ids, specials=True) for _, ids in made]))
+        except ValueError:          # a text that the template or the tokenizer refuses
+            return written(as_messages([to_text("unknown")] * len(made), [REFUSED] * len(made)))
+
+    def written(said: list[dict]) -> list[int]:
         before = [{"role": "user", "content": "?"}, said[0]]
         called = encode(before, generation_prompt=False)
         closed = [i for i, token in enumerate(called) if token in ends]

@@ -190,6 +190,8 @@ class Conversation:
     def _from_template(self, question: str) -> tuple[list[int], int]:
         asked, context = [{"role": "user", "content": question}], self.model.config.context
         tools = [schema(tool) for tool in self.tools] if self.tools is not None and self.calls else None
+        if tools:
+            _ = self.form       # what is wrong with it is said before an answer is begun
         past = self.past if self.turns is None else self.past[max(0, len(self.past) - self.turns):]
 
         @cache
@@ -217,7 +219,7 @@ class Conversation:
             for piece in [p for token in mine for p in reader.read(token)] + reader.close():
                 said[piece.kind] = said.get(piece.kind, "") + piece.text
             text = "" if calls and self.template.calls == "json" else said["answer"].strip()
-            if mine:
+            if mine or not calls:               # a turn ends with the assistant, if it says nothing
                 found += as_messages([made.text for made in calls], [made.reply for made in calls], text,
                                      said["thought"].strip())
         return found

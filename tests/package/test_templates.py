@@ -618,6 +618,24 @@ def test_a_reply_writes_no_special_token(here, monkeypatch):
     assert "<|im_end|><tool_call>47" in WORDS.decode(theirs, specials=True)
 
 
+def test_a_reply_that_cannot_be_written_is_an_error_for_the_model(here, monkeypatch):
+    def refused(number: str) -> str:
+        """Says what the template does not take.
+
+        Args:
+            number: any
+        """
+        return "forbidden"
+
+    picky = CHATML.replace("{%- elif message.role == \"tool\" %}", "{%- elif message.role == \"tool\" %}"
+                           "{%- if message.content == 'forbidden' %}{{ raise_exception('no') }}{%- endif %}")
+    made = ChatTemplate(WORDS, picky, picky, NAMED, ends=(IDS("<|im_end|>"),))
+    form = json_form(WORDS, made.encode, made.ends, made.calls)
+    scripted(monkeypatch, [*ids_of(CALLS["chatml"].replace("double", "refused")), made.end], [made.end])
+    *_, row = stream_use(model(), WORDS, made.encode([USER]), [refused], Limits(tokens=400), form=form)
+    assert "error: this reply cannot be written" in row.text(WORDS) and row.stopped == "end"
+
+
 def test_bad_forms_are_named(here):
     made = template("chatml")
     for arguments, said in (((made.ends, "xml"), "kind is 'xml'"), (((), "tags"), "ends is empty")):
@@ -690,6 +708,23 @@ def test_a_thought_that_the_template_opens(here, monkeypatch):
     chat.talk(talk, screen)
     assert screen.parts == [("thought", "hm"), ("answer", "Yes."), ("end", "")]
     assert talk.past[0][1] == {"role": "assistant", "content": "Yes.", "reasoning_content": "hm"}
+
+
+def test_an_answer_that_was_stopped_before_its_first_word(here, monkeypatch):
+    """Two questions in a row, which many templates refuse, are never asked."""
+    def stop():
+        raise KeyboardInterrupt
+
+    def stream(model, prompt, most, *, end, **how):
+        stop()
+        yield
+
+    monkeypatch.setattr(module, "stream", stream)
+    talk = Conversation(model(), WORDS, template=template("chatml"))
+    screen = Fake("Well?")
+    screen.hearing = lambda: io.StringIO()
+    chat.talk(talk, screen)
+    assert talk.past == [[{"role": "user", "content": "Well?"}, {"role": "assistant", "content": ""}]]
 
 
 def test_tools_off_shows_no_tools_and_makes_no_call(here, monkeypatch):
