@@ -10,14 +10,14 @@ import copy
 import random
 from collections.abc import Sequence
 
-from ..acting.errands import LIMITS, Errands
+from ..acting.errands import LIMITS, ROW, Errands
 from ..acting.tools import Tool
 from ..acting.transcript import Transcript, use
 from ..batch import Batch, batch_packed
 from ..methods import supervised
 from ..recipes import LONGEST
 from ..recipes.evaluate import interval, put_aside
-from ..recipes.imitate import RATES, ROW, asked
+from ..recipes.imitate import RATES, asked
 from ..sample import sample
 from ..train import Settings, train
 from ..worlds.judgements import gold, judge
@@ -33,8 +33,9 @@ ASKED = {"sum": "sums of two or three digits", "difference": "differences", "pro
          "date": "dates some days off", "days": "days between two dates",
          "never": "people never read of", "once": "people read of once"}
 FACTS = ("facts", ASKED["never"], ASKED["once"])
-EACH = 400              # demonstrations of a kind
-LESSONS, REHEARSED = 18, 18     # of each in a batch
+EACH = 250              # demonstrations of a kind
+LESSONS, REHEARSED = 24, 16     # of each in a batch
+STEPS = 2               # for one of instruction tuning: an answer that is copied from a reply comes late
 OWN = 2                 # of the model's own answers to each question about famous people, to rehearse
 ANSWERS = 4             # to each held-out question about famous people, for the gold reward
 
@@ -76,13 +77,13 @@ def travel_town(journey, town: Town, quiz: Quiz, n: int = 40) -> None:
         return batch_packed(rows, max(ROW, longest))
 
     rows = train(journey.model, draw, supervised.coefficient,
-                 Settings(max(1, round(journey.scale.tuning_steps * 4 / 5)), **journey.rates(**RATES),
-                          decay=0.9), label="   calling tools", progress=journey.progress)
+                 Settings(STEPS * journey.scale.tuning_steps, **journey.rates(**RATES), decay=0.9),
+                 label="   calling tools", progress=journey.progress)
     stage.curve = (list(range(1, len(rows) + 1)), [r["nll"] for r in rows], "step",
                    "loss (nats per token of calls and answers)")
     demos = sum(map(len, lessons.values()))
-    stage.caption = (f"Half of a batch are demonstrations with calls, of {demos:,}; "
-                     "the other half is what it can without.")
+    stage.caption = (f"{LESSONS} of a batch's {LESSONS + REHEARSED} are demonstrations with calls, "
+                     f"of {demos:,}; the others are what it can without.")
     alone, now = _answers(journey, held), _answers(journey, held, tools)
     worths = worth, _gold(journey, famous), _gold(journey, famous, tools)
     marks = [[_right(*which, row, tokenizer) for which, row in zip(asked_for, rows)]
