@@ -24,7 +24,7 @@ from minillm.worlds.town import Town
 TOWN = Town(0)
 
 
-def small(steps=5):
+def small(steps=2):
     """A journey that has come to its last stage, a few questions long."""
     journey = Journey(replace(SCALES["cpu"], tuning_steps=steps), 0, progress=False)
     journey.model, journey.tokenizer = hub.load("tuned")
@@ -40,7 +40,7 @@ def small(steps=5):
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(tools, "EACH", 12)
+    monkeypatch.setattr(tools, "EACH", 8)
     monkeypatch.setattr(tools, "ANSWERS", 1)
     monkeypatch.setattr(tools, "asked", lambda *which: asked(*which)[::8])
 
