@@ -4,6 +4,8 @@
     calculator  one tool
     toolbox     the others: calendar, search, notebook, another model, a person
     transcript  a model that calls tools while it answers, and what of it is y
+    json_calls  calls as models from elsewhere write them
     errands     questions that need a tool, and questions that need none
     toolformer  which of the calls that a model tries within texts are worth learning
+    react       thoughts, calls and replies in four ways, and runs that are kept because they ended right
 """

@@ -222,7 +222,8 @@ def to_mcp(call: Call, number: int = 1) -> str:
 def read_call(text: str, tools: Sequence[Tool] | dict[str, Tool]) -> Call:
     """The call that a text is, in any of the three forms. ValueError says what is wrong with it.
 
-    JSON may also be wrapped as {"type": "function", "function": {…}}, and its arguments a text of JSON.
+    JSON may also be wrapped as {"type": "function", "function": {…}}, its arguments be called parameters, and
+    be a text of JSON.
     """
     tools = tools if isinstance(tools, dict) else by_name(tools)
     expect(isinstance(text, str), "call", type(text).__name__, "give a text")
@@ -289,7 +290,7 @@ def _named(message) -> tuple[object, dict[str, object]]:
     elif "function" in message:
         message = message["function"]
     expect(isinstance(message, dict), "call", shown(message), "give an object with a name and arguments")
-    arguments = message.get("arguments", {})
+    arguments = message.get("arguments", message.get("parameters", {}))     # Llama 3's word
     if isinstance(arguments, str):
         arguments = _json(arguments)
     expect(isinstance(arguments, dict), "arguments", shown(arguments), "give an object: {\"name\": value}")

@@ -16,6 +16,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 
@@ -43,6 +44,20 @@ class Limits:
         expect_whole(1, tokens=self.tokens, reply=self.reply)
         expect_whole(0, calls=self.calls)
         expect_positive(seconds=self.seconds, total=self.total)
+
+
+class Form(NamedTuple):
+    """How calls and their replies stand in y: `marks` is the course's own form, and the default.
+
+    ends: ids at which sampling stops. around: tokens of a reply beside its text. calls(what the model wrote
+    since the last reply) -> (where in it the first call begins, the texts of the calls); none: the answer is
+    over. replies([(a call's text, the ids of its reply), …]) -> ids to be written.
+    """
+
+    ends: tuple[int, ...]
+    around: int
+    calls: Callable[[list[int]], tuple[int, list[str]]]
+    replies: Callable[[Sequence[tuple[str, list[int]]]], list[int]]
 
 
 @dataclass
@@ -94,26 +109,26 @@ class Transcript:
 def use(model, tokenizer: Tokenizer, questions: Sequence[str | Sequence[int]],
         tools: Sequence[Tool] | Callable[[], Sequence[Tool]], limits: Limits = Limits(), *, n: int = 1,
         temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None,
-        generator: torch.Generator | None = None) -> list[Transcript]:
+        generator: torch.Generator | None = None, form: Form | None = None) -> list[Transcript]:
     """n answers to each question, in order, by a model that may call tools; greedy by default.
 
     questions: texts, or prompts as ids where something is to stand before a question. tools: functions, or a
     function that makes them anew for each answer, such as `notebook`. All answers are written side by side;
-    calls are made one after another.
+    calls are made one after another. form: how a call is written, where it is not by the course's marks.
     A call for whose reply there is no room left ends its answer, and is not made.
     ValueError for a tool that cannot be called and for a tokenizer without marks; no error of a tool reaches
     the caller (see `tools.run`).
     """
-    rows, kits = _begun(model, tokenizer, questions, tools, limits, n)
+    rows, kits, form = _begun(model, tokenizer, questions, tools, limits, n, form)
     deadline, context = time.monotonic() + limits.total, model.config.context
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "generator": generator}
     while going := [i for i, row in enumerate(rows) if not row.stopped]:
         for k in range(0, len(going), ROWS):
             some = going[k:k + ROWS]
             if time.monotonic() < deadline:
-                _write(model, tokenizer, [rows[i] for i in some], limits, how)
+                _write(model, form, [rows[i] for i in some], limits, how)
             for i in some:
-                _go_on(rows[i], tokenizer, kits[i], limits, context, late=time.monotonic() >= deadline)
+                _go_on(rows[i], tokenizer, form, kits[i], limits, context, time.monotonic() >= deadline)
     return rows
 
 
@@ -121,23 +136,23 @@ def use(model, tokenizer: Tokenizer, questions: Sequence[str | Sequence[int]],
 def stream_use(model, tokenizer: Tokenizer, question: str | Sequence[int],
                tools: Sequence[Tool] | Callable[[], Sequence[Tool]], limits: Limits = Limits(), *,
                temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None,
-               generator: torch.Generator | None = None) -> Iterator[Transcript]:
+               generator: torch.Generator | None = None, form: Form | None = None) -> Iterator[Transcript]:
     """One answer while it is written: one and the same transcript after each token of the model, and after
     each reply.
 
     In the end it is what `use` gives for this question and this generator; a test holds the two equal.
     Arguments are as there, and are checked when the first token is asked for.
     """
-    (row,), (kit,) = _begun(model, tokenizer, [question], tools, limits, 1)
+    (row,), (kit,), form = _begun(model, tokenizer, [question], tools, limits, 1, form)
     deadline, context = time.monotonic() + limits.total, model.config.context
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "generator": generator}
     while not row.stopped:
         if time.monotonic() < deadline:
-            room, ends = _room(row, limits, context), (tokenizer.end, tokenizer.call_end)
-            for token, logp in stream(model, row.prompt + row.ids, room, end=ends, **how):
+            room = _room(row, limits, context)
+            for token, logp in stream(model, row.prompt + row.ids, room, end=form.ends, **how):
                 row.append([token], True, [logp])
                 yield row
-        _go_on(row, tokenizer, kit, limits, context, late=time.monotonic() >= deadline)
+        _go_on(row, tokenizer, form, kit, limits, context, time.monotonic() >= deadline)
         yield row
 
 
@@ -149,7 +164,7 @@ def demonstrate(tokenizer: Tokenizer, question: str, calls: Sequence[str], answe
     calls: texts in a form that `tools.read_call` reads. thought: a scratchpad before the calls.
     ValueError for a call that comes to an error: nobody should learn it unawares.
     """
-    _expect_marks(tokenizer)
+    form = marks(tokenizer)
     expect_whole(1, reply=reply)
     tools = by_name(tools)
     row = Transcript(tokenizer.prompt(question), stopped="end")
@@ -160,7 +175,7 @@ def demonstrate(tokenizer: Tokenizer, question: str, calls: Sequence[str], answe
         made = run(tools, call)
         expect(made.ok, f"calls: {call}", made.reply, "give one that its tool answers")
         row.append([tokenizer.call, *tokenizer.encode(call), tokenizer.call_end], by_model=True)
-        _reply(row, tokenizer, made, reply, start)
+        _reply(row, tokenizer, form, [made], reply, start)
     row.append(tokenizer.response(answer), by_model=True)
     return row
 
@@ -195,10 +210,36 @@ def batch_transcripts(transcripts: Sequence[Transcript], replies: bool = False,
     return batch
 
 
-def _begun(model, tokenizer: Tokenizer, questions, tools, limits: Limits,
-           n: int) -> tuple[list[Transcript], list[dict[str, Tool]]]:
-    """n empty transcripts for each question, and the tools of each. ValueError for what `use` cannot use."""
-    _expect_marks(tokenizer)
+def marks(tokenizer: Tokenizer) -> Form:
+    """The course's form: [CALL] price(lamp) [/CALL], and behind it [REPLY] 12 [/REPLY].
+
+    ValueError for a tokenizer that has no such marks.
+    """
+    t = tokenizer
+    expect(None not in (t.end, t.call, t.call_end, t.reply, t.reply_end), "tokenizer",
+           "without the marks of calls and replies", "call hub.add_marks(model, tokenizer) first")
+
+    def calls(ids: list[int]) -> tuple[int, list[str]]:
+        """The call that was just closed: its text is empty where it was never opened."""
+        if ids[-1] != t.call_end:
+            return 0, []
+        begun = [i for i, token in enumerate(ids) if token == t.call]
+        start = begun[-1] if begun else len(ids) - 1
+        return start, [t.decode(ids[start + 1:-1], specials=True)]
+
+    def replies(made: Sequence[tuple[str, list[int]]]) -> list[int]:
+        return [token for _, ids in made for token in (t.reply, *ids, t.reply_end)]
+
+    return Form((t.end, t.call_end), 2, calls, replies)
+
+
+def _begun(model, tokenizer: Tokenizer, questions, tools, limits: Limits, n: int,
+           form: Form | None) -> tuple[list[Transcript], list[dict[str, Tool]], Form]:
+    """n empty transcripts for each question, the tools of each, and the form of calls.
+
+    ValueError for what `use` cannot use.
+    """
+    form = marks(tokenizer) if form is None else form
     expect(not isinstance(questions, str), "questions", "one text", "give a list")
     expect(len(questions) > 0, "questions", "empty", "give at least one")
     expect_whole(1, n=n)
@@ -210,10 +251,10 @@ def _begun(model, tokenizer: Tokenizer, questions, tools, limits: Limits,
         expect(fits, f"questions[{i}]", f"{len(prompt)} tokens long", f"give 1 to {context - 1}")
     rows = [Transcript(list(prompt), group=g) for g, prompt in enumerate(prompts) for _ in range(n)]
     kits = [by_name(_anew(tools)) for _ in rows] if callable(tools) else [by_name(tools)] * len(rows)
-    return rows, kits
+    return rows, kits, form
 
 
-def _write(model, tokenizer: Tokenizer, rows: list[Transcript], limits: Limits, how: dict) -> None:
+def _write(model, form: Form, rows: list[Transcript], limits: Limits, how: dict) -> None:
     """Each row goes on to the end of a call, to its own end, or as far as there is room.
 
     A row may be cut because another has a long text before it: it goes on in the next round, from where it
@@ -223,50 +264,70 @@ def _write(model, tokenizer: Tokenizer, rows: list[Transcript], limits: Limits, 
     prompts = [row.prompt + row.ids for row in rows]
     rooms = [_room(row, limits, context) for row in rows]
     most = min(max(rooms), context - max(map(len, prompts)))
-    batch = sample(model, prompts, most, end=(tokenizer.end, tokenizer.call_end), **how)
+    batch = sample(model, prompts, most, end=form.ends, **how)
     for row, room, tokens, mask, logp in zip(rows, rooms, batch.tokens, batch.response_mask, batch.logprobs):
         row.append(tokens[mask].tolist()[:room], True, logp[mask].tolist()[:room])
 
 
-def _go_on(row: Transcript, tokenizer: Tokenizer, tools: dict[str, Tool], limits: Limits, context: int,
-           late: bool) -> None:
-    """What follows a stretch of text: the end, a call and its reply, more text, or nothing, and why."""
-    last = row.ids[-1] if row.ids and row.response_mask[-1] else None
-    calling, room = last == tokenizer.call_end, _room(row, limits, context)
-    if last == tokenizer.end:
+def _go_on(row: Transcript, tokenizer: Tokenizer, form: Form, tools: dict[str, Tool], limits: Limits,
+           context: int, late: bool) -> None:
+    """What follows a stretch of text: the end, calls and their replies, more text, or nothing, and why."""
+    since, room = row.calls[-1].end if row.calls else 0, _room(row, limits, context)
+    closed = bool(row.ids) and row.response_mask[-1] and row.ids[-1] in form.ends
+    begin, texts = form.calls(row.ids[since:]) if closed else (0, [])
+    # Of each reply what is around it and a token, and behind the replies a token of the model.
+    need = len(texts) * (form.around + 1) + 1
+    if closed and not texts:
         row.stopped = "end"
     elif late:
         row.stopped = "seconds"
-    elif room < (4 if calling else 1):      # of a reply two marks and a token, and a token behind it
-        row.stopped = "tokens" if limits.tokens - len(row.ids) == room else "context"
-    elif calling:
-        start, text = last_call(row, tokenizer)
-        left = len(row.calls) < limits.calls
-        made = run(tools, text, limits.seconds) if left else Made(text, None, NO_CALLS_LEFT, False, 0.0)
-        _reply(row, tokenizer, made, min(limits.reply, room - 3), start)
+    elif room < need:
+        row.stopped = _why(row, limits, room)
+    elif texts:
+        made = []
+        for text in texts:
+            left = len(row.calls) + len(made) < limits.calls
+            made.append(run(tools, text, limits.seconds) if left else
+                        Made(text, None, NO_CALLS_LEFT, False, 0.0))
+        most = min(limits.reply, (room - 1) // len(texts) - form.around)
+        _reply(row, tokenizer, form, made, most, since + begin)
+        left = _room(row, limits, context)
+        row.stopped = "" if left > 0 else _why(row, limits, left)
 
 
-def last_call(row: Transcript, tokenizer: Tokenizer) -> tuple[int, str]:
-    """Where the call that was just closed begins in y, and its text: none where it was never opened."""
-    since = row.calls[-1].end if row.calls else 0
-    begun = [i for i in range(since, len(row.ids)) if row.ids[i] == tokenizer.call]
-    start = begun[-1] if begun else len(row.ids) - 1
-    return start, tokenizer.decode(row.ids[start + 1:-1], specials=True)
+def _reply(row: Transcript, tokenizer: Tokenizer, form: Form, made: Sequence[Made], room: int,
+           start: int) -> None:
+    """Write what came back behind the calls of which the first begins at `start`: at most `room` tokens of
+    each, and what the form writes around them."""
+    replies = [(one.text, _cut(tokenizer, one.reply, room)) for one in made]
+    row.append(form.replies(replies), by_model=False)
+    end = len(row.ids)
+    row.calls += [replace(one, start=end if i else start, end=end) for i, one in enumerate(made)]
 
 
-def _reply(row: Transcript, tokenizer: Tokenizer, made: Made, room: int, start: int) -> None:
-    """Write what came back behind the call that begins at `start`: at most `room` tokens and two marks."""
-    row.append(reply_ids(tokenizer, made.reply, room), by_model=False)
-    row.calls.append(replace(made, start=start, end=len(row.ids)))
-
-
-def reply_ids(tokenizer: Tokenizer, reply: str, room: int) -> list[int]:
-    """[REPLY] what came back, as plain text, cut to `room` tokens [/REPLY]."""
+def _cut(tokenizer: Tokenizer, reply: str, room: int) -> list[int]:
+    """A reply as plain text, in at most `room` tokens."""
     ids = tokenizer.encode(reply)
     if len(ids) > room:
         more = tokenizer.encode(MORE)[:room]
         ids = ids[:room - len(more)] + more
-    return [tokenizer.reply, *ids, tokenizer.reply_end]
+    return ids
+
+
+def last_call(row: Transcript, tokenizer: Tokenizer) -> tuple[int, str]:
+    """Where the call that was just closed by its mark begins in y, and its text."""
+    since = row.calls[-1].end if row.calls else 0
+    begin, texts = marks(tokenizer).calls(row.ids[since:])
+    return since + begin, texts[0]
+
+
+def reply_ids(tokenizer: Tokenizer, reply: str, room: int) -> list[int]:
+    """[REPLY] what came back, as plain text, cut to `room` tokens [/REPLY]."""
+    return marks(tokenizer).replies([("", _cut(tokenizer, reply, room))])
+
+
+def _why(row: Transcript, limits: Limits, room: int) -> str:
+    return "tokens" if limits.tokens - len(row.ids) == room else "context"
 
 
 def _room(row: Transcript, limits: Limits, context: int) -> int:
@@ -280,9 +341,3 @@ def _anew(make: Callable[[], Sequence[Tool]]) -> Sequence[Tool]:
     wanted = [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]
     expect(not wanted, "tools", f"a function of {', '.join(wanted)}", "give a list of functions: [it]")
     return make()
-
-
-def _expect_marks(tokenizer: Tokenizer) -> None:
-    marks = (tokenizer.end, tokenizer.call, tokenizer.call_end, tokenizer.reply, tokenizer.reply_end)
-    expect(None not in marks, "tokenizer", "without the marks of calls and replies",
-           "call hub.add_marks(model, tokenizer) first")

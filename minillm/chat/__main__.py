@@ -18,13 +18,14 @@ from ..acting.tools import Tool
 from ..acting.transcript import Transcript
 from ..transformer import device_and_dtype
 from ..worlds.town import Town
-from .conversation import Conversation, Piece, Reader
+from .conversation import Conversation
 from .screen import Pipe, Terminal, harmless, one_line_of_json
 
 KEPT = Path("build/journey")        # where `make journey` leaves its model
 HELP = """/tools [on|off] whether the model may call tools; /new forgets all that was said; /help.
 Ctrl-C stops an answer, Ctrl-D ends, the arrow keys bring back what you wrote.
-Models of the town know: What pet does Ned Lake have? What is 47+38? Write the steps."""
+Models of the town know: What pet does Ned Lake have? What is 47+38? Write the steps.
+The one that a journey kept calls tools for: What is 347*85? How many days are there from 2 May to 9 June?"""
 ALONE = ("this model learned from single questions, so each of yours is asked alone; "
          "with --turns=N (TURNS=N) it reads N earlier turns too")
 CONTINUES = ("this model's tokenizer has no marks of who speaks, so it goes on with your text; "
@@ -72,15 +73,13 @@ def talk(conversation: Conversation, screen: Terminal | Pipe, tools: Sequence[To
 def answered(conversation: Conversation, screen: Terminal | Pipe,
              prompt: list[int]) -> tuple[Transcript, str]:
     """Show an answer while it is written. The transcript, and why it stopped: "person" after Ctrl-C."""
-    reader, row, seen, shown = Reader(conversation.tokenizer), Transcript(prompt), 0, False
+    reader, row, shown = conversation.reader(prompt), Transcript(prompt), False
     try:
         with screen.hearing():
             for row in conversation.answer(prompt):
-                for token, by_model in zip(row.ids[seen:], row.response_mask[seen:]):
-                    for piece in reader.read(token, by_model):
-                        screen.say(*piece)
-                        shown = True
-                seen = len(row.ids)
+                for piece in reader.follow(row):
+                    screen.say(*piece)
+                    shown = True
         stopped = row.stopped
     except KeyboardInterrupt:
         if isinstance(screen, Pipe):
@@ -107,7 +106,7 @@ def obey(command: str, conversation: Conversation, tools: Sequence[Tool]) -> str
         if not tools:
             return "there are no tools"
         if not conversation.calls:
-            return "this model's tokenizer has no marks of calls, so there are no tools"
+            return "this model has no marks of calls that are known here, so there are no tools"
         on = rest.strip() == "on" or not rest.strip() and conversation.tools is None
         conversation.tools = list(tools) if on else None
         names = ", ".join(tool.__name__ for tool in tools)
@@ -124,11 +123,8 @@ def written(file: TextIO, question: str, row: Transcript, stopped: str, conversa
     "reply": …, "ok": …}], "stopped": "end", "tokens", "context" or "person"}. A call that was written while
     tools were off was not made, and is not in it.
     """
-    parts: list[Piece] = []
-    reader = Reader(conversation.tokenizer)
-    for token, by_model in zip(row.ids, row.response_mask):
-        parts += reader.read(token, by_model)
-    parts += reader.close()
+    reader = conversation.reader(row.prompt)
+    parts = reader.follow(row) + reader.close()
     thought = "".join(part.text for part in parts if part.kind == "thought")
     turn = {"question": question, "answer": "".join(part.text for part in parts if part.kind == "answer"),
             "thought": thought or None,
@@ -159,9 +155,10 @@ def main(argv: list[str] | None = None) -> int:
         start = args.start or (str(KEPT) if (KEPT / "config.json").is_file() else "tuned")
         device, _ = device_and_dtype()
         model, tokenizer = hub.load(start, device)
+        template = None if tokenizer.own else hub.load_template(start, tokenizer)
         generator = torch.Generator(device).manual_seed(args.seed)
         conversation = Conversation(model, tokenizer, turns=args.turns, tokens=args.tokens,
-                                    temperature=args.temperature, generator=generator)
+                                    temperature=args.temperature, generator=generator, template=template)
         if args.transcript:
             file = open(args.transcript, "a", encoding="utf-8")
         tools = town_tools() if conversation.calls else []
