@@ -1,21 +1,18 @@
 """Thought, action, observation: one question answered in four ways, and the runs kept that end right.
 
-    standard  The mother of Ada Moss has a cat.
-    think     [THINK] The mother of Ada Moss is Bea Reed. Bea Reed has a cat. [/THINK]
-              The mother of Ada Moss has a cat.
-    act       [CALL] search(Ada Moss, mother) [/CALL] [REPLY] Ada Moss, mother: Bea Reed ... [/REPLY]
-              [CALL] search(Bea Reed, pet) [/CALL] [REPLY] Bea Reed, pet: cat ... [/REPLY]
-              The mother of Ada Moss has a cat.
+    standard  cat
+    think     [THINK] The mother of Ada Moss is Bea Reed. Bea Reed has a cat. [/THINK] cat
+    act       [CALL] search(Ada Moss, mother) [/CALL] [REPLY] Ada Moss, mother: Bea Reed [/REPLY]
+              [CALL] search(Bea Reed, pet) [/CALL] [REPLY] Bea Reed, pet: cat [/REPLY] cat
     react     [THINK] I need the mother of Ada Moss.
-              [CALL] search(Ada Moss, mother) [/CALL] [REPLY] Ada Moss, mother: Bea Reed ... [/REPLY]
+              [CALL] search(Ada Moss, mother) [/CALL] [REPLY] Ada Moss, mother: Bea Reed [/REPLY]
               The mother of Ada Moss is Bea Reed. I need the pet of Bea Reed.
-              [CALL] search(Bea Reed, pet) [/CALL] [REPLY] Bea Reed, pet: cat ... [/REPLY]
-              Bea Reed has a cat. [/THINK]
-              The mother of Ada Moss has a cat.
+              [CALL] search(Bea Reed, pet) [/CALL] [REPLY] Bea Reed, pet: cat [/REPLY]
+              Bea Reed has a cat. [/THINK] cat
 
 Thoughts and calls share one scratchpad, so `Transcript.response` reads the answer of all four. The town is
-known, so what happened on the way is checked sentence by sentence: `fault` names
-the first thing that is wrong.
+known, so what happened on the way is checked sentence by sentence: `fault` names the first thing that is
+wrong.
 Source: Yao et al. 2023 (ReAct), sections 2 and 3; the faults go further than its table 2.
 """
 

@@ -121,7 +121,7 @@ def test_who_is_older_by_hand():
 
 def test_four_ways_by_hand():
     text = {way: demonstration(WORDS, MAYOR, way, TOOLS).text(WORDS) for way in WAYS}
-    said = "The mayor of 1953 has a hamster.<|end|>"
+    said = "hamster<|end|>"
     first = ("<|call|>search(1953, mayor)<|/call|><|reply|>1953, mayor: Rosa Brook\n1921, mayor: Ned Wolf\n"
              "1922, mayor: Ned Wolf<|/reply|>")
     second = ("<|call|>search(Rosa Brook, pet)<|/call|><|reply|>Rosa Brook, pet: hamster\n"
@@ -208,7 +208,7 @@ PET = ("search(Rosa Brook, pet)", "Rosa Brook, pet: hamster")
 NED = ("search(Ned Wolf, pet)", "Ned Wolf, pet: goat")
 NED_1953 = " In 1953 the mayor was Ned Wolf."
 IS, HAS = "In 1953 the mayor was Rosa Brook.", "Rosa Brook has a hamster."
-WRONG, GARBLED = "The mayor of 1953 has a goat.", "The mayor of 1953 goat."
+WRONG, GARBLED = "goat", "a: goat"
 
 
 @pytest.mark.parametrize("parts, good, found", [
