@@ -25,7 +25,7 @@ KEPT = Path("build/journey")        # where `make journey` leaves its model
 HELP = """/tools [on|off] whether the model may call tools; /new forgets all that was said; /help.
 Ctrl-C stops an answer, Ctrl-D ends, the arrow keys bring back what you wrote.
 Models of the town know: What pet does Ned Lake have? What is 47+38? Write the steps.
-The one that a journey kept calls tools for: What is 347*85? How many days are there from 2 May to 9 June?"""
+`caller` calls tools for: What is 34*85? How many days are there from 2 May to 9 June?"""
 ALONE = ("this model learned from single questions, so each of yours is asked alone; "
          "with --turns=N (TURNS=N) it reads N earlier turns too")
 CONTINUES = ("this model's tokenizer has no marks of who speaks, so it goes on with your text; "
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     args = read_arguments(argv)
     file = None
     try:
-        start = args.start or (str(KEPT) if (KEPT / "config.json").is_file() else "tuned")
+        start = args.start or (str(KEPT) if (KEPT / "config.json").is_file() else "caller")
         device, _ = device_and_dtype()
         model, tokenizer = hub.load(start, device)
         template = None if tokenizer.own else hub.load_template(start, tokenizer)
@@ -201,7 +201,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.error = lambda message: parser.exit(2, f"chat: {' '.join(message.split())} (see --help)\n")
     parser.add_argument("--from", dest="start", metavar="base|tuned|caller|FOLDER",
                         help=f"a shipped model, or a checkpoint's folder (default: {KEPT}, where a "
-                             "journey has left one, else tuned)")
+                             "journey has left one, else caller)")
     parser.add_argument("--tools", choices=("on", "off"), default="on",
                         help="whether the model may call the course's tools (default on)")
     parser.add_argument("--transcript", metavar="FILE.jsonl",

@@ -152,7 +152,7 @@ def _shown(path: str) -> str:
 def write_summary(journey: Journey, path: Path, subtitle: str, stopped: str = "") -> None:
     """All that the page shows, as JSON; and gold, right and kl on the reported questions, by policy.
 
-    The policies are imitation, ppo, dpo and kept; "tools" is what came of calling tools.
+    The policies are imitation, ppo, dpo and kept.
     """
     summary = {"subtitle": subtitle,
                "seed": journey.seed,

@@ -1,6 +1,6 @@
 """The stages: tokens, pretraining, instruction tuning, self-training; on the town or on the learner's files.
 
-Chains learned from outcomes are in `chains`, what people prefer is in `pipeline`, calls of tools in `tools`.
+Chains learned from outcomes are in `chains`, what people prefer is in `pipeline`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..worlds.own import BadFile
 from ..worlds.questions import Question
 from ..worlds.sums import Sums
 from ..worlds.town import PERSONAL, Town
-from . import chains, pipeline, tools
+from . import chains, pipeline
 from ..recipes.evaluate import put_aside
 from ..recipes.imitate import asked, packed
 from .quiz import TOWN, Quiz, Sample, Score, Stage, numbers, one_line, town_data
@@ -63,7 +63,7 @@ SCALES = {
 SECONDS = {"byte-pair tokens": 1, "pretraining": 110, "instruction tuning": 28, "self-training on sums": 17,
            "chains learned from outcomes": 42,
            "imitating careless people": 31, "reward model": 16, "PPO against the reward model": 16,
-           "DPO from the same comparisons": 12, "the model that is kept": 2, "calling tools": 45}
+           "DPO from the same comparisons": 12, "the model that is kept": 2}
 
 
 class Journey:
@@ -74,7 +74,7 @@ class Journey:
         self.device, _ = device_and_dtype()
         self.rng = random.Random(f"journey/{seed}")
         self.stages: list[Stage] = []
-        # Imitation, ppo, dpo, kept: gold, right and kl on the reported questions; tools: before and now.
+        # Imitation, ppo, dpo, kept: gold, right and kl on the reported questions.
         self.policies: dict[str, dict] = {}
         self.found: list[tuple] = []  # (x, y): right responses with chains of the model's own
         self.on_the_town = False  # then the stages, and about how long they take, are known
@@ -297,7 +297,6 @@ def travel_town(journey: Journey, start: str | None) -> None:
     journey.self_train(quiz, sums)
     chains.travel_town(journey, quiz, sums.uneven(held=False))
     pipeline.travel_town(journey, Town(TOWN), quiz)
-    tools.travel_town(journey, Town(TOWN), quiz)
 
 
 def own_windows(text: str, stop: int, tokenizer: Tokenizer, rows: int, length: int,

@@ -554,7 +554,7 @@ def test_the_model_that_a_journey_kept_comes_first(monkeypatch, tmp_path):
     (tmp_path / "build" / "journey").mkdir(parents=True)
     (tmp_path / "build" / "journey" / "config.json").touch()
     chat.main([])
-    assert loaded == ["tuned", os.path.join("build", "journey")]
+    assert loaded == ["caller", os.path.join("build", "journey")]
 
 
 def test_a_transcript_without_a_token_can_be_kept():
