@@ -8,4 +8,7 @@
     errands     questions that need a tool, and questions that need none
     toolformer  which of the calls that a model tries within texts are worth learning
     react       thoughts, calls and replies in four ways, and runs that are kept because they ended right
+    rewoo       a whole plan first, then its calls, then the answer
+    compiler    the calls of a plan side by side, as their inputs arrive, on threads and on a computed clock
+    retrieval   when to look, and what each thing that came back is worth
 """

@@ -6,8 +6,12 @@ model wrote, so each has a limit on how long that may be.
 
 from __future__ import annotations
 
+import random
 import re
+import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import wraps
 
 import numpy as np
 
@@ -118,8 +122,58 @@ def search(documents: Sequence[str], most: int = 3) -> Tool:
     return search
 
 
+def record(documents: Sequence[str]) -> Tool:
+    """A tool that gives the value alone of one record: "Ada Moss, job: baker" gives "baker".
+
+    documents: as `records` gives them. The best record is found by BM25 among what stands before ": ", so a
+    mother is not taken for her child. An error where a word of the question is not in that record: better
+    none than somebody else's.
+    """
+    parts = [text.partition(": ") for text in documents]
+    best, values = search([key for key, _, _ in parts], 1), {key: value for key, _, value in parts}
+
+    def record(question: str) -> str:
+        """One value from the records.
+
+        Args:
+            question: who, and what of them, such as Ada Moss, job
+        """
+        key = best(question)
+        found = key in values and set(_words(question)) <= set(_words(key))
+        expect(found, "question", shown(question), "nothing is on file under these words")
+        return values[key]
+
+    return record
+
+
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
+
+
+# --- a tool that fails ----------------------------------------------------------------------------
+
+
+def unreliable(tool: Tool, chance: float, seed: int, error: str = "no answer") -> Tool:
+    """The same tool, of which each call fails with this chance: its reply is then "error: no answer".
+
+    The same call fails or not for the same seed, whatever was called before it; made again it is drawn anew.
+    So calls may come in any order, from several threads, and the failures are the same.
+    """
+    expect(isinstance(chance, (int, float)) and 0 <= chance <= 1, "chance", chance, "give one in [0, 1]")
+    times: Counter = Counter()
+    lock = threading.Lock()
+
+    @wraps(tool)
+    def same(*arguments, **named):
+        what = f"{tool.__name__}{arguments}{sorted(named.items())}"
+        with lock:
+            times[what] += 1
+            number = times[what]
+        if random.Random(f"{seed}/{what}/{number}").random() < chance:
+            raise ValueError(error)
+        return tool(*arguments, **named)
+
+    return same
 
 
 # --- a notebook -----------------------------------------------------------------------------------
