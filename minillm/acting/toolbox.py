@@ -129,6 +129,8 @@ def record(documents: Sequence[str]) -> Tool:
     mother is not taken for her child. An error where a word of the question is not in that record: better
     none than somebody else's.
     """
+    texts = isinstance(documents, (list, tuple)) and all(isinstance(text, str) for text in documents)
+    expect(texts, "documents", shown(documents), "give a list of texts")
     parts = [text.partition(": ") for text in documents]
     best, values = search([key for key, _, _ in parts], 1), {key: value for key, _, value in parts}
 

@@ -1498,6 +1498,14 @@ CASES = {
         ("none", lambda: toolbox.search(["a"], most=0), "most is 0"),
         ("a long question", lambda: toolbox.search(["a"])("b" * 501), "question is 501 characters long"),
     ],
+    "toolbox.record": [
+        ("one text", lambda: toolbox.record("a: b"), "documents is 'a: b': give a list of texts"),
+        ("nobody", lambda: toolbox.record(["Ada, job: baker"])("Ben, job"), "question is 'Ben, job': noth"),
+    ],
+    "toolbox.unreliable": [
+        ("above 1", lambda: toolbox.unreliable(toolbox.notebook()[1], 1.5, 0), r"chance is 1.5: give one in"),
+        ("a word", lambda: toolbox.unreliable(toolbox.notebook()[1], "often", 0), "chance is often"),
+    ],
     "toolbox.ask_model": [
         ("no room", lambda: toolbox.ask_model(TALKER, WORDS, 0), "max_new_tokens is 0"),
         ("too long", lambda: toolbox.ask_model(TALKER, WORDS)("dog " * 9), "the context is 12"),
@@ -1703,6 +1711,8 @@ ELSEWHERE = {
     "transcript.Transcript": "plain data: batch_transcripts checks it",
     "transcript.Form": "plain data: marks or json_form makes it",
     "transcript.marks": "a tokenizer without marks in test_tools",
+    "transcript.last_call": "of a transcript whose call was just closed",
+    "transcript.reply_ids": "any text has an answer",
     "json_calls.json_form": "bad forms in test_templates",
     "json_calls.calls_in": "any text has an answer",
     "json_calls.as_messages": "any text has an answer",
