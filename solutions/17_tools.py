@@ -34,7 +34,7 @@ from minillm.tokenizer import REPLY
 #
 # - `tokens` (T,), whole numbers. The ids of the marks are 5, 6, 7, 8, in the order of above, and `REPLY` is 7. The end token is 0, and so is the padding.
 # - `n_x`, `n_y` (): how many tokens $x$ has, and $y$.
-# - `calls` (C, 2), whole numbers: a row for each call that a tool answered, with two places in `tokens`, that of its `[CALL]` and that of its reply's `[/REPLY]`. C may be 0.
+# - `calls` (C, 2), whole numbers: a row for each call that a tool answered, with two places in `tokens`, that of its `[CALL]` and that of its reply's `[/REPLY]`. The first `[REPLY]` between them is the tool's. C may be 0.
 # - returns (T,), bool: True on what the model wrote.
 #
 # An example. `tokens = [1, 20, 2, 5, 30, 6, 7, 40, 8, 50, 0, 0]`, `n_x` 3, `n_y` 8, `calls = [[3, 8]]`. The mask is True at the places 3, 4, 5, 9 and 10.
@@ -170,7 +170,7 @@ check("luck-in-the-filter", what_is_kept)
 # %% [markdown]
 # ## 5. A test that finds what leaked
 #
-# `find-the-reply` · difficulty ★★★ · 30 minutes
+# `find-the-reply` · difficulty ★★★ · 40 minutes
 #
 # A transcript has two writers or more, and a batch for the policy gradient has to know who wrote what. Most that goes wrong here raises no error: the model only learns something else, or less. Somebody hands you a function
 #

@@ -70,9 +70,10 @@ def errors(rng, k):
 
 
 def brackets(rng, k):
-    """A call whose argument has brackets of its own."""
+    """A call whose argument has brackets of its own; at times another was opened before it."""
     a, b = sum_of(rng), sum_of(rng)
-    return inputs([f"<call>calculator(({a})*({b}))</call>", " {}."], f"({a})*({b})? ", 2)
+    begun = "<call>ticket( or rather " if k % 2 else ""        # a call that was opened, and begun anew
+    return inputs([f"{begun}<call>calculator(({a})*({b}))</call>", " {}."], f"({a})*({b})? ", 2)
 
 
 def not_the_model(rng, k):

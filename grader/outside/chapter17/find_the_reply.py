@@ -331,7 +331,7 @@ BEHIND_THE_MASK = (encoded_anew, loss_mask_for_seen, replies_unseen, end_unseen,
                    own_kl_alone, F_on_the_replies)
 
 FIND_THE_REPLY = finds_planted(
-    name="find-the-reply", title="A test that finds what leaked", minutes=30, difficulty=3,
+    name="find-the-reply", title="A test that finds what leaked", minutes=40, difficulty=3,
     argument="make_batch", handed_out=handed_out, right=RIGHT, wrong=WRONG,
     hides="; numbers that happen to be equal hide it",
     differ=DIFFER,
