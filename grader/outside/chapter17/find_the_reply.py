@@ -62,6 +62,7 @@ def handed_out(inside: Callable[..., Rows]) -> Callable[..., Rows]:
                    f"give one for each of the {len(ids[b])} tokens of the row")
         numbers = [[float(number) for number in row] for row in kl]
         tokens, seen, mask, F = inside(ids, who, numbers, rewards.float(), ended, float(beta))
+        F = F.to(rewards.dtype)         # as the learner's own numbers are
         return tokens.clone(), seen.clone(), mask.clone(), F.clone()
 
     return make_batch
@@ -133,7 +134,7 @@ def by_products(ids, who, kl, rewards, ended, beta):
     """The sum as a product with a triangle; masks as numbers."""
     tokens, who, kl, seen = tables(ids, who, kl)
     mine = (who == MODEL).float()
-    later = torch.ones(tokens.shape[1], tokens.shape[1]).tril()
+    later = torch.ones(tokens.shape[1], tokens.shape[1], dtype=kl.dtype).tril()
     mask = mine * ended.float()[:, None]
     return tokens, seen, mask > 0, mask * (rewards[:, None] - beta * (mine * kl) @ later)
 
