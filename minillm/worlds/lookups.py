@@ -11,7 +11,7 @@ with the calls that a plan has, and how many of them must wait for one another:
     three hops  such as the pet of A's mother's best friend                     3 calls, 3 deep
     job         what the older of A and B works as: a plan asks for both jobs   4 calls, 1 deep
 
-And `one`, a question about one fact, to begin with.
+And `one`, a question about one fact, to begin with. An answer is the value alone: "16", "rabbit".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from ..expect import expect
 from .questions import Question, held_out
-from .town import PERSONAL, RELATIONS, SHOPS, SOME, WARES, Fact, Town, sentence
+from .town import PERSONAL, RELATIONS, SHOPS, SOME, WARES, Fact, Town
 from .two_hop import CALLED
 
 KINDS = ("older", "ages", "prices", "mothers", "two hops", "three hops", "job")
@@ -102,24 +102,22 @@ class Lookups:
     def _one(self, kind: str, held: bool, rng: random.Random) -> Lookup:
         (name,) = self._people(1, held, rng)
         relation = rng.choice((*PERSONAL, "age", "age"))     # most kinds reckon with ages
-        asked = self.town.question(Fact(name, relation, self.facts[name, relation], ""), rng)
+        asked = self.town.question(Fact(name, relation, self.facts[name, relation], ""), rng).prompt
         thought, call = _step(name, relation)
-        return Lookup(asked, (call,), ((thought, call),))
+        return Lookup(_question(kind, asked, self.facts[name, relation]), (call,), ((thought, call),))
 
     def _older(self, kind: str, held: bool, rng: random.Random) -> Lookup:
         found = None
         while found is None:
             found = self._by_age(*self._people(2, held, rng))
         a, b, one, two = found
-        response = f"{a} is {one - two} years older than {b}."
-        return _lookup(kind, f"How many years older is {a} than {b}?", one - two, response,
-                       [(a, "age"), (b, "age")], [one, two], "-")
+        return _lookup(kind, f"How many years older is {a} than {b}?", one - two, [(a, "age"), (b, "age")],
+                       [one, two], "-")
 
     def _ages(self, kind: str, held: bool, rng: random.Random) -> Lookup:
         names = self._people(rng.choice((2, 3)), held, rng)
         ages = [int(self.facts[name, "age"]) for name in names]
-        response = f"Together they are {sum(ages)} years old."
-        return _lookup(kind, f"How old are {_listed(names)} together?", sum(ages), response,
+        return _lookup(kind, f"How old are {_listed(names)} together?", sum(ages),
                        [(name, "age") for name in names], ages, "+")
 
     def _prices(self, kind: str, held: bool, rng: random.Random) -> Lookup:
@@ -130,15 +128,13 @@ class Lookups:
         things = [f"a {ware} in {shop}" for ware in wares]
         prices = [int(self.facts[thing, "price"]) for thing in things]
         asked = f"What do {_listed([f'a {ware}' for ware in wares])} cost in {shop}?"
-        return _lookup(kind, asked, sum(prices), f"Together they cost {sum(prices)} coins.",
-                       [(thing, "price") for thing in things], prices, "+")
+        return _lookup(kind, asked, sum(prices), [(thing, "price") for thing in things], prices, "+")
 
     def _mothers(self, kind: str, held: bool, rng: random.Random) -> Lookup:
         found = None
         while found is None:
             found = self._by_age(*self._people(2, held, rng), of=lambda name: self.facts[name, "mother"])
         a, b, one, two = found
-        response = f"The mother of {a} is {one - two} years older than the mother of {b}."
         plan, steps = [], []
         for name in (a, b):
             mother = self.facts[name, "mother"]
@@ -146,9 +142,8 @@ class Lookups:
             steps += [_step(name, "mother"), _step(mother, "age")]
         plan.append("calculator(#2-#4)")
         steps.append(("Now the difference.", f"calculator({one}-{two})"))
-        question = _question(kind, f"How many years older is the mother of {a} than the mother of {b}?",
-                             one - two, response)
-        return Lookup(question, tuple(plan), tuple(steps))
+        asked = f"How many years older is the mother of {a} than the mother of {b}?"
+        return Lookup(_question(kind, asked, one - two), tuple(plan), tuple(steps))
 
     def _hops(self, kind: str, held: bool, rng: random.Random) -> Lookup:
         (name,) = self._people(1, held, rng)
@@ -161,9 +156,8 @@ class Lookups:
         relation = rng.choice(LAST)
         plan.append(f"record(#{len(plan)}, {relation})")
         steps.append(_step(asked, relation))
-        value, form = self.facts[asked, relation], RELATIONS[relation]
-        wording = rng.choice([wording for wording in form.asked if "{s}'s" not in wording])
-        question = _question(kind, wording.format(s=called), value, sentence(form.answered, called, value))
+        wording = rng.choice([words for words in RELATIONS[relation].asked if "{s}'s" not in words])
+        question = _question(kind, wording.format(s=called), self.facts[asked, relation])
         return Lookup(question, tuple(plan), tuple(steps))
 
     def _job(self, kind: str, held: bool, rng: random.Random) -> Lookup:
@@ -174,7 +168,7 @@ class Lookups:
         job = self.facts[a, "job"]
         x, y = rng.sample((a, b), 2)
         compared = f"{one} is more than {two}."
-        question = _question(kind, f"What is the job of the older of {x} and {y}?", job, f"{a} is a {job}.")
+        question = _question(kind, f"What is the job of the older of {x} and {y}?", job)
         plan = [f"record({name}, {what})" for what in ("age", "job") for name in (x, y)]
         steps = [_step(x, "age"), _step(y, "age"), (f"{compared} {_step(a, 'job')[0]}", f"record({a}, job)")]
         return Lookup(question, tuple(plan), tuple(steps), compared)
@@ -184,19 +178,19 @@ def _step(subject: str, relation: str) -> tuple[str, str]:
     return f"I need the {relation} of {subject}.", f"record({subject}, {relation})"
 
 
-def _lookup(kind: str, asked: str, answer: int, response: str, keys: list[tuple[str, str]],
-            values: list[int], sign: str) -> Lookup:
+def _lookup(kind: str, asked: str, answer: int, keys: list[tuple[str, str]], values: list[int],
+            sign: str) -> Lookup:
     """Look some numbers up, then reckon with them."""
     steps = [_step(*key) for key in keys]
     last = "Now the difference." if sign == "-" else "Now the sum."
     plan = [call for _, call in steps] + [f"calculator({sign.join(f'#{i + 1}' for i in range(len(keys)))})"]
     steps.append((last, f"calculator({sign.join(map(str, values))})"))
-    return Lookup(_question(kind, asked, answer, response), tuple(plan), tuple(steps))
+    return Lookup(_question(kind, asked, answer), tuple(plan), tuple(steps))
 
 
-def _question(kind: str, asked: str, answer: int | str, response: str) -> Question:
-    """The form of an answer: the right one, with any words and numbers in the place of its values."""
-    return Question(kind, asked, asked, str(answer), response, rf"{SOME}(?:, {SOME})*\.")
+def _question(kind: str, asked: str, answer: int | str) -> Question:
+    """The right response is the value alone."""
+    return Question(kind, asked, asked, str(answer), str(answer), SOME)
 
 
 def _listed(words: list[str]) -> str:
