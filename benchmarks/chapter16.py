@@ -13,7 +13,6 @@ comes with the course: `--ship` writes it to minillm/checkpoints/player.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import random
@@ -23,7 +22,6 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from minillm import hub
 from minillm.batch import batch_packed
@@ -34,6 +32,8 @@ from minillm.train import Settings, train
 from minillm.transformer import Config, Transformer
 from minillm.worlds import countdown
 from minillm.worlds.countdown import Puzzle, hands, shuffled
+
+from .parts import command, run_missing
 from minillm.worlds.questions import Question
 
 RESULTS = Path(__file__).parent / "results" / "chapter16.json"
@@ -469,27 +469,15 @@ def ship(kept: dict) -> None:
 
 def main() -> None:
     """Run the parts that are missing, and keep each as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--again", action="store_true", help="also what is kept already")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser = command(__doc__, RESULTS, SEEDS, PARTS)
     parser.add_argument("--ship", action="store_true", help="write seed 20's player into the package, end")
     chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    kept = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
     if chosen.ship:
-        ship(kept["seeds"][str(SEEDS[0])])
+        ship(json.loads(chosen.out.read_text(encoding="utf-8"))["seeds"][str(SEEDS[0])])
         return
-    kept["settings"] = {"player": PLAYER, "novice": NOVICE, "rates": RATES, "star": STAR, "draws": DRAWS,
-                        "asked": ASKED, "climb": CLIMB, "shape": vars(SHAPE) | {"family": None},
-                        "torch": torch.__version__}
-    for seed in tqdm(chosen.seeds, desc="seeds"):
-        for part in tqdm(chosen.parts, desc=f"seed {seed}", leave=False):
-            done = kept.setdefault("seeds", {}).setdefault(str(seed), {})
-            if part not in done or chosen.again:
-                done[part] = PARTS[part](seed)
-                chosen.out.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    settings = {"player": PLAYER, "novice": NOVICE, "rates": RATES, "star": STAR, "draws": DRAWS,
+                "asked": ASKED, "climb": CLIMB, "shape": vars(SHAPE) | {"family": None}}
+    run_missing(chosen, PARTS, settings)
 
 
 if __name__ == "__main__":

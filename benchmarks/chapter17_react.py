@@ -14,9 +14,7 @@ a quarter of the people and years.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import random
 import time
 from collections import Counter
@@ -24,7 +22,6 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from minillm import hub
 from minillm.acting import react
@@ -36,6 +33,8 @@ from minillm.batch import batch_packed
 from minillm.methods import supervised
 from minillm.train import Settings, train
 from minillm.worlds.town import Town
+
+from .parts import command, run_missing
 
 RESULTS = Path(__file__).parent / "results" / "chapter17_react.json"
 MODELS = Path(__file__).parents[1] / "build" / "chapter17_react"
@@ -253,23 +252,10 @@ PARTS["kept"] = kept
 
 def main() -> None:
     """Run the parts that are missing, and keep each as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--again", action="store_true", help="also what is kept already")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    results = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-    results["settings"] = {"most": MOST, "limits": vars(LIMITS), "shares": SHARES, "few": FEW, "many": MANY,
-                           "asked": ASKED, "drawn": DRAWN, "tested": TESTED, "a step": A_STEP, "tuned": TUNED,
-                           "rates": RATES, "again": AGAIN, "torch": torch.__version__}
-    for seed in tqdm(chosen.seeds, desc="seeds"):
-        for part in tqdm(chosen.parts, desc=f"seed {seed}", leave=False):
-            done = results.setdefault("seeds", {}).setdefault(str(seed), {})
-            if part not in done or chosen.again:
-                done[part] = PARTS[part](seed)
-                chosen.out.write_text(json.dumps(results) + "\n", encoding="utf-8")
+    settings = {"most": MOST, "limits": vars(LIMITS), "shares": SHARES, "few": FEW, "many": MANY,
+                "asked": ASKED, "drawn": DRAWN, "tested": TESTED, "a step": A_STEP, "tuned": TUNED,
+                "rates": RATES, "again": AGAIN}
+    run_missing(command(__doc__, RESULTS, SEEDS, PARTS).parse_args(), PARTS, settings)
 
 
 if __name__ == "__main__":

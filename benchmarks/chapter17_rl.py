@@ -20,8 +20,6 @@ Of the famous people whom no lesson asked about, some are asked here, and the ot
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import time
 from collections.abc import Callable
@@ -29,7 +27,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from minillm import hub
 from minillm.acting.errands import LIMITS, Errand, right, tally
@@ -40,6 +37,7 @@ from minillm.methods import grpo
 from minillm.train import Settings, train
 
 from .chapter17_with import MODELS, SEEDS, TOKENIZER, WORLD, answers, shown
+from .parts import command, run_missing
 
 RESULTS = Path(__file__).parent / "results" / "chapter17_rl.json"
 DRAWS, N = 20, 8
@@ -124,37 +122,30 @@ def tested(model, seed: int) -> dict:
     return kept
 
 
-def one(seed: int) -> dict:
-    """All ways of a seed."""
-    start, _ = hub.load(MODELS / f"caller{seed}")
-    kept: dict = {"before": tested(start, seed)}
-    for name, how in WAYS.items():
-        model, _ = hub.load(MODELS / f"caller{seed}")
-        log: list[dict] = []
-        begun = time.perf_counter()
-        rows = train(model, drawing(model, seed, log, **how), partial(grpo.coefficient, average=None),
-                     SETTINGS, label=f"{name} {seed}")
-        for mark, row in zip(log, rows):
-            mark["grad_norm"] = row["grad_norm"]
-        kept[name] = tested(model, seed) | {"draws": log, "seconds": round(time.perf_counter() - begun)}
-    return kept
+def before(seed: int) -> dict:
+    """The seed's caller, as it is."""
+    return tested(hub.load(MODELS / f"caller{seed}")[0], seed)
+
+
+def way(seed: int, name: str) -> dict:
+    """One of WAYS, from the seed's caller."""
+    model, _ = hub.load(MODELS / f"caller{seed}")
+    log: list[dict] = []
+    begun = time.perf_counter()
+    rows = train(model, drawing(model, seed, log, **WAYS[name]), partial(grpo.coefficient, average=None),
+                 SETTINGS, label=f"{name} {seed}")
+    for mark, row in zip(log, rows):
+        mark["grad_norm"] = row["grad_norm"]
+    return tested(model, seed) | {"draws": log, "seconds": round(time.perf_counter() - begun)}
+
+
+PARTS = {"before": before} | {name: partial(way, name=name) for name in WAYS}
 
 
 def main() -> None:
-    """Run the seeds that are missing, and keep each as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--again", action="store_true", help="also what is kept already")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    kept = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-    kept["settings"] = {"train": vars(SETTINGS), "asked": ASKED, "n": N, "price": PRICE, "tested": TESTED,
-                        "torch": torch.__version__}
-    for seed in tqdm(chosen.seeds, desc="seeds"):
-        if str(seed) not in kept.setdefault("seeds", {}) or chosen.again:
-            kept["seeds"][str(seed)] = one(seed)
-            chosen.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    """Run the parts that are missing, and keep each as soon as it is done."""
+    settings = {"train": vars(SETTINGS), "asked": ASKED, "n": N, "price": PRICE, "tested": TESTED}
+    run_missing(command(__doc__, RESULTS, SEEDS, PARTS).parse_args(), PARTS, settings)
 
 
 if __name__ == "__main__":

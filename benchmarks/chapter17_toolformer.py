@@ -18,9 +18,7 @@ again where they are not there.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import random
 import re
 from functools import cache
@@ -28,7 +26,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from minillm import hub
 from minillm.acting import toolformer
@@ -42,6 +39,8 @@ from minillm.methods import supervised
 from minillm.train import Settings, train
 from minillm.worlds.totals import Told, Totals
 from minillm.worlds.town import Town
+
+from .parts import command, run_missing
 
 RESULTS = Path(__file__).parent / "results" / "chapter17_toolformer.json"
 MODELS = Path(__file__).parents[1] / "build" / "chapter17"
@@ -315,23 +314,10 @@ PARTS = {part.__name__: part for part in (filtered, tuned)}
 
 def main() -> None:
     """Run the parts that are missing, and keep each as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--again", action="store_true", help="also what is kept already")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    kept = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-    kept["settings"] = {"maker": MAKER, "tried": TRIED, "tau_f": TAU, "tuned": TUNED, "rows": ROWS,
-                        "plain rows": PLAIN,
-                        "held-out texts": TESTED, "torch": torch.__version__}
-    for seed in tqdm(chosen.seeds, desc="seeds"):
-        for part in tqdm(chosen.parts, desc=f"seed {seed}", leave=False):
-            done = kept.setdefault("seeds", {}).setdefault(str(seed), {})
-            if part not in done or chosen.again:
-                done[part] = PARTS[part](seed)
-                chosen.out.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    settings = {"maker": MAKER, "tried": TRIED, "tau_f": TAU, "tuned": TUNED, "rows": ROWS,
+                "plain rows": PLAIN,
+                "held-out texts": TESTED}
+    run_missing(command(__doc__, RESULTS, SEEDS, PARTS).parse_args(), PARTS, settings)
 
 
 if __name__ == "__main__":

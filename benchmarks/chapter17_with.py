@@ -14,16 +14,12 @@ chapter17_rl). Seed 20's caller is the one that comes with the course (`python -
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
 
 from minillm import hub
 from minillm.acting.calculator import calculator
@@ -33,6 +29,8 @@ from minillm.acting.toolbox import calendar, search
 from minillm.acting.tools import Tool
 from minillm.acting.transcript import Transcript, use
 from minillm.worlds.town import Town
+
+from .parts import command, run_missing
 
 RESULTS = Path(__file__).parent / "results" / "chapter17_with.json"
 MODELS = Path(__file__).parents[1] / "build" / "chapter17"
@@ -186,22 +184,9 @@ PARTS = {"caller": caller, "at once": at_once}
 
 def main() -> None:
     """Run the seeds that are missing, and keep each as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--again", action="store_true", help="also what is kept already")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    kept = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-    kept["settings"] = {"train": vars(SETTINGS), "shares": SHARES, "tested": TESTED,
-                        "tool": TOOL, "torch": torch.__version__}
-    for seed in tqdm(chosen.seeds, desc="seeds"):
-        done = kept.setdefault("seeds", {}).setdefault(str(seed), {})
-        for part in chosen.parts:
-            if part not in done or chosen.again:
-                done[part] = PARTS[part](seed)
-                chosen.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    settings = {"train": vars(SETTINGS), "shares": SHARES, "tested": TESTED,
+                "tool": TOOL}
+    run_missing(command(__doc__, RESULTS, SEEDS, PARTS).parse_args(), PARTS, settings)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,11 @@ def environment():
 
 
 def _limit() -> None:
-    """From here on this process has so many seconds and bytes, opens no file and begins no process."""
+    """From here on this process has so many seconds and bytes, opens no file and begins no process.
+
+    A system may lack one of these limits, or refuse it, as macOS does the one on memory. What remains then is
+    the sandbox, and whoever waits for this process and ends it.
+    """
     try:
         import resource
     except ImportError:                 # Windows; whoever waits for this process still ends it
@@ -124,8 +128,8 @@ def _limit() -> None:
                        ("RLIMIT_NOFILE", 3), ("RLIMIT_NPROC", 0)):
         try:
             resource.setrlimit(getattr(resource, what), (most, most))
-        except (AttributeError, ValueError, OSError):   # a system without this one
-            pass
+        except (AttributeError, ValueError, OSError):
+            continue                    # see above
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import adapters, methods, nanogpt, peers, process, shakespeare, speed
 from benchmarks.pairs import Results, Row, describe_machine, in_turn, number, table, write
+from benchmarks.parts import command as long_runs
+from benchmarks.parts import run_missing
 from minillm.transformer import Config, Transformer
 
 SMALL = Config(d_model=32, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=32, context=64)
@@ -369,3 +371,21 @@ def test_parts_are_chosen_by_how_their_names_begin(tmp_path, monkeypatch, capsys
         == 0
     )
     assert called == ["grpo-4x128", "grpo-6x384", "start"]
+
+
+def test_long_runs_are_kept_part_by_part(tmp_path):
+    """What is kept is not run again, unless it is asked for; a part that breaks loses nothing before it."""
+    ran = []
+    parts = {"one": lambda seed: ran.append(("one", seed)) or {"seed": seed}, "two": lambda seed: 1 / 0}
+    out = str(tmp_path / "kept.json")
+
+    def go(*arguments):
+        run_missing(long_runs("", tmp_path / "kept.json", (20, 21), parts).parse_args(arguments), parts,
+                    {"steps": 3})
+        return json.loads((tmp_path / "kept.json").read_text(encoding="utf-8"))
+
+    with pytest.raises(ZeroDivisionError):
+        go("--out", out)
+    assert go("--parts", "one")["seeds"] == {"20": {"one": {"seed": 20}}, "21": {"one": {"seed": 21}}}
+    assert ran == [("one", 20), ("one", 21)]
+    assert go("--parts", "one", "--seeds", "21", "--again")["settings"]["steps"] == 3 and len(ran) == 3

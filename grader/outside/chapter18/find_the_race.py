@@ -131,9 +131,9 @@ def by_a_heap(calls, tool, seconds):
                 waiting.remove(k)
                 try:
                     text = tool(VARIABLE.sub(lambda found: replies[int(found[1]) - 1], calls[k]))
-                    heapq.heappush(coming, (now + seconds[k], k, text))
-                except Exception:
-                    pass                                    # its reply stays None
+                except Exception:                           # as the task has it: its reply stays None
+                    continue
+                heapq.heappush(coming, (now + seconds[k], k, text))
 
     begin(0)
     while coming:
