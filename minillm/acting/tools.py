@@ -378,12 +378,15 @@ def _called(tool: Tool, arguments: dict, longest: int) -> tuple[bool, str]:
 
 
 _abandoned: list[threading.Thread] = []
+_counting = threading.Lock()  # calls may be made side by side (compiler.py)
 
 
 def _in_thread(tool: Tool, arguments: dict, seconds: float, longest: int) -> tuple[bool, str]:
-    _abandoned[:] = [thread for thread in _abandoned if thread.is_alive()]
-    if len(_abandoned) >= LEFT_BEHIND:
-        return False, f"error: {len(_abandoned)} calls that were abandoned are still running"
+    with _counting:
+        _abandoned[:] = [thread for thread in _abandoned if thread.is_alive()]
+        left_behind = len(_abandoned)
+    if left_behind >= LEFT_BEHIND:
+        return False, f"error: {left_behind} calls that were abandoned are still running"
     box: queue.SimpleQueue = queue.SimpleQueue()
 
     def work():
@@ -397,7 +400,8 @@ def _in_thread(tool: Tool, arguments: dict, seconds: float, longest: int) -> tup
     try:
         return box.get(timeout=seconds)
     except queue.Empty:
-        _abandoned.append(thread)
+        with _counting:
+            _abandoned.append(thread)
         return False, _late(tool, seconds)
 
 
