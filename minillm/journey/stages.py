@@ -28,7 +28,7 @@ from ..worlds.own import BadFile
 from ..worlds.questions import Question
 from ..worlds.sums import Sums
 from ..worlds.town import PERSONAL, Town
-from . import chains, pipeline
+from . import chains, pipeline, tools
 from ..recipes.evaluate import put_aside
 from ..recipes.imitate import asked, packed
 from .quiz import TOWN, Quiz, Sample, Score, Stage, numbers, one_line, town_data
@@ -63,7 +63,7 @@ SCALES = {
 SECONDS = {"byte-pair tokens": 1, "pretraining": 110, "instruction tuning": 28, "self-training on sums": 17,
            "chains learned from outcomes": 42,
            "imitating careless people": 31, "reward model": 16, "PPO against the reward model": 16,
-           "DPO from the same comparisons": 12, "the model that is kept": 2}
+           "DPO from the same comparisons": 12, "the model that is kept": 2, "calling tools": 90}
 
 
 class Journey:
@@ -297,6 +297,7 @@ def travel_town(journey: Journey, start: str | None) -> None:
     journey.self_train(quiz, sums)
     chains.travel_town(journey, quiz, sums.uneven(held=False))
     pipeline.travel_town(journey, Town(TOWN), quiz)
+    tools.travel_town(journey, Town(TOWN), quiz, documents)
 
 
 def own_windows(text: str, stop: int, tokenizer: Tokenizer, rows: int, length: int,
