@@ -1,31 +1,23 @@
 """Chapter 18's runs: ReAct, ReWOO and a compiler of calls on questions that take two to five look-ups.
 
-It writes benchmarks/results/chapter18.json:
+It takes about MINUTES minutes a seed on one core and writes benchmarks/results/chapter18.json:
 
     python -m benchmarks.chapter18                              # what is not kept yet, of all seeds
-    python -m benchmarks.chapter18 --seeds 20 --parts seen --again
+    python -m benchmarks.chapter18 --seeds 20 --parts failing --again
 
-STATE: not run on seeds 20 to 22 yet. What is settled, by pilots on seed 0, are the first two lessons.
-
-Chapter 17's caller is tuned for all roles, on questions about people in towns that it was told nothing of:
-step by step (ReAct), planner, solver. `clean` has never seen a call fail. It goes on to learn as `seen`:
-one demonstration in five holds a call that fails. Step by step it is made once more, the planner plans again,
-and a solver that lacks something says so. The settings were chosen on seed 0; the seeds here chose nothing.
+Chapter 17's caller learns all roles, on questions about people in towns that it was told nothing of: step by
+step (ReAct), planner, solver. In the last lesson calls fail: step by step such a call is made once more, the
+planner plans again, and a solver that lacks something says so. What is tested: another town, and names that
+no lesson asked about. Settings were chosen on seed 0; the seeds here chose nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial, wraps
 from pathlib import Path
-
-import torch
-from tqdm import tqdm
 
 from minillm import hub
 from minillm.acting import compiler, rewoo, toolbox
@@ -39,36 +31,59 @@ from minillm.methods import supervised
 from minillm.tokenizer import Response
 from minillm.train import Settings, train
 from minillm.transformer import Transformer
-from minillm.worlds.lookups import KINDS, Lookup, Lookups
+from minillm.worlds.lookups import Lookup, Lookups
 from minillm.worlds.town import Town
+
+from .parts import command, run_missing
 
 RESULTS = Path(__file__).parent / "results" / "chapter18.json"
 MODELS = Path(__file__).parents[1] / "build" / "chapter18"
 SEEDS = (20, 21, 22)
 CONTEXT = 512                   # the caller's is 256: a transcript with calls made again is longer
-# One after another, each begun from the one before: (kinds, steps, demonstrations of a step). The first two
-# teach a single thing each. Together with all else, nothing of it was learned in as many steps.
-LESSONS = {"plans": (("older",), 40, 24), "replies": (("older",), 120, 24),
-           "short": (("older", "two hops"), 120, 24), "clean": (KINDS, 300, 16), "seen": (KINDS, 90, 16)}
-RATES = {"plans": {"lr": 1e-2, "muon_lr": 0.02, "decay": 0.3},
-         "replies": {"lr": 5e-3, "muon_lr": 0.015, "decay": 0.3},
-         "short": {"lr": 5e-3, "muon_lr": 0.01, "decay": 0.5},
-         "clean": {"lr": 4e-3, "muon_lr": 0.01, "decay": 0.9},
-         "seen": {"lr": 3e-3, "muon_lr": 0.0075, "decay": 0.9}}
+TAUGHT = ("older", "ages", "two hops", "mothers", "job")
+NEW = "three hops"              # a chain longer than any of the lessons
+EASY = ("older", "two hops")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A stretch of tuning. shares: of the roles; rows: demonstrations of a step; fails: the share of
+    demonstrations with calls that fail."""
+
+    kinds: tuple[str, ...]
+    steps: int
+    rows: int
+    shares: dict[str, float]
+    lr: float
+    muon_lr: float
+    decay: float
+    fails: float = 0.0
+
+
+# One after another, each begun from the one before. The first two teach a single thing each. Together with
+# all else, nothing of it was learned in as many steps.
+LESSONS = {
+    "plans": Lesson(("older",), 40, 24, {"plan": 1.0}, 1e-2, 0.02, 0.3),
+    "steps": Lesson(("older",), 120, 24, {"react": 1.0}, 5e-3, 0.015, 0.3),
+    "roles": Lesson(EASY, 120, 24, {"react": 0.4, "plan": 0.3, "solve": 0.3}, 5e-3, 0.01, 0.5),
+    "kinds": Lesson(TAUGHT, 640, 16, {"react": 0.45, "plan": 0.25, "solve": 0.3}, 5e-3, 0.015, 0.7),
+    "failing": Lesson(TAUGHT, 200, 16, {"react": 0.35, "plan": 0.15, "solve": 0.25, "again": 0.25},
+                      4e-3, 0.01, 0.9, 0.4),
+}
+LAST = "failing"
 ROW = 192                       # tokens of a packed row, or of the longest demonstration
-TOWNS = range(2, 12)            # that demonstrations are of: nobody can learn all their facts by heart
-POOL = 168                      # demonstrations of a role and town
-SHARES = {"plans": {"plan": 1.0}, "replies": {"react": 1.0},
-          "short": {"react": 0.4, "plan": 0.3, "solve": 0.3},
-          "clean": {"react": 0.45, "plan": 0.3, "solve": 0.25},
-          "seen": {"react": 0.4, "plan": 0.2, "solve": 0.2, "again": 0.2}}
-FAILING, LEARNED = 0.2, 0.3     # share of demonstrations with a failure; the chance of each call in these
-TESTED = 20                     # held-out questions of each kind
+TOWNS = range(2, 42)            # that demonstrations are of: nobody can learn all their facts by heart
+LEARNED = 0.3                   # the chance of each call to fail, in demonstrations with failures
+TESTED = 30                     # held-out questions of each kind
 CHANCES = (0.0, 0.1, 0.3)       # that a call fails
 LIMITS = Limits(tokens=470, calls=16)
 ROOM, ANSWER = 128, 64          # tokens of a plan; of an answer
 REPLANS = 2
-CLOCK = Clock({"record": 0.5, "calculator": 0.05}, token=0.02)
+TOKEN, RECORD, CALCULATOR = 0.02, 0.5, 0.05     # seconds of a written token, and of a call of each tool
+CLOCK = Clock({"record": RECORD, "calculator": CALCULATOR}, TOKEN)
+WAITS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # other seconds of a record
+CLOCKS = {"usual": CLOCK, "calls alone": replace(CLOCK, token=0.0)} | {
+    str(wait): Clock({"record": wait, "calculator": CALCULATOR}, TOKEN) for wait in WAITS}
 CANNOT = "I cannot say."
 ONCE_MORE = "Once more."
 _, TOKENIZER = hub.load("base")
@@ -110,9 +125,8 @@ def react(lookup: Lookup, tools: dict) -> Transcript:
 
 def planned(lookup: Lookup, tools: dict, replans: int) -> Planned:
     """A run as a person would write it: a plan, plans for what failed, and an answer."""
-    plans, question = [rewoo.plan_text(lookup.plan)], lookup.question
+    plans, run_ = [rewoo.plan_text(lookup.plan)], Planned(lookup.question.prompt)
     name = {n: n for n in range(1, len(lookup.plan) + 1)}       # of each line of the first plan, the last try
-    run_ = Planned(question.prompt)
     while plans[-1]:
         new = rewoo.read_plan(plans[-1], tools, known=run_.made)
         if run_.rounds:
@@ -122,7 +136,7 @@ def planned(lookup: Lookup, tools: dict, replans: int) -> Planned:
         run_.rounds.append(rewoo.Round(plans[-1], new, made, 0, 0, {}))
         plans.append(rewoo.again(new, made) if len(run_.rounds) <= replans else "")
     enough = all(run_.made[name[n]].ok for n in needed(lookup))
-    run_.answer = Response(question.response if enough else CANNOT, None, True)
+    run_.answer = Response(lookup.question.response if enough else CANNOT, None, True)
     return run_
 
 
@@ -133,23 +147,29 @@ def needed(lookup: Lookup) -> list[int]:
     return [len(lookup.plan), lookup.plan.index(lookup.steps[-1][1]) + 1]
 
 
-def demonstrations(name: str, kinds: tuple, seed: int) -> dict[str, list]:
-    """For each role a list of demonstrations, each as turns [(x, y), …]; none about who is held out."""
-    pools = {role: [] for role in ("react", "plan", "solve", "again")}
+def demonstrations(name: str, seed: int) -> list:
+    """What a lesson is drawn from: each as turns [(x, y), …], one of each question, about as many as are
+    drawn; none about who is held out."""
+    lesson, found = LESSONS[name], []
+    of_a_kind = lesson.steps * lesson.rows // (len(TOWNS) * len(lesson.kinds)) + 1
+    roles, shares = list(lesson.shares), list(lesson.shares.values())
     for town in TOWNS:
-        rng, asked = random.Random(f"{name}/{kinds}/{seed}/{town}"), Lookups(Town(town, 100), TOLD)
-        for i, lookup in enumerate(asked.questions(POOL // len(kinds), False, rng, kinds)):
-            fails = name == "seen" and rng.random() < FAILING
+        rng, asked = random.Random(f"{name}/{seed}/{town}"), Lookups(Town(town, 100), TOLD)
+        for i, lookup in enumerate(asked.questions(of_a_kind, False, rng, lesson.kinds)):
+            [role] = rng.choices(roles, shares)
+            fails = role == "again" or rng.random() < lesson.fails
             tools = failing(town, LEARNED if fails else 0.0, f"{seed}/{i}")
-            pools["react"].append(react(lookup, tools).turns())
-            plan, *_, answer = rewoo.pairs(TOKENIZER, planned(lookup, tools, rng.choice((0, REPLANS))))
-            pools["plan"].append([plan])
-            pools["solve"].append([answer])
-            if name == "seen":
-                unlucky = failing(town, LEARNED, f"again/{seed}/{i}")
-                _, *more, _ = rewoo.pairs(TOKENIZER, planned(lookup, unlucky, REPLANS))
-                pools["again"] += [[pair] for pair in more]
-    return {role: [turns for turns in some if size(turns) <= CONTEXT] for role, some in pools.items()}
+            found += demonstration(role, lookup, tools, rng.choice((0, REPLANS)))
+    return [turns for turns in found if size(turns) <= CONTEXT]
+
+
+def demonstration(role: str, lookup: Lookup, tools: dict, replans: int) -> list[list]:
+    """As turns; none where the planner is to plan again and nothing failed."""
+    if role == "react":
+        return [react(lookup, tools).turns()]
+    whole = planned(lookup, tools, REPLANS if role == "again" else replans)
+    plan, *more, answer = rewoo.pairs(TOKENIZER, whole)
+    return {"plan": [[plan]], "solve": [[answer]], "again": [[pair] for pair in more]}[role]
 
 
 def size(turns: list) -> int:
@@ -160,7 +180,7 @@ def size(turns: list) -> int:
 def tuned(name: str, seed: int) -> Transformer:
     """A model after a lesson, and after all lessons before it; kept, or made now. The first begins from
     chapter 17's caller, with a longer context."""
-    folder, names = MODELS / f"{name}{seed}", list(LESSONS)
+    folder, names, lesson = MODELS / f"{name}{seed}", list(LESSONS), LESSONS[name]
     if (folder / "model.safetensors").is_file():
         return hub.load(folder)[0]
     if name == names[0]:
@@ -169,16 +189,14 @@ def tuned(name: str, seed: int) -> Transformer:
         model.load_state_dict(caller.state_dict())
     else:
         model = tuned(names[names.index(name) - 1], seed)
-    kinds, steps, rows = LESSONS[name]
-    pools, shares = demonstrations(name, kinds, seed), SHARES[name]
+    pool = demonstrations(name, seed)
 
     def draw(step: int):
-        rng = random.Random(f"{name}/{seed}/{step}")
-        some = [rng.choice(pools[role]) for role in rng.choices(list(shares), list(shares.values()), k=rows)]
+        some = random.Random(f"{name}/{seed}/{step}").choices(pool, k=lesson.rows)
         return batch_packed(some, max(ROW, *(size(turns) for turns in some)))
 
-    train(model, draw, supervised.coefficient, Settings(steps, save_every=40, **RATES[name]),
-          label=f"{name} {seed}", folder=folder / "run")            # a run that was stopped goes on
+    settings = Settings(lesson.steps, lr=lesson.lr, muon_lr=lesson.muon_lr, decay=lesson.decay)
+    train(model, draw, supervised.coefficient, settings, label=f"{name} {seed}")
     hub.save(model, TOKENIZER, folder)
     return model
 
@@ -187,9 +205,9 @@ def tuned(name: str, seed: int) -> Transformer:
 
 
 @cache
-def tested(seed: int) -> tuple[Lookup, ...]:
+def tested(seed: int, kinds: tuple[str, ...] = TAUGHT) -> tuple[Lookup, ...]:
     """Held-out questions."""
-    return tuple(LOOKUPS.questions(TESTED, True, random.Random(f"tested/{seed}")))
+    return tuple(LOOKUPS.questions(TESTED, True, random.Random(f"tested/{seed}"), kinds))
 
 
 def kits(chance: float, seed: int, counted: list[list]) -> Callable[[], list]:
@@ -210,58 +228,53 @@ def kits(chance: float, seed: int, counted: list[list]) -> Callable[[], list]:
     return make
 
 
-def mark(lookup: Lookup, answer: Response) -> str:
-    """right, cannot (it says so), or wrong."""
+def by_steps(model, asked: Sequence[Lookup], seed: int, chance: float) -> list[dict]:
+    """ReAct: what came of each question."""
+    counted: list[list] = []
+    rows = use(model, TOKENIZER, [q.question.prompt for q in asked], kits(chance, seed, counted), LIMITS)
+    found = []
+    for lookup, row, calls in zip(asked, rows, counted):
+        bars, cached = partial(compiler.timeline_of, row), compiler.tokens_read(row, cache=True)
+        one = measured(lookup, row.response(TOKENIZER), calls, compiler.stretches(row), cached, bars)
+        found.append(one | {"text": row.text(TOKENIZER), "bars": [rounded(bar) for bar in bars(CLOCK)]})
+    return found
+
+
+def by_plan(model, asked: Sequence[Lookup], seed: int, chance: float, way: str) -> list[dict]:
+    """The same for ReWOO (one call after another), the compiler (side by side, planned again where one
+    failed), and "stubborn", which is ReWOO with calls side by side and a worker that makes a call again."""
+    counted: list[list] = []
+    worker, replans = {"rewoo": (rewoo.work, 0), "compiler": (compiler.execute, REPLANS),
+                       "stubborn": (stubborn, 0)}[way]
+    runs = rewoo.answered(model, TOKENIZER, [q.question.prompt for q in asked], kits(chance, seed, counted),
+                          worker, replans, ROOM, ANSWER, 2.0)
+    found = []
+    for lookup, one, calls in zip(asked, runs, counted):
+        bars = partial(compiler.timeline, one, parallel=way != "rewoo")
+        lines, error = [step.text for step in one.rounds[0].steps], one.rounds[0].error
+        plan = "unreadable" if error else "as a person's" if lines == list(lookup.plan) else "another"
+        row = measured(lookup, one.answer, calls, one.requests, compiler.tokens_read(one, cache=True), bars)
+        found.append(row | {"plan": plan, "rounds": len(one.rounds), "plans": [r.text for r in one.rounds],
+                            "evidence": one.evidence, "answer": one.answer.text, "error": error})
+    return found
+
+
+def measured(lookup: Lookup, answer: Response, calls: list, requests: list[tuple[int, int]], cached: int,
+             bars: Callable) -> dict:
+    """A row of numbers. mark: right, cannot (it says so), or wrong; read: tokens, each request read whole;
+    cached: only what is new is read; seconds: until the answer is there, on each clock."""
     said = Response(answer.text, None, answer.ended)
-    return "right" if lookup.question.check(said).right else "cannot" if answer.text == CANNOT else "wrong"
+    return {"kind": lookup.question.kind, "asked": lookup.question.prompt,
+            "mark": "right" if lookup.question.check(said).right
+            else "cannot" if answer.text == CANNOT else "wrong",
+            "calls": len(calls), "requests": len(requests), "read": sum(r for r, _ in requests),
+            "written": sum(w for _, w in requests), "cached": cached, "each": requests,
+            "seconds": {name: max(bar.end for bar in bars(clock)) for name, clock in CLOCKS.items()}}
 
 
-def by_steps(model, seed: int, chance: float) -> list[dict]:
-    """ReAct."""
-    kept, counted = [], []
-    asked = [q.question.prompt for q in tested(seed)]
-    rows = use(model, TOKENIZER, asked, kits(chance, seed, counted), LIMITS)
-    for lookup, row, calls in zip(tested(seed), rows, counted):
-        bars = compiler.timeline_of(row, CLOCK)
-        kept.append({"kind": lookup.question.kind, "mark": mark(lookup, row.response(TOKENIZER)),
-                     "calls": len(calls), "stopped": row.stopped,
-                     "requests": compiler.stretches(row), "cached": compiler.tokens_read(row, cache=True),
-                     "seconds": last(bars),
-                     "text": row.text(TOKENIZER), "bars": bars})
-    return kept
-
-
-def by_plan(model, seed: int, chance: float, replans: int, parallel: bool,
-            worker: Callable | None = None) -> list[dict]:
-    """ReWOO (no replans, one call after another), or the compiler."""
-    kept, counted = [], []
-    asked, tools = [q.question.prompt for q in tested(seed)], kits(chance, seed, counted)
-    how = {"room": ROOM, "answer_room": ANSWER}
-    if worker is not None:
-        runs = rewoo.answered(model, TOKENIZER, asked, tools, worker, 0, ROOM, ANSWER, 2.0)
-    elif parallel:
-        runs = compiler.compiled(model, TOKENIZER, asked, tools, replans=replans, **how)
-    else:
-        runs = rewoo.rewoo(model, TOKENIZER, asked, tools, **how)
-    for lookup, one, calls in zip(tested(seed), runs, counted):
-        first = one.rounds[0]
-        kept.append({"kind": lookup.question.kind, "mark": mark(lookup, one.answer), "calls": len(calls),
-                     "plan": first.error or ("same" if same_plan(lookup, first) else "other"),
-                     "failed": one.failed, "rounds": len(one.rounds), "requests": one.requests,
-                     "seconds": last(compiler.timeline(one, CLOCK, parallel)),
-                     "plans": [r.text for r in one.rounds], "evidence": one.evidence,
-                     "thought": one.answer.thought, "answer": one.answer.text})
-    return kept
-
-
-def same_plan(lookup: Lookup, first: rewoo.Round) -> bool:
-    """Whether the first plan is the one that a person would write."""
-    return [step.text for step in first.steps] == list(lookup.plan)
-
-
-def last(bars: list) -> float:
-    """When the answer is there, in seconds."""
-    return round(max(bar.end for bar in bars), 4)
+def rounded(bar: compiler.Bar) -> compiler.Bar:
+    """The same, short in a file."""
+    return bar._replace(start=round(bar.start, 3), end=round(bar.end, 3))
 
 
 def stubborn(steps: list, tools: dict, before: dict | None = None, seconds: float = 2.0) -> dict[int, Made]:
@@ -273,57 +286,52 @@ def stubborn(steps: list, tools: dict, before: dict | None = None, seconds: floa
     return made
 
 
-def ways(name: str, seed: int) -> dict:
-    """All ways of one model, at each chance of a failure."""
-    model, kept = tuned(name, seed), {}
-    for chance in tqdm(CHANCES, desc=f"{name} {seed}", leave=False):
-        kept[f"react {chance}"] = by_steps(model, seed, chance)
-        kept[f"rewoo {chance}"] = by_plan(model, seed, chance, 0, False)
-        kept[f"compiler {chance}"] = by_plan(model, seed, chance, REPLANS, True)
-        if chance:
-            kept[f"stubborn {chance}"] = by_plan(model, seed, chance, 0, True, stubborn)
+SUMS = ("calls", "requests", "read", "written", "cached")
+
+
+def tally(rows: list[dict], most: int = 1) -> dict:
+    """By kind: how many questions, the sum of each number over them, how many of each mark and plan; and
+    `most` whole runs of each kind that went well, that were planned again, and that went wrong."""
+    found: dict = {}
+    for row in rows:
+        one = found.setdefault(row["kind"], {"n": 0, "marks": {}, "plans": {}, "rounds": {},
+                                             **dict.fromkeys(SUMS, 0), "seconds": dict.fromkeys(CLOCKS, 0.0)})
+        one["n"] += 1
+        for name in SUMS:
+            one[name] += row[name]
+        for name, value in row["seconds"].items():
+            one["seconds"][name] = round(one["seconds"][name] + value, 4)
+        for name, key in (("marks", "mark"), ("plans", "plan"), ("rounds", "rounds")):
+            if key in row:
+                one[name][str(row[key])] = one[name].get(str(row[key]), 0) + 1
+    chosen: dict[tuple, list] = {}
+    for row in rows:
+        chosen.setdefault((row["kind"], row["mark"], row.get("rounds", 1) > 1), []).append(row)
+    whole = [row | {"seconds": row["seconds"]["usual"]} for some in chosen.values() for row in some[:most]]
+    return {"tally": found, "shown": whole}
+
+
+def ways(seed: int) -> dict:
+    """All ways of one model, at each chance of a failure; and at none, chains longer than it has learned."""
+    model, asked, kept = tuned(LAST, seed), tested(seed), {}
+    for chance in CHANCES:
+        kept[f"react {chance}"] = tally(by_steps(model, asked, seed, chance))
+        for way, most in (("rewoo", 1), ("compiler", 1), ("stubborn", 0)):
+            kept[f"{way} {chance}"] = tally(by_plan(model, asked, seed, chance, way), most)
+    longer = tested(seed, (NEW,))
+    kept["react, longer"] = tally(by_steps(model, longer, seed, 0.0))
+    kept["rewoo, longer"] = tally(by_plan(model, longer, seed, 0.0, "rewoo"))
     return kept
 
 
-PARTS = {name: partial(ways, name) for name in ("clean", "seen")}
-SHOWN = 2                       # questions of each kind whose texts are kept
-TEXTS = ("text", "bars", "plans", "evidence", "thought", "answer")
-
-
-def short(kept: dict) -> dict:
-    """Texts of a few questions only: a file that one can read."""
-    for rows in kept.values():
-        seen: dict[str, int] = {}
-        for row in rows:
-            seen[row["kind"]] = seen.get(row["kind"], 0) + 1
-            if seen[row["kind"]] > SHOWN:
-                for key in TEXTS:
-                    row.pop(key, None)
-    return kept
+PARTS = {"ways": ways}
 
 
 def main() -> None:
     """Run the parts that are missing, and keep each as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--again", action="store_true", help="also what is kept already")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    kept = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-    kept["settings"] = {"lessons": LESSONS, "rates": RATES, "shares": SHARES,
-                        "failing": FAILING, "tested": TESTED, "kinds": KINDS, "chances": CHANCES,
-                        "token": CLOCK.token, "tools": dict(CLOCK.tools), "torch": torch.__version__}
-    for seed in tqdm(chosen.seeds, desc="seeds"):
-        asked = [[q.question.prompt, q.question.response] for q in tested(seed)]
-        done = kept.setdefault("seeds", {}).setdefault(str(seed), {"asked": asked})
-        for part in chosen.parts:
-            if part not in done or chosen.again:
-                begun = time.perf_counter()
-                done[part] = short(PARTS[part](seed))
-                done[f"{part} took"] = round(time.perf_counter() - begun)
-                chosen.out.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    settings = {"lessons": {name: vars(lesson) for name, lesson in LESSONS.items()}, "tested": TESTED,
+                "chances": CHANCES, "token": TOKEN, "tools": dict(CLOCK.tools), "replans": REPLANS}
+    run_missing(command(__doc__, RESULTS, SEEDS, PARTS).parse_args(), PARTS, settings)
 
 
 if __name__ == "__main__":
