@@ -3,7 +3,7 @@
 It takes about MINUTES minutes a seed on one core and writes benchmarks/results/chapter18.json:
 
     python -m benchmarks.chapter18                              # what is not kept yet, of all seeds
-    python -m benchmarks.chapter18 --seeds 20 --parts failures --again
+    python -m benchmarks.chapter18 --seeds 20 --parts ways --again
 
 Chapter 17's caller learns all roles, on questions about people in towns that it was told nothing of: step by
 step (ReAct), planner, solver. In the last lesson calls fail: step by step such a call is made once more, the
@@ -267,12 +267,13 @@ def by_plan(model, asked: Sequence[Lookup], seed: int, chance: float, way: str) 
 
 def measured(lookup: Lookup, answer: Response, calls: list, requests: list[tuple[int, int]], cached: int,
              bars: Callable) -> dict:
-    """A row of numbers. mark: right, cannot (it says so), or wrong; read: tokens, each request read whole;
-    cached: only what is new is read; seconds: until the answer is there, on each clock."""
+    """A row of numbers. mark: right, cannot (it says so), lines (of a plan in place of an answer), or wrong;
+    read: tokens, each request read whole; cached: only what is new is read; seconds: until the answer is
+    there, on each clock."""
     said = Response(answer.text, None, answer.ended)
+    mark = "cannot" if answer.text == CANNOT else "lines" if answer.text.startswith("#") else "wrong"
     return {"kind": lookup.question.kind, "asked": lookup.question.prompt,
-            "mark": "right" if lookup.question.check(said).right
-            else "cannot" if answer.text == CANNOT else "wrong",
+            "mark": "right" if lookup.question.check(said).right else mark,
             "calls": len(calls), "requests": len(requests), "read": sum(r for r, _ in requests),
             "written": sum(w for _, w in requests), "cached": cached, "each": requests,
             "seconds": {name: max(bar.end for bar in bars(clock)) for name, clock in CLOCKS.items()}}
@@ -319,31 +320,31 @@ def tally(rows: list[dict], most: int = 1) -> dict:
 
 
 def ways(seed: int) -> dict:
-    """All ways, of a model that has seen no call fail: without failures, with some, and on questions that are
-    longer than those of its lessons."""
-    model, asked, kept = tuned("kinds", seed), tested(seed), {}
-    kept["react 0.0"] = tally(by_steps(model, asked, seed, 0.0), 2)
-    kept["rewoo 0.0"] = tally(by_plan(model, asked, seed, 0.0, "rewoo"), 2)
-    kept["compiler 0.0"] = tally(by_plan(model, asked, seed, 0.0, "compiler"), 2)
-    kept["react 0.3"] = tally(by_steps(model, asked, seed, 0.3))
-    kept["rewoo 0.3"] = tally(by_plan(model, asked, seed, 0.3, "rewoo"))
+    """All ways, at each chance of a failure; and without failures, questions that are longer than those of
+    the lessons."""
+    model, asked, kept = tuned("failing", seed), tested(seed), {}
+    for chance in CHANCES:
+        most = 1 if chance else 2
+        kept[f"react {chance}"] = tally(by_steps(model, asked, seed, chance), most)
+        for way in ("rewoo", "compiler"):
+            kept[f"{way} {chance}"] = tally(by_plan(model, asked, seed, chance, way), most)
+        kept[f"stubborn {chance}"] = tally(by_plan(model, asked, seed, chance, "stubborn"), 0)
     longer = tested(seed, NEW)
     kept["react, longer"] = tally(by_steps(model, longer, seed, 0.0))
     kept["rewoo, longer"] = tally(by_plan(model, longer, seed, 0.0, "rewoo"))
     return kept
 
 
-def failures(seed: int) -> dict:
-    """All ways, of a model that has seen calls fail, at each chance of a failure."""
-    model, asked, kept = tuned("failing", seed), tested(seed), {}
-    for chance in CHANCES:
+def unwarned(seed: int) -> dict:
+    """ReAct and ReWOO of the model before its last lesson: it has seen no call fail."""
+    model, asked, kept = tuned("kinds", seed), tested(seed), {}
+    for chance in (CHANCES[0], CHANCES[-1]):
         kept[f"react {chance}"] = tally(by_steps(model, asked, seed, chance))
-        for way, most in (("rewoo", 1), ("compiler", 1), ("stubborn", 0)):
-            kept[f"{way} {chance}"] = tally(by_plan(model, asked, seed, chance, way), most)
+        kept[f"rewoo {chance}"] = tally(by_plan(model, asked, seed, chance, "rewoo"))
     return kept
 
 
-PARTS = {"ways": ways, "failures": failures}
+PARTS = {"ways": ways, "unwarned": unwarned}
 
 
 def main() -> None:
