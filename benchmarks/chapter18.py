@@ -1,6 +1,6 @@
 """Chapter 18's runs: ReAct, ReWOO and a compiler of calls on questions that take two to five look-ups.
 
-It takes about MINUTES minutes a seed on one core and writes benchmarks/results/chapter18.json:
+It takes about six minutes a seed on one core and writes benchmarks/results/chapter18.json:
 
     python -m benchmarks.chapter18                              # what is not kept yet, of all seeds
     python -m benchmarks.chapter18 --seeds 20 --parts ways --again
