@@ -9,7 +9,7 @@ with the calls that a plan has, and how many of them must wait for one another:
     mothers     how many years older the mother of A is than that of B          5 calls, 3 deep
     two hops    such as the pet of A's mother                                   2 calls, 2 deep
     three hops  such as the pet of A's mother's best friend                     3 calls, 3 deep
-    job         what the older of A and B works as: a plan asks for both jobs   4 calls, 1 deep
+    job         what the older of A and B works as: a plan asks for both jobs   5 calls, 2 deep
 
 And `one`, a question about one fact, to begin with. An answer is the value alone: "16", "rabbit".
 """
@@ -33,15 +33,11 @@ LAST = ("job", "street", "pet", "age", "food")                  # what the last 
 
 @dataclass(frozen=True)
 class Lookup:
-    """A question; plan: its calls, #n for the reply of the nth; steps: (thought, call) one at a time.
-
-    compared: what must be thought once all replies are there, None where nothing must.
-    """
+    """A question; plan: its calls, #n for the reply of the nth; steps: (thought, call) one at a time."""
 
     question: Question
     plan: tuple[str, ...]
     steps: tuple[tuple[str, str], ...]
-    compared: str | None = None
 
 
 class Lookups:
@@ -164,14 +160,14 @@ class Lookups:
         found = None
         while found is None:
             found = self._by_age(*self._people(2, held, rng))
-        a, b, one, two = found
-        job = self.facts[a, "job"]
-        x, y = rng.sample((a, b), 2)
-        compared = f"{one} is more than {two}."
-        question = _question(kind, f"What is the job of the older of {x} and {y}?", job)
+        a, *_ = found
+        x, y = rng.sample(found[:2], 2)
+        question = _question(kind, f"What is the job of the older of {x} and {y}?", self.facts[a, "job"])
         plan = [f"record({name}, {what})" for what in ("age", "job") for name in (x, y)]
-        steps = [_step(x, "age"), _step(y, "age"), (f"{compared} {_step(a, 'job')[0]}", f"record({a}, job)")]
-        return Lookup(question, tuple(plan), tuple(steps), compared)
+        ages = "-".join(self.facts[name, "age"] for name in (x, y))         # below 0 where y is older
+        difference = ("Now the difference.", f"calculator({ages})")
+        steps = (_step(x, "age"), _step(y, "age"), difference, _step(a, "job"))
+        return Lookup(question, (*plan, "calculator(#1-#2)"), steps)
 
 
 def _step(subject: str, relation: str) -> tuple[str, str]:
