@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Exercises 18. Plans
 #
-# Four exercises to chapter 18, about an hour and a half. The first three ask for one short function each; in the last you write a test that finds races. `check("NAME", function)` says what is wrong and on which small input it shows. `hint("NAME")` opens one hint at a time. `status()` says where you are.
+# Four exercises to chapter 18, about 80 minutes. The first three ask for one short function each; in the last you write a test that finds races. `check("NAME", function)` says what is wrong and on which small input it shows. `hint("NAME")` opens one hint at a time. `status()` says where you are.
 #
 # The words are the chapter's: a plan has one step a line, such as `#3 = calculator(#1-#2)`. What comes after the `=` is the step's call, `#3` is the variable that its reply becomes, and a step names variables of earlier steps alone. Shapes: K steps.
 

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Exercises 19. Retrieval
 #
-# Four exercises to chapter 19, about an hour and a half. The first three ask for one short function each; in the last you write a test that finds outdated facts. `check("NAME", function)` says what is wrong and on which small input it shows. `hint("NAME")` opens one hint at a time. `status()` says where you are.
+# Four exercises to chapter 19, about 80 minutes. The first three ask for one short function each; in the last you write a test that finds outdated facts. `check("NAME", function)` says what is wrong and on which small input it shows. `hint("NAME")` opens one hint at a time. `status()` says where you are.
 #
 # Shapes: N documents, T words, M words of a query, Q questions, K thresholds, A answers, S statements.
 
