@@ -1,0 +1,174 @@
+"""A run: marks all submissions of a class in a pool, keeps each in the journal, and writes tables and pages."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from . import marking
+from .collect import Found, class_digest, collect, in_shard
+from .journal import FILE, Journal, header_of, read_header
+from .pages import SUMMARY, write_pages
+from .plain import Refused, expect, plain
+from .pool import Pool
+from .records import Record, Settings, checks_digest, notebook_name
+from .tables import CSV, JSON, Grades, grades_csv, grades_json, write
+
+LOCAL = sys.stderr      # where what is for a person's eyes goes
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What `grade` was asked for; seed None: drawn anew, or the one of the run that is resumed."""
+
+    places: tuple[Path, ...]
+    chapter: int
+    out: Path
+    seed: int | None = None
+    only: tuple[str, ...] = ()
+    timeout: float | None = None
+    jobs: int = 1
+    resume: bool = False
+    unsafe: bool = False
+    shard: tuple[int, int] | None = None
+
+
+class Interrupted(Exception):
+    """The run was ended from outside by Ctrl-C, or by a scheduler's SIGTERM."""
+
+
+def grade(wish: Wish) -> int:
+    """Do it; returns how many submissions the grader itself broke on."""
+    expect(not wish.shard or wish.seed is not None, "--seed", "not given",
+           "shards need the same one: give each the same number, such as --seed 7")
+    found = collect(wish.places, notebook_name(wish.chapter))
+    mine = [f for f in found if in_shard(f.id, wish.shard)]
+    isolation = say_isolation(wish.unsafe)
+    before = ready_folder(wish)
+    seed = wish.seed if wish.seed is not None else before.get("seed")
+    seed = secrets.randbelow(2**53) if seed is None else seed
+    settings = Settings(wish.chapter, seed, wish.only, wish.timeout, checks_digest(wish.chapter))
+    journal = Journal(wish.out, header_of(settings, isolation.kind == "none", wish.shard))
+    try:
+        failed = mark_all(mine, settings, wish, journal)
+        records = tuple(sorted((journal.records[f.id] for f in mine), key=lambda r: r.id))
+        grades = Grades(settings, class_digest(f.id for f in found), isolation.kind == "none", records)
+        write_out(grades, wish.out)
+    finally:
+        journal.close()
+    for id, why in failed:
+        print(f"grader: it broke on {plain(id)}; its marks are 0 until you run this again with --resume:\n"
+              f"{plain(why, keep=chr(10)).rstrip()}", file=LOCAL)
+    tell(grades, wish.out)
+    return len(failed)
+
+
+def mark_all(mine: Sequence[Found], settings: Settings, wish: Wish, journal: Journal) -> list[tuple[str, str]]:
+    """Mark what the journal does not hold yet; (id, why) of what the grader broke on."""
+    left = [f for f in mine if f.id not in journal.records]
+    done_before = len(mine) - len(left)
+    if done_before:
+        print(f"{done_before} of {len(mine)} were graded before and are kept.", file=LOCAL)
+    failed: list[tuple[str, str]] = []
+    try:
+        with (ended_kindly(), Pool(wish.jobs, settings, wish.unsafe) as pool,
+              tqdm(total=len(mine), initial=done_before, desc="grading", unit="submission", file=LOCAL,
+                   mininterval=0.5 if LOCAL.isatty() else 30, dynamic_ncols=LOCAL.isatty()) as bar):
+            for done in pool.run(left):
+                journal.add(done.record, done.seconds, bool(done.failed))
+                if done.failed:
+                    failed.append((done.record.id, done.failed))
+                bar.update()
+    except (KeyboardInterrupt, Interrupted):
+        kept = sum(f.id in journal.records for f in mine)
+        raise Interrupted(f"stopped: {kept} of {len(mine)} submissions are graded and kept in "
+                          f"{wish.out / FILE}. Run the same command with --resume to go on.") from None
+    return failed
+
+
+@contextmanager
+def ended_kindly():
+    """SIGTERM, which schedulers send, ends a run as Ctrl-C does."""
+    def stop(*_):
+        raise Interrupted
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def say_isolation(unsafe: bool) -> marking.Isolation:
+    """Say what isolation is in force. Refused where there is none and nobody said --unsafe."""
+    isolation = marking.isolation(unsafe)
+    if unsafe:
+        print("grader: WARNING: --unsafe. The submissions' code runs as you, with your files and your network. "
+              "It can read the answers, change its own marks and delete your files.", file=LOCAL)
+        return isolation
+    for line in isolation.missing:
+        print(f"grader: {line}", file=LOCAL)
+    if isolation.kind == "none":
+        raise Refused("no isolation can be had here, so nothing was run. The lines above say what is missing. "
+                      "Only for notebooks that you trust: --unsafe")
+    print(f"Isolation: {isolation.kind}. It holds: {', '.join(isolation.holds)}.", file=LOCAL)
+    return isolation
+
+
+def ready_folder(wish: Wish) -> dict:
+    """Make --out, and the settings of the run that it holds ({} for none). Refused if it holds other things."""
+    out = wish.out
+    for place in wish.places:
+        inside = os.path.isdir(place) and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(place))
+        expect(not inside, "--out", out, f"it lies in {place}, and would be taken for a submission; "
+                                         "name a folder outside")
+    make_folder(out, "--out")
+    before = read_header(out)
+    if before is None:
+        expect(not any(out.iterdir()), "--out", out,
+               "it holds other files. Name a new folder, or an empty one")
+        return {}
+    expect(wish.resume, "--out", out, "it holds another run. Give --resume to go on with it, or name a new folder")
+    return before
+
+
+def make_folder(folder: Path, argument: str) -> None:
+    """A folder that can be written to, made if it is not there; Refused if it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise Refused(f"{argument} is {folder}: it is a file, or lies in one. Name a folder") from None
+    except OSError as error:
+        raise Refused(f"{argument} is {folder}: it cannot be made ({error.strerror}). "
+                      "Name a folder that you may write to") from None
+    expect(os.access(folder, os.W_OK), argument, folder, "it cannot be written to. Name another folder")
+
+
+def write_out(grades: Grades, out: Path) -> None:
+    """grades.csv, grades.json, a page for each student and the summary."""
+    write_pages(grades, out)
+    write(out / CSV, grades_csv(grades))
+    write(out / JSON, grades_json(grades))
+
+
+def tell(grades: Grades, out: Path, print: Callable = print) -> None:
+    """What a run ends with."""
+    records = grades.records
+    mean = sum(r.total for r in records) / len(records) if records else 0.0
+    troubled, flagged = sum(bool(r.trouble) for r in records), sum(bool(r.flags) for r in records)
+    print(f"{len(records)} submissions, {mean:.2f} of {grades.out_of} points in the mean; {troubled} could not be "
+          f"read, {flagged} flagged. Seed {grades.settings.seed}.")
+    print(f"Read {out / SUMMARY}; the marks are in {out / CSV} and {out / JSON}.")
+
+
+def brief(record: Record, width: int = 24) -> str:
+    """A submission's name for a line of a terminal."""
+    name = plain(record.id)
+    return name if len(name) <= width else name[:width - 1] + "…"
