@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from .outside import CHAPTERS
-from .outside.classroom import run
+from .outside.classroom import export, merge, regrade, release, run, single, verify
 from .outside.classroom.plain import Refused, expect, plain
 
 EPILOG = """examples
@@ -45,6 +45,17 @@ def seconds(text: str) -> float:
         value = -1.0
     if not 0 < value <= 86400:
         raise argparse.ArgumentTypeError(f"it is {text!r}: give CPU seconds, above 0 and up to 86400")
+    return value
+
+
+def worth(text: str) -> float:
+    """Points of an assignment, above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"it is {text!r}: give a number above 0")
     return value
 
 
@@ -106,17 +117,79 @@ def parser() -> argparse.ArgumentParser:
                        help="a folder with a folder or an .ipynb file for each student; or notebooks")
     grade.add_argument("--chapter", type=a_chapter, required=True, metavar="N")
     grade.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new folder for the results")
-    grade.add_argument("--jobs", type=at_least_one, default=cores(), metavar="N",
-                       help="submissions at a time (default: the cores of this machine, here %(default)s)")
-    grade.add_argument("--resume", action="store_true", help="go on with the run that OUT holds")
-    grade.add_argument("--only", type=exercises, default=(), metavar="NAMES", help="these exercises: a,b")
-    grade.add_argument("--timeout", type=seconds, metavar="SECONDS",
-                       help="CPU seconds for each exercise (default: ten times its solution's, at least 5)")
+    jobs_option(grade)
+    only_option(grade, "mark these exercises alone: a,b")
+    timeout_option(grade)
     grade.add_argument("--seed", type=a_seed, metavar="N",
                        help="inputs are drawn from it and each submission's name (default: drawn, and recorded)")
     grade.add_argument("--shard", type=a_shard, metavar="I/N", help="a part of the class; `merge` joins them")
     unsafe_option(grade)
     grade.set_defaults(do=do_grade)
+
+    check = commands.add_parser("check", help="mark one notebook",
+                                description="Marks one notebook; its chapter is found from the exercises in it. "
+                                            "Exit code 0: all right, 1: not all, 2: it could not be told.")
+    check.add_argument("file", type=Path, metavar="FILE.ipynb")
+    check.add_argument("--json", action="store_true", help="print the result as JSON")
+    only_option(check, "mark these exercises alone: a,b")
+    timeout_option(check)
+    check.add_argument("--seed", type=a_seed, default=0, metavar="N", help="(default: %(default)s)")
+    unsafe_option(check)
+    check.set_defaults(do=lambda a: single.check(a.file, a.json, a.unsafe, a.seed, a.timeout, a.only))
+
+    status = commands.add_parser("status", help="how far a run is; or what isolation this machine has",
+                                 description="Without RESULTS: the isolation that is in force here, what is "
+                                             "missing, and all exercises.")
+    status.add_argument("results", type=Path, nargs="?", metavar="RESULTS")
+    status.set_defaults(do=lambda a: single.status(a.results))
+
+    out = commands.add_parser("release", help="what is handed to students, without answers",
+                              description="Writes a chapter's exercises and what they need to a new folder. "
+                                          "--for nbgrader: the source of an assignment, with solutions.")
+    out.add_argument("--chapter", type=a_chapter, required=True, metavar="N")
+    out.add_argument("--out", type=Path, required=True, metavar="DIR")
+    kinds = out.add_mutually_exclusive_group()
+    kinds.add_argument("--with-checks", action="store_true",
+                       help="with the checks that explain what is wrong; their source tells what is right")
+    kinds.add_argument("--for", dest="kind", choices=["nbgrader"], help="the source of an nbgrader assignment")
+    out.set_defaults(do=do_release)
+
+    again = commands.add_parser("regrade", help="grade again after a check was mended",
+                                description="Grades with the seeds of an earlier run, and says whose mark changes "
+                                            "and why. The earlier run stays as it is.")
+    again.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSIONS")
+    again.add_argument("--from", dest="results", type=Path, required=True, metavar="RESULTS",
+                       help="the folder of the earlier run")
+    again.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new folder")
+    jobs_option(again)
+    only_option(again, "mark these again: a,b; the others keep their marks")
+    unsafe_option(again)
+    again.set_defaults(do=do_regrade)
+
+    proof = commands.add_parser("verify", help="prove every check: solutions pass, wrong answers fail by name")
+    proof.add_argument("--chapter", type=a_chapter, metavar="N", help="(default: all)")
+    only_option(proof, "these exercises alone: a,b")
+    proof.add_argument("--seeds", type=at_least_one, default=1, metavar="N",
+                       help="how many seeds each solution is tried on (default: %(default)s)")
+    unsafe_option(proof)
+    proof.set_defaults(do=do_verify)
+
+    book = commands.add_parser("export", help="marks for Canvas or Moodle",
+                               description="Fills a gradebook's own CSV with the marks.")
+    book.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run")
+    book.add_argument("--for", dest="kind", choices=sorted(export.FORMS), required=True)
+    book.add_argument("--roster", type=Path, required=True, metavar="FILE.csv",
+                      help="what the gradebook exports: Canvas: Grades, Export; Moodle: the grading worksheet")
+    book.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="a new file")
+    book.add_argument("--column", metavar="NAME", help="the assignment's name (default: Chapter N)")
+    book.add_argument("--points", type=worth, metavar="P", help="what it is worth (default: 1 an exercise)")
+    book.set_defaults(do=lambda a: export.export(a.results, a.kind, a.roster, a.out, a.column, a.points))
+
+    parts = commands.add_parser("merge", help="join the results of shards",
+                                description="Writes what one run over the whole class would have written.")
+    parts.add_argument("shards", type=Path, nargs="+", metavar="SHARDS", help="the folders of all shards")
+    parts.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new folder")
+    parts.set_defaults(do=lambda a: merge.merge(a.shards, a.out))
     return top
 
 
@@ -126,11 +199,53 @@ def unsafe_option(command: argparse.ArgumentParser) -> None:
                          help="run without isolation: the code can then do all that you can. For code you trust")
 
 
+def jobs_option(command: argparse.ArgumentParser) -> None:
+    """--jobs and --resume."""
+    command.add_argument("--jobs", type=at_least_one, default=cores(), metavar="N",
+                         help="submissions at a time (default: the cores of this machine, here %(default)s)")
+    command.add_argument("--resume", action="store_true", help="go on with the run that OUT holds")
+
+
+def only_option(command: argparse.ArgumentParser, said: str) -> None:
+    """--only."""
+    command.add_argument("--only", type=exercises, default=(), metavar="NAMES", help=said)
+
+
+def timeout_option(command: argparse.ArgumentParser) -> None:
+    """--timeout."""
+    command.add_argument("--timeout", type=seconds, metavar="SECONDS",
+                         help="CPU seconds for each exercise (default: ten times its solution's, at least 5)")
+
+
 def do_grade(args: argparse.Namespace) -> int:
     """Mark a class."""
     wish = run.Wish(tuple(args.submissions), args.chapter, args.out, args.seed, of_chapter(args.only, args.chapter),
                     args.timeout, args.jobs, args.resume, args.unsafe, args.shard)
     return 1 if run.grade(wish) else 0
+
+
+def do_regrade(args: argparse.Namespace) -> int:
+    """Grade again."""
+    failed = regrade.regrade(args.results, tuple(args.submissions), args.out, args.only, args.jobs, args.unsafe,
+                             args.resume)
+    return 1 if failed else 0
+
+
+def do_release(args: argparse.Namespace) -> int:
+    """Hand out a chapter."""
+    if args.kind == "nbgrader":
+        release.for_nbgrader(args.chapter, args.out)
+    else:
+        release.release(args.chapter, args.out, args.with_checks)
+    return 0
+
+
+def do_verify(args: argparse.Namespace) -> int:
+    """Prove the checks."""
+    chapters = tuple(CHAPTERS) if args.chapter is None else (args.chapter,)
+    if args.chapter is not None and args.only:
+        of_chapter(args.only, args.chapter)
+    return 1 if verify.verify(chapters, args.only, args.unsafe, args.seeds) else 0
 
 
 def main(argv: list[str] | None = None) -> int:

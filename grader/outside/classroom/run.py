@@ -1,4 +1,4 @@
-"""A run: marks all submissions of a class in a pool, keeps each in the journal, and writes tables and pages."""
+"""A run: marks a class in a pool, keeps each submission in the journal, writes tables and pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,8 @@ from .journal import FILE, Journal, header_of, read_header
 from .pages import SUMMARY, write_pages
 from .plain import Refused, expect, plain
 from .pool import Pool
-from .records import Record, Settings, checks_digest, notebook_name
+from .records import Settings, checks_digest, notebook_name
 from .tables import CSV, JSON, Grades, grades_csv, grades_json, write
-
-LOCAL = sys.stderr      # where what is for a person's eyes goes
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,15 @@ class Interrupted(Exception):
 
 
 def grade(wish: Wish) -> int:
-    """Do it; returns how many submissions the grader itself broke on."""
+    """Mark, write and tell; returns how many submissions the grader itself broke on."""
+    grades, failed = marked(wish)
+    write_out(grades, wish.out)
+    tell(grades, wish.out)
+    return failed
+
+
+def marked(wish: Wish) -> tuple[Grades, int]:
+    """The grades of the class, each mark kept in OUT's journal; and on how many the grader itself broke."""
     expect(not wish.shard or wish.seed is not None, "--seed", "not given",
            "shards need the same one: give each the same number, such as --seed 7")
     found = collect(wish.places, notebook_name(wish.chapter))
@@ -59,16 +65,13 @@ def grade(wish: Wish) -> int:
     journal = Journal(wish.out, header_of(settings, isolation.kind == "none", wish.shard))
     try:
         failed = mark_all(mine, settings, wish, journal)
-        records = tuple(sorted((journal.records[f.id] for f in mine), key=lambda r: r.id))
-        grades = Grades(settings, class_digest(f.id for f in found), isolation.kind == "none", records)
-        write_out(grades, wish.out)
     finally:
         journal.close()
     for id, why in failed:
         print(f"grader: it broke on {plain(id)}; its marks are 0 until you run this again with --resume:\n"
-              f"{plain(why, keep=chr(10)).rstrip()}", file=LOCAL)
-    tell(grades, wish.out)
-    return len(failed)
+              f"{plain(why, keep=chr(10)).rstrip()}", file=sys.stderr)
+    records = tuple(journal.records[f.id] for f in mine)
+    return Grades(settings, class_digest(f.id for f in found), isolation.kind == "none", records), len(failed)
 
 
 def mark_all(mine: Sequence[Found], settings: Settings, wish: Wish, journal: Journal) -> list[tuple[str, str]]:
@@ -76,12 +79,12 @@ def mark_all(mine: Sequence[Found], settings: Settings, wish: Wish, journal: Jou
     left = [f for f in mine if f.id not in journal.records]
     done_before = len(mine) - len(left)
     if done_before:
-        print(f"{done_before} of {len(mine)} were graded before and are kept.", file=LOCAL)
+        print(f"{done_before} of {len(mine)} were graded before and are kept.", file=sys.stderr)
     failed: list[tuple[str, str]] = []
     try:
         with (ended_kindly(), Pool(wish.jobs, settings, wish.unsafe) as pool,
-              tqdm(total=len(mine), initial=done_before, desc="grading", unit="submission", file=LOCAL,
-                   mininterval=0.5 if LOCAL.isatty() else 30, dynamic_ncols=LOCAL.isatty()) as bar):
+              tqdm(total=len(mine), initial=done_before, desc="grading", unit="submission", file=sys.stderr,
+                   mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=sys.stderr.isatty()) as bar):
             for done in pool.run(left):
                 journal.add(done.record, done.seconds, bool(done.failed))
                 if done.failed:
@@ -111,14 +114,14 @@ def say_isolation(unsafe: bool) -> marking.Isolation:
     isolation = marking.isolation(unsafe)
     if unsafe:
         print("grader: WARNING: --unsafe. The submissions' code runs as you, with your files and your network. "
-              "It can read the answers, change its own marks and delete your files.", file=LOCAL)
+              "It can read the answers, change its own marks and delete your files.", file=sys.stderr)
         return isolation
     for line in isolation.missing:
-        print(f"grader: {line}", file=LOCAL)
+        print(f"grader: {line}", file=sys.stderr)
     if isolation.kind == "none":
         raise Refused("no isolation can be had here, so nothing was run. The lines above say what is missing. "
                       "Only for notebooks that you trust: --unsafe")
-    print(f"Isolation: {isolation.kind}. It holds: {', '.join(isolation.holds)}.", file=LOCAL)
+    print(f"Isolation: {isolation.kind}. It holds: {', '.join(isolation.holds)}.", file=sys.stderr)
     return isolation
 
 
@@ -158,7 +161,7 @@ def write_out(grades: Grades, out: Path) -> None:
     write(out / JSON, grades_json(grades))
 
 
-def tell(grades: Grades, out: Path, print: Callable = print) -> None:
+def tell(grades: Grades, out: Path) -> None:
     """What a run ends with."""
     records = grades.records
     mean = sum(r.total for r in records) / len(records) if records else 0.0
@@ -166,9 +169,3 @@ def tell(grades: Grades, out: Path, print: Callable = print) -> None:
     print(f"{len(records)} submissions, {mean:.2f} of {grades.out_of} points in the mean; {troubled} could not be "
           f"read, {flagged} flagged. Seed {grades.settings.seed}.")
     print(f"Read {out / SUMMARY}; the marks are in {out / CSV} and {out / JSON}.")
-
-
-def brief(record: Record, width: int = 24) -> str:
-    """A submission's name for a line of a terminal."""
-    name = plain(record.id)
-    return name if len(name) <= width else name[:width - 1] + "…"
