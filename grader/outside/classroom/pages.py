@@ -20,8 +20,9 @@ BINS = 10
 REASONS = {"a law": "a law is broken", "the numbers": "the numbers differ", "raised": "raises an error",
            "stub": "not written yet", "not there": "no such cell", "not read": "the notebook was not read",
            "endless": "does not end", "shape": "another shape", "type": "another type", "dtype": "another dtype",
-           "a factor": "off by a factor", "shortcut": "uses what the task forbids"}
-NO_BELIEF = {"right", *REASONS, "None", "crashed", "out of time", "out of memory", "forged", "not finite",
+           "a factor": "off by a factor", "shortcut": "uses what the task forbids",
+           "crashed": "its process ended", "strange": "cannot be judged"}
+NO_BELIEF = {"right", *REASONS, "None", "out of time", "out of memory", "forged", "not finite",
              "input changed", "axes swapped", "no gradient", "autograd", "backward called", "TooLong"}
 
 

@@ -58,8 +58,7 @@ class Pool:
         return self
 
     def __exit__(self, *_) -> None:
-        for worker in list(self.workers):
-            self.end(worker)
+        self.end(*self.workers)
         self.selector.close()
 
     def start(self) -> None:
@@ -82,17 +81,22 @@ class Pool:
             worker.process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
             worker.process.stdin.flush()
 
-    def end(self, worker: Worker) -> None:
-        """Kill a process with all that it started, and forget it."""
-        self.selector.unregister(worker.process.stdout)
-        self.workers.remove(worker)
-        with suppress(ProcessLookupError, PermissionError, AttributeError):
-            os.killpg(worker.process.pid, signal.SIGKILL)
-        worker.process.kill()
-        worker.process.wait()
-        with suppress(OSError):
-            worker.process.stdin.close()
-        worker.process.stdout.close()
+    def end(self, *workers: Worker) -> None:
+        """End processes with all that they started: asked first, and killed where that does not help."""
+        for worker in workers:
+            self.selector.unregister(worker.process.stdout)
+            self.workers.remove(worker)
+            worker.process.terminate()
+        for worker in workers:
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(timeout=5)
+            with suppress(ProcessLookupError, PermissionError, AttributeError):
+                os.killpg(worker.process.pid, signal.SIGKILL)
+            worker.process.kill()
+            worker.process.wait()
+            with suppress(OSError):
+                worker.process.stdin.close()
+            worker.process.stdout.close()
 
     def run(self, found: Iterable[Found]) -> Iterator[Done]:
         """Mark all; what is done comes in the order in which it is done."""

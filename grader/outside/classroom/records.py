@@ -100,6 +100,6 @@ def settings_from_json(kept: Mapping) -> Settings:
 
 def nothing_read(settings: Settings, id: str, seed: int, trouble: str, sha256: str = "") -> Record:
     """The record of a submission that could not be read: every exercise is 0, and the reason is said."""
-    marks = tuple(Given(c.name, 0.0, "not read", f"{c.name}: not marked. Your submission: {trouble}.",
-                        (False,) * len(c.cases)) for c in settings.exercises)
+    marks = tuple(Given(c.name, 0.0, "not read", f"{c.name}: not marked. Your submission: {trouble}.")
+                  for c in settings.exercises)
     return Record(id, seed, sha256, trouble, (), marks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 from .. import CHAPTERS
@@ -22,10 +21,9 @@ def chapters_in(path: Path) -> list[int]:
     """The chapters whose exercises a notebook has. Refused where it has none, or cannot be read."""
     expect(os.path.lexists(path), "FILE", path, "there is no such file. Name a notebook")
     try:
-        cells = marking.read(path).cells
+        found = marking.chapters_in(path)
     except marking.Broken as broken:
         raise Refused(f"FILE is {path}: {broken}") from None
-    found = [n for n, checks in CHAPTERS.items() if any(check.name in cells for check in checks)]
     expect(found, "FILE", path, "no exercise is in it. An exercise's cell begins with a line `# exercise: NAME`")
     return found
 
@@ -46,6 +44,7 @@ def check(path: Path, as_json: bool, unsafe: bool, seed: int, timeout: float | N
         records[chapter], _ = graded(name_of(path), path, "", settings, isolation)
         if records[chapter].trouble:
             raise Refused(f"FILE is {path}: {records[chapter].trouble}")
+    marking.finish()
     marks = [mark for record in records.values() for mark in record.marks]
     right = all(mark.points >= 1 for mark in marks)
     if as_json:
@@ -74,7 +73,7 @@ def status(folder: Path | None) -> int:
     """How far a run is; or, without one, what isolation there is here and which exercises there are."""
     if folder is not None:
         return status_of(folder)
-    isolation = marking.available()
+    isolation = marking.isolation(False)
     for line in isolation.missing:
         print(line)
     held = f"Isolation: {isolation.kind}. It holds: {', '.join(isolation.holds)}."

@@ -61,6 +61,7 @@ def verify(chapters: tuple[int, ...], only: tuple[str, ...], unsafe: bool, seeds
             except ImportError as error:
                 missing.append(f"chapter {chapter}: {error}")
             bar.update(len(own))
+    marking.finish()
     print(f"{'exercise':<24}{'solution':>9}{'stub':>6}{'wrong':>7}{'right':>7}  faults")
     for proof in proofs.values():
         print(f"{proof.check.name:<24}" + "".join(f"{proof.tried.get(kind, 0):>{width}}" for kind, width in (

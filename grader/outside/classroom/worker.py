@@ -12,7 +12,6 @@ import os
 import signal
 import stat
 import sys
-import time
 import traceback
 from hashlib import sha256
 from pathlib import Path
@@ -40,43 +39,46 @@ def graded(id: str, path: Path | None, trouble: str, settings: Settings, isolati
         return nothing_read(settings, id, seed, trouble), 0.0
     known = digest(path)
     try:
-        submission = marking.read(path)
+        submission = marking.read(path, settings.chapter)
     except marking.Broken as broken:
         return nothing_read(settings, id, seed, str(broken).rstrip("."), known), 0.0
-    marks = marking.mark(submission, settings.chapter, seed, isolation, settings.timeout, settings.only or None)
+    marks = marking.mark(submission, settings.chapter, seed, isolation, settings.timeout,
+                         list(settings.only) or None)
     kept = tuple(Given(m.exercise, round(float(m.points), 4), m.reason, m.text, tuple(map(bool, m.held)),
                        tuple(m.flags)) for m in marks)
     record = Record(id, seed, known, "", tuple(submission.warnings), kept)
     return record, sum(m.seconds for m in marks)
 
 
-def die_with(parent: int) -> None:
-    """Have the system end this process when the pool's does, however that ends (Linux)."""
+def end_with(parent: int) -> None:
+    """Have the system end this process when the pool's does, however that ends (Linux); its sandboxes too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)      # PR_SET_PDEATHSIG
         if os.getppid() != parent:
-            os._exit(0)
+            sys.exit(0)
 
 
 def main() -> None:
     """Answer jobs until the input ends. What is printed meanwhile goes to stderr."""
     start = json.loads(sys.stdin.readline())
-    die_with(start["parent"])
+    end_with(start["parent"])
     answers = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
     os.dup2(2, 1)
     settings, isolation = settings_from_json(start["settings"]), marking.isolation(start["unsafe"])
     answers.write("{}\n")
-    for line in sys.stdin:
-        job = json.loads(line)
-        begun = time.perf_counter()
-        path = Path(job["path"]) if job["path"] is not None else None
-        try:
-            record, seconds = graded(job["id"], path, job["trouble"], settings, isolation)
-            answer = {"record": to_json(record), "seconds": round(seconds, 3)}
-        except Exception:
-            answer = {"error": traceback.format_exc(limit=-4)}
-        answer["wall"] = round(time.perf_counter() - begun, 3)
-        answers.write(json.dumps(answer) + "\n")
+    try:
+        for line in sys.stdin:
+            job = json.loads(line)
+            path = Path(job["path"]) if job["path"] is not None else None
+            try:
+                record, seconds = graded(job["id"], path, job["trouble"], settings, isolation)
+                answer = {"record": to_json(record), "seconds": round(seconds, 3)}
+            except Exception:
+                answer = {"error": traceback.format_exc(limit=-4)}
+            answers.write(json.dumps(answer) + "\n")
+    finally:
+        marking.finish()
 
 
 if __name__ == "__main__":
