@@ -1,4 +1,4 @@
-"""The class's grader: python -m grader COMMAND. Reads its arguments; the work is in grader/outside/classroom."""
+"""The class's grader, python -m grader COMMAND: reads the arguments. The work is in outside/classroom."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .outside.classroom.plain import Refused, expect, plain
 EPILOG = """examples
   python -m grader grade handed-in/ --chapter 13 --out results/      marks, pages and a summary of a class
   python -m grader grade handed-in/ --chapter 13 --out results/ --resume      go on after a stop
-  python -m grader check 13_dpo.ipynb      one notebook; exit code 0 all right, 1 not all, 2 it could not be told
+  python -m grader check 13_dpo.ipynb      one notebook; exit code 0 all right, 1 not all, 2 it was not marked
   python -m grader status      what isolation there is on this machine, and what is missing
 
 Exit codes: 0 done (whatever the marks are), 1 the grader itself broke on something, 2 the command cannot be
@@ -84,8 +84,10 @@ def exercises(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1)
-            raise argparse.ArgumentTypeError(f"{name!r} is no exercise" + (f". Did you mean {near[0]!r}?" if near
-                                             else ": `python -m grader status` lists all"))
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is no exercise"
+                + (f". Did you mean {near[0]!r}?" if near else ": `python -m grader status` lists all")
+            )
     if not names:
         raise argparse.ArgumentTypeError(f"it is {text!r}: name exercises, with commas between them")
     return names
@@ -95,7 +97,12 @@ def of_chapter(names: tuple[str, ...], chapter: int) -> tuple[str, ...]:
     """These exercises in the chapter's order; Refused for one of another chapter."""
     own = [check.name for check in CHAPTERS[chapter]]
     for name in names:
-        expect(name in own, "--only", name, f"it is no exercise of chapter {chapter}. There are: {', '.join(own)}")
+        expect(
+            name in own,
+            "--only",
+            name,
+            f"it is no exercise of chapter {chapter}. There are: {', '.join(own)}",
+        )
     return tuple(name for name in own if name in names)
 
 
@@ -106,13 +113,20 @@ def cores() -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(prog="python -m grader", description="Marks a class's notebooks.", epilog=EPILOG,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = argparse.ArgumentParser(
+        prog="python -m grader",
+        description="Marks a class's notebooks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    grade = commands.add_parser("grade", help="mark all submissions of a class",
-                                description="Marks each submission, and writes grades.csv, grades.json, a page "
-                                            "for each student and summary.html to OUT. Nothing else is written.")
+    grade = commands.add_parser(
+        "grade",
+        help="mark all submissions of a class",
+        description="Marks each submission, and writes grades.csv, grades.json, a page "
+        "for each student and summary.html to OUT. Nothing else is written.",
+    )
     grade.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSIONS",
                        help="a folder with a folder or an .ipynb file for each student; or notebooks")
     grade.add_argument("--chapter", type=a_chapter, required=True, metavar="N")
@@ -120,15 +134,22 @@ def parser() -> argparse.ArgumentParser:
     jobs_option(grade)
     only_option(grade, "mark these exercises alone: a,b")
     timeout_option(grade)
-    grade.add_argument("--seed", type=a_seed, metavar="N",
-                       help="inputs are drawn from it and each submission's name (default: drawn, and recorded)")
+    grade.add_argument(
+        "--seed",
+        type=a_seed,
+        metavar="N",
+        help="inputs are drawn from it and each submission's name (default: drawn, and recorded)",
+    )
     grade.add_argument("--shard", type=a_shard, metavar="I/N", help="a part of the class; `merge` joins them")
     unsafe_option(grade)
     grade.set_defaults(do=do_grade)
 
-    check = commands.add_parser("check", help="mark one notebook",
-                                description="Marks one notebook; its chapter is found from the exercises in it. "
-                                            "Exit code 0: all right, 1: not all, 2: it could not be told.")
+    check = commands.add_parser(
+        "check",
+        help="mark one notebook",
+        description="Marks one notebook; its chapter is found from the exercises in it. "
+        "Exit code 0: all right, 1: not all, 2: it could not be told.",
+    )
     check.add_argument("file", type=Path, metavar="FILE.ipynb")
     check.add_argument("--json", action="store_true", help="print the result as JSON")
     only_option(check, "mark these exercises alone: a,b")
@@ -151,12 +172,17 @@ def parser() -> argparse.ArgumentParser:
     kinds = out.add_mutually_exclusive_group()
     kinds.add_argument("--with-checks", action="store_true",
                        help="with the checks that explain what is wrong; their source tells what is right")
-    kinds.add_argument("--for", dest="kind", choices=["nbgrader"], help="the source of an nbgrader assignment")
+    kinds.add_argument(
+        "--for", dest="kind", choices=["nbgrader"], help="the source of an nbgrader assignment"
+    )
     out.set_defaults(do=do_release)
 
-    again = commands.add_parser("regrade", help="grade again after a check was mended",
-                                description="Grades with the seeds of an earlier run, and says whose mark changes "
-                                            "and why. The earlier run stays as it is.")
+    again = commands.add_parser(
+        "regrade",
+        help="grade again after a check was mended",
+        description="Grades with the seeds of an earlier run, and says whose mark changes "
+        "and why. The earlier run stays as it is.",
+    )
     again.add_argument("submissions", nargs="+", type=Path, metavar="SUBMISSIONS")
     again.add_argument("--from", dest="results", type=Path, required=True, metavar="RESULTS",
                        help="the folder of the earlier run")
@@ -166,7 +192,9 @@ def parser() -> argparse.ArgumentParser:
     unsafe_option(again)
     again.set_defaults(do=do_regrade)
 
-    proof = commands.add_parser("verify", help="prove every check: solutions pass, wrong answers fail by name")
+    proof = commands.add_parser(
+        "verify", help="prove every check: solutions pass, wrong answers fail by name"
+    )
     proof.add_argument("--chapter", type=a_chapter, metavar="N", help="(default: all)")
     only_option(proof, "these exercises alone: a,b")
     proof.add_argument("--seeds", type=at_least_one, default=1, metavar="N",
@@ -178,8 +206,13 @@ def parser() -> argparse.ArgumentParser:
                                description="Fills a gradebook's own CSV with the marks.")
     book.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run")
     book.add_argument("--for", dest="kind", choices=sorted(export.FORMS), required=True)
-    book.add_argument("--roster", type=Path, required=True, metavar="FILE.csv",
-                      help="what the gradebook exports: Canvas: Grades, Export; Moodle: the grading worksheet")
+    book.add_argument(
+        "--roster",
+        type=Path,
+        required=True,
+        metavar="FILE.csv",
+        help="what the gradebook exports: Canvas: Grades, Export; Moodle: the grading worksheet",
+    )
     book.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="a new file")
     book.add_argument("--column", metavar="NAME", help="the assignment's name (default: Chapter N)")
     book.add_argument("--points", type=worth, metavar="P", help="what it is worth (default: 1 an exercise)")
@@ -195,8 +228,11 @@ def parser() -> argparse.ArgumentParser:
 
 def unsafe_option(command: argparse.ArgumentParser) -> None:
     """--unsafe, the same everywhere."""
-    command.add_argument("--unsafe", action="store_true",
-                         help="run without isolation: the code can then do all that you can. For code you trust")
+    command.add_argument(
+        "--unsafe",
+        action="store_true",
+        help="run without isolation: the code can then do all that you can. For code you trust",
+    )
 
 
 def jobs_option(command: argparse.ArgumentParser) -> None:
@@ -219,15 +255,26 @@ def timeout_option(command: argparse.ArgumentParser) -> None:
 
 def do_grade(args: argparse.Namespace) -> int:
     """Mark a class."""
-    wish = run.Wish(tuple(args.submissions), args.chapter, args.out, args.seed, of_chapter(args.only, args.chapter),
-                    args.timeout, args.jobs, args.resume, args.unsafe, args.shard)
+    wish = run.Wish(
+        tuple(args.submissions),
+        args.chapter,
+        args.out,
+        args.seed,
+        of_chapter(args.only, args.chapter),
+        args.timeout,
+        args.jobs,
+        args.resume,
+        args.unsafe,
+        args.shard,
+    )
     return 1 if run.grade(wish) else 0
 
 
 def do_regrade(args: argparse.Namespace) -> int:
     """Grade again."""
-    failed = regrade.regrade(args.results, tuple(args.submissions), args.out, args.only, args.jobs, args.unsafe,
-                             args.resume)
+    failed = regrade.regrade(
+        args.results, tuple(args.submissions), args.out, args.only, args.jobs, args.unsafe, args.resume
+    )
     return 1 if failed else 0
 
 
@@ -263,7 +310,9 @@ def main(argv: list[str] | None = None) -> int:
         print("grader: stopped", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"grader: {plain(str(error))}: check the folder, its rights and the space left", file=sys.stderr)
+        print(
+            f"grader: {plain(str(error))}: check the folder, its rights and the space left", file=sys.stderr
+        )
         return 2
 
 

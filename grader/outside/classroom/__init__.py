@@ -1,1 +1,1 @@
-"""The class's tools around the marks: collecting, grading in a pool, pages, gradebooks. No mark is made here."""
+"""The class's tools around the marks: collecting, a pool, pages, gradebooks. No mark is made here."""

@@ -65,7 +65,7 @@ def look(path: Path, wanted: str) -> Found:
 
 
 def in_folder(folder: Path, wanted: str) -> Found:
-    """The notebook of a student's folder, or of a folder in it: the one named as the chapter's, or the only one."""
+    """The notebook of a student's folder or below it: the one named as the chapter's, or the only one."""
     name, notebooks, seen = name_of(folder), [], 0
     left = [(folder, 0)]
     while left:
@@ -91,7 +91,9 @@ def in_folder(folder: Path, wanted: str) -> Found:
     if not notebooks:
         return Found(name, None, "no notebook is in it: an .ipynb file is wanted. Links are not followed")
     several = ", ".join(sorted(plain(path.name) for path in notebooks)[:4])
-    return Found(name, None, f"{len(notebooks)} notebooks are in it ({several}): hand in one, or name one {wanted}")
+    return Found(
+        name, None, f"{len(notebooks)} notebooks are in it ({several}): hand in one, or name one {wanted}"
+    )
 
 
 def told_apart(found: Iterable[Found]) -> list[Found]:
@@ -126,4 +128,7 @@ def in_shard(submission: str, shard: tuple[int, int] | None) -> bool:
     if shard is None:
         return True
     i, n = shard
-    return int.from_bytes(hashlib.sha256(submission.encode("utf-8", "surrogatepass")).digest()[:8], "big") % n == i - 1
+    return (
+        int.from_bytes(hashlib.sha256(submission.encode("utf-8", "surrogatepass")).digest()[:8], "big") % n
+        == i - 1
+    )

@@ -64,37 +64,52 @@ def export(results: Path, kind: str, roster: Path, out: Path, column: str | None
     nobody = [r.id for r in grades.records if r.id not in {record.id for record in handed.values()}]
     print(f"{out}: {len(handed)} of {len(people)} people have a mark, out of {number(worth)}.")
     say_some("No submission of", without, "their cells are left as they were")
-    say_some("Nobody on the roster for", nobody, "put a login, an e-mail address or an ID into the folder's name, "
-                                                 "or fill these in by hand")
+    say_some(
+        "Nobody on the roster for",
+        nobody,
+        "put a login, an e-mail address or an ID into the folder's name, or fill these in by hand",
+    )
     return 0
 
 
 def say_some(what: str, names: Sequence[str], remedy: str) -> None:
     """A line on some people, where there are any."""
     if names:
-        shown = ", ".join(plain(name) for name in names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10
-                                                                 else "")
+        shown = ", ".join(plain(name) for name in names[:10]) + (
+            f" and {len(names) - 10} more" if len(names) > 10 else ""
+        )
         print(f"{what} {len(names)}: {shown}. {remedy[0].upper() + remedy[1:]}.")
 
 
 def read_roster(path: Path, form: Form) -> tuple[list[str], list[list[str]]]:
     """A roster's header and rows, each as long as the header. Refused for what is none."""
     expect(path.is_file(), "--roster", path, f"there is no such file. Get it {form.where}")
-    expect(path.stat().st_size <= LARGEST, "--roster", path, "it is too large for a roster: name the right file")
+    expect(
+        path.stat().st_size <= LARGEST, "--roster", path, "it is too large for a roster: name the right file"
+    )
     try:
         content = path.read_bytes().decode("utf-8-sig")
         table = [row for row in csv.reader(io.StringIO(content, newline=""), strict=True) if any(row)]
     except UnicodeDecodeError:
         raise Refused(f"--roster is {path}: it is not UTF-8. Save it as “CSV UTF-8”") from None
     except csv.Error as error:
-        raise Refused(f"--roster is {path}: it is no CSV with commas ({error}). Get it {form.where}") from None
+        raise Refused(
+            f"--roster is {path}: it is no CSV with commas ({error}). Get it {form.where}"
+        ) from None
     header = table[0] if table else []
     for group in form.needs:
         expect(any(name in header for name in group), "--roster", path,
                f"it has no column {' or '.join(group)}. Get it {form.where}")
-    expect(len(set(header)) == len(header), "--roster", path, "two of its columns have the same name. Rename one")
+    expect(
+        len(set(header)) == len(header), "--roster", path, "two of its columns have the same name. Rename one"
+    )
     for n, row in enumerate(table[1:], 2):
-        expect(len(row) <= len(header), "--roster", path, f"row {n} has more cells than the header. Mend that row")
+        expect(
+            len(row) <= len(header),
+            "--roster",
+            path,
+            f"row {n} has more cells than the header. Mend that row",
+        )
     return header, [row + [""] * (len(header) - len(row)) for row in table[1:]]
 
 
@@ -118,7 +133,11 @@ def match(people: Sequence[list[str]], header: Sequence[str], form: Form, record
     for n, row in enumerate(people):
         for name in (name for name in form.keys if name in header):
             value = folded(row[header.index(name)])
-            for key in {value, value.removeprefix("participant "), value.split("@")[0] if "@" in value else ""}:
+            for key in {
+                value,
+                value.removeprefix("participant "),
+                value.split("@")[0] if "@" in value else "",
+            }:
                 owners.setdefault(key, set()).add(n)
     found: dict[int, Record] = {}
     for record in sorted(records, key=lambda r: r.id):
@@ -142,9 +161,15 @@ def key_of(submission: str, form: Form) -> str:
     return folded(number_in[1] if number_in else submission) or "\0"
 
 
-def fill_canvas(header: list[str], rows: list[list[str]], handed: Mapping[int, Record], grades: Grades, column: str,
-                worth: float) -> tuple[list[str], list[list[str]]]:
-    """Canvas wants the columns that name a student, one column for the assignment, and its points in a row."""
+def fill_canvas(
+    header: list[str],
+    rows: list[list[str]],
+    handed: Mapping[int, Record],
+    grades: Grades,
+    column: str,
+    worth: float,
+) -> tuple[list[str], list[list[str]]]:
+    """Canvas wants the columns that name a student, one for the assignment, and a row with its points."""
     kept = [name for name in ("Student", "ID", "SIS User ID", "SIS Login ID", "Section") if name in header]
     found = [name for name in header if name == column or re.fullmatch(re.escape(column) + r" \(\d+\)", name)]
     name = found[0] if found else column
@@ -158,9 +183,15 @@ def fill_canvas(header: list[str], rows: list[list[str]], handed: Mapping[int, R
     return [*kept, name], out
 
 
-def fill_moodle(header: list[str], rows: list[list[str]], handed: Mapping[int, Record], grades: Grades, column: str,
-                worth: float) -> tuple[list[str], list[list[str]]]:
-    """Moodle's grading worksheet has its own columns; another export gets one for the mark and one for feedback."""
+def fill_moodle(
+    header: list[str],
+    rows: list[list[str]],
+    handed: Mapping[int, Record],
+    grades: Grades,
+    column: str,
+    worth: float,
+) -> tuple[list[str], list[list[str]]]:
+    """Moodle's worksheet has its columns; another export gets one for the mark and one for feedback."""
     worksheet = "Grade" in header and "Identifier" in header
     mark, said = ("Grade", "Feedback comments") if worksheet else (column, f"{column} (feedback)")
     new = [name for name in (mark, said) if name not in header]

@@ -1,6 +1,6 @@
 """The journal of a run: one line of JSON a graded submission, on disk before the next is reported.
 
-A run that was killed goes on from it: what it holds is not graded again. Its first line is the run's settings.
+A run that was killed goes on from it: what it holds is not graded again. Its first line is the settings.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ class Journal:
                "folder; `regrade` says whose marks change")
         for name, value in header.items():
             if self.header.get(name) != value:
-                raise Refused(f"--out is {folder}, whose run has {said(name, self.header.get(name))}, and this "
-                              f"one has {said(name, value)}: give the same, or name another folder")
+                raise Refused(
+                    f"--out is {folder}, whose run has {said(name, self.header.get(name))}, and this "
+                    f"one has {said(name, value)}: give the same, or name another folder"
+                )
         for line in kept[1:]:
             if not line.get("failed"):
                 self.records[line["record"]["id"]] = from_json(line["record"])

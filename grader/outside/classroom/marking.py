@@ -9,7 +9,18 @@ from ..mark import Mark, finish, mark, names, seed_of, worth
 from ..sandbox import Isolation
 from ..submission import Broken, Submission
 
-__all__ = ["Broken", "Isolation", "Mark", "chapters_in", "finish", "isolation", "mark", "read", "seed_of", "worth"]
+__all__ = [
+    "Broken",
+    "Isolation",
+    "Mark",
+    "chapters_in",
+    "finish",
+    "isolation",
+    "mark",
+    "read",
+    "seed_of",
+    "worth",
+]
 
 
 def isolation(unsafe: bool) -> Isolation:

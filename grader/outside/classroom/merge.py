@@ -37,8 +37,10 @@ def join(shards: Sequence[tuple[Path, Grades]]) -> Grades:
     records = sorted((record for _, grades in shards for record in grades.records), key=lambda r: r.id)
     for one, two in zip(records, records[1:]):
         if one.id == two.id:
-            raise Refused(f"SHARDS is {', '.join(map(str, (f for f, _ in shards)))}: {plain(one.id)} is in two of "
-                          "them. Name each shard once")
+            raise Refused(
+                f"SHARDS is {', '.join(map(str, (f for f, _ in shards)))}: {plain(one.id)} is in two of "
+                "them. Name each shard once"
+            )
     expect(class_digest(r.id for r in records) == first.class_digest, "SHARDS",
            f"{len(shards)} folders with {len(records)} submissions",
            "a part of the class is in none of them. Name every shard")

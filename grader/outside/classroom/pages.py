@@ -1,4 +1,4 @@
-"""The pages of a run: feedback for each student, and a summary for the teacher. Every word in them is escaped."""
+"""The pages of a run: feedback for each student, a summary for the teacher. Every word in them is escaped."""
 
 from __future__ import annotations
 
@@ -17,11 +17,22 @@ SUMMARY, FEEDBACK = "summary.html", "feedback"
 BINS = 10
 
 # What is said in place of the judge's shorter names. A misconception's own name is said as it is.
-REASONS = {"a law": "a law is broken", "the numbers": "the numbers differ", "raised": "raises an error",
-           "stub": "not written yet", "not there": "no such cell", "not read": "the notebook was not read",
-           "endless": "does not end", "shape": "another shape", "type": "another type", "dtype": "another dtype",
-           "a factor": "off by a factor", "shortcut": "uses what the task forbids",
-           "crashed": "its process ended", "strange": "cannot be judged"}
+REASONS = {
+    "a law": "a law is broken",
+    "the numbers": "the numbers differ",
+    "raised": "raises an error",
+    "stub": "not written yet",
+    "not there": "no such cell",
+    "not read": "the notebook was not read",
+    "endless": "does not end",
+    "shape": "another shape",
+    "type": "another type",
+    "dtype": "another dtype",
+    "a factor": "off by a factor",
+    "shortcut": "uses what the task forbids",
+    "crashed": "its process ended",
+    "strange": "cannot be judged",
+}
 NO_BELIEF = {"right", *REASONS, "None", "out of time", "out of memory", "forged", "not finite",
              "input changed", "axes swapped", "no gradient", "autograd", "backward called", "TooLong"}
 
@@ -49,8 +60,13 @@ def write_pages(grades: Grades, folder: Path) -> None:
     (folder / FEEDBACK).mkdir(exist_ok=True)
     template = made.get_template("feedback.html")
     for record in grades.records:
-        page = template.render(record=record, checks=checks, out_of=grades.out_of, chapter=grades.settings.chapter,
-                               unsafe=grades.unsafe)
+        page = template.render(
+            record=record,
+            checks=checks,
+            out_of=grades.out_of,
+            chapter=grades.settings.chapter,
+            unsafe=grades.unsafe,
+        )
         write(folder / FEEDBACK / f"{file_name(record.id)}.html", page)
     write(folder / SUMMARY, made.get_template("summary.html").render(
         grades=grades, settings=grades.settings, out_of=grades.out_of, bins=distribution(grades),
@@ -78,18 +94,31 @@ def distribution(grades: Grades) -> list[tuple[str, int, float]]:
     width = grades.out_of / n
     counts = Counter(min(n, int(r.total / width + 1e-9)) for r in grades.records)
     most = max(counts.values(), default=1)
-    labels = [f"{number(k * width)} to below {number((k + 1) * width)}" for k in range(n)] + [f"{grades.out_of}: all"]
+    labels = [f"{number(k * width)} to below {number((k + 1) * width)}" for k in range(n)] + [
+        f"{grades.out_of}: all"
+    ]
     return [(labels[k], counts[k], counts[k] / most) for k in range(n + 1)]
 
 
 def of_exercise(check: Check, records: Sequence[Record]) -> dict:
     """What became of one exercise in the class: counts, the mean, and the reasons that cost points."""
-    marks = [mark for record in records if not record.trouble for mark in record.marks if mark.exercise == check.name]
+    marks = [
+        mark
+        for record in records
+        if not record.trouble
+        for mark in record.marks
+        if mark.exercise == check.name
+    ]
     reasons = Counter(mark.reason for mark in marks if mark.points < 1)
-    return {"check": check, "mean": mean([mark.points for mark in marks]), "read": len(marks),
-            "right": sum(mark.points >= 1 for mark in marks), "part": sum(0 < mark.points < 1 for mark in marks),
-            "none": sum(mark.points == 0 for mark in marks),
-            "reasons": sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:3]}
+    return {
+        "check": check,
+        "mean": mean([mark.points for mark in marks]),
+        "read": len(marks),
+        "right": sum(mark.points >= 1 for mark in marks),
+        "part": sum(0 < mark.points < 1 for mark in marks),
+        "none": sum(mark.points == 0 for mark in marks),
+        "reasons": sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:3],
+    }
 
 
 def hardest(grades: Grades) -> dict | None:
@@ -99,7 +128,7 @@ def hardest(grades: Grades) -> dict | None:
 
 
 def commonest(grades: Grades, most: int = 10) -> list[tuple[str, str, str, int]]:
-    """(exercise, misconception, what it is, how many had it), the commonest first: what to talk about in class."""
+    """(exercise, misconception, what it is, how many had it), the commonest first."""
     why = {(check.name, m.name): m.why for check in grades.settings.exercises for m in check.misconceptions}
     counts = Counter((mark.exercise, mark.reason) for record in grades.records for mark in record.marks
                      if mark.reason not in NO_BELIEF)

@@ -121,7 +121,7 @@ class Pool:
         self.send(worker, {"id": job.id, "path": str(job.path) if job.path else None, "trouble": job.trouble})
 
     def wait(self) -> Iterator[tuple[Worker, dict | None]]:
-        """(process, its next line) as they come; None in the line's place where the process is gone or hangs."""
+        """(process, its next line) as they come; None for the line where the process is gone or hangs."""
         for key, _ in self.selector.select(timeout=5):
             worker = key.data
             content = os.read(worker.process.stdout.fileno(), 1 << 20)
@@ -144,7 +144,7 @@ class Pool:
         return Done(from_json(line["record"]), line["seconds"])
 
     def lost(self, worker: Worker, left: deque, tries: dict) -> Iterator[Done]:
-        """A process is gone: its submission is put back once, then given up; another process takes its place."""
+        """A process is gone: another takes its place. Its submission is put back once, then given up."""
         job, ready = worker.job, worker.ready
         self.end(worker)
         if not ready:
@@ -162,4 +162,6 @@ class Pool:
         """The record of a submission on which the grader itself broke."""
         from .marking import seed_of
         seed = seed_of(self.settings.seed, job.id)
-        return Done(nothing_read(self.settings, job.id, seed, "the grader broke on it; tell your teacher"), 0.0, why)
+        return Done(
+            nothing_read(self.settings, job.id, seed, "the grader broke on it; tell your teacher"), 0.0, why
+        )

@@ -31,12 +31,22 @@ class Change:
 
     def line(self) -> str:
         """For a terminal."""
-        return (f"{plain(self.id)}  {self.exercise}  {number(points(self.before))} -> {number(points(self.after))}  "
-                f"({reason(self.before)} -> {reason(self.after)}; {self.why})")
+        return (
+            f"{plain(self.id)}  {self.exercise}  "
+            f"{number(points(self.before))} -> {number(points(self.after))}  "
+            f"({reason(self.before)} -> {reason(self.after)}; {self.why})"
+        )
 
 
-def regrade(results: Path, places: tuple[Path, ...], out: Path, only: tuple[str, ...], jobs: int, unsafe: bool,
-            resume: bool) -> int:
+def regrade(
+    results: Path,
+    places: tuple[Path, ...],
+    out: Path,
+    only: tuple[str, ...],
+    jobs: int,
+    unsafe: bool,
+    resume: bool,
+) -> int:
     """Grade again into `out`, say what changes; returns on how many the grader itself broke.
 
     only: the exercises that are marked again; the others keep their marks.
@@ -46,8 +56,19 @@ def regrade(results: Path, places: tuple[Path, ...], out: Path, only: tuple[str,
     for name in only:
         expect(name in known, "--only", name, f"the run in {results} has {', '.join(known)}")
     again = only or old.settings.only
-    new, failed = marked(Wish(places, old.settings.chapter, out, old.settings.seed, again, old.settings.timeout,
-                              jobs, resume, unsafe))
+    new, failed = marked(
+        Wish(
+            places,
+            old.settings.chapter,
+            out,
+            old.settings.seed,
+            again,
+            old.settings.timeout,
+            jobs,
+            resume,
+            unsafe,
+        )
+    )
     new = with_old_marks(old, new, known) if only else new
     write_out(new, out)
     changes = list(changed(old, new))
@@ -92,7 +113,8 @@ def why(one: Record | None, two: Record | None, a: Given | None, b: Given | None
     if one.trouble != two.trouble:
         return "it can be read now" if one.trouble else f"it cannot be read now: {two.trouble}"
     if mended and a and b:
-        return f"the check changed: {sum(a.held)} of {len(a.held)} cases held, now {sum(b.held)} of {len(b.held)}"
+        held, now = f"{sum(a.held)} of {len(a.held)}", f"{sum(b.held)} of {len(b.held)}"
+        return f"the check changed: {held} cases held, now {now}"
     return "the same notebook, seed and checks: the limits, the machine or a library differs"
 
 

@@ -21,7 +21,7 @@ ROOT = GRADER.parent
 MARKERS = ("### BEGIN SOLUTION", "### END SOLUTION")
 PARTS = ("exercises", "package", "chapter")     # what a release has, for its README
 
-STAND_IN = '''"""check, hint and status of a course copy that holds no answers: the marks are made by your teacher's grader."""
+STAND_IN = '''"""check, hint and status of a copy of the course that holds no answers. Your teacher's grader marks."""
 
 import json
 from pathlib import Path
@@ -76,10 +76,17 @@ def release(chapter: int, out: Path, with_checks: bool) -> None:
     """Write a chapter's exercises, the chapter, the package and how to begin to the folder `out`."""
     notebook = notebook_name(chapter)
     source = EXERCISES / notebook
-    expect(source.is_file(), "--chapter", chapter, f"{source} is not there. Run this from a clone of the course")
+    expect(
+        source.is_file(), "--chapter", chapter, f"{source} is not there. Run this from a clone of the course"
+    )
     make_folder(out, "--out")
     expect(not any(out.iterdir()), "--out", out, "it is not empty. Name a new folder")
-    expect(without_answers(source), "--chapter", chapter, f"{source} holds solutions. Make it anew: make notebooks")
+    expect(
+        without_answers(source),
+        "--chapter",
+        chapter,
+        f"{source} holds solutions. Make it anew: make notebooks",
+    )
     shutil.copyfile(source, out / notebook)
     reading = copy_chapter(chapter, out)
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -93,7 +100,9 @@ def release(chapter: int, out: Path, with_checks: bool) -> None:
             shutil.copyfile(ROOT / name, out / name)
     checks = ("`check` says what it sees on small inputs. It is a help, and not the mark." if with_checks else
               "`check` here only notes that you tried: this copy holds no answers. `hint` works as it says.")
-    write(out / "README.md", README.format(chapter=chapter, notebook=notebook, reading=reading, checks=checks))
+    write(
+        out / "README.md", README.format(chapter=chapter, notebook=notebook, reading=reading, checks=checks)
+    )
     print(f"{out}: {notebook} and what it needs, "
           + ("with the checks, whose source a student can read." if with_checks else "without answers."))
 
@@ -101,7 +110,9 @@ def release(chapter: int, out: Path, with_checks: bool) -> None:
 def without_answers(path: Path) -> bool:
     """True if no cell of a notebook has a solution in it, or what it printed."""
     cells = json.loads(path.read_text("utf-8"))["cells"]
-    return not any(any(m in "".join(cell["source"]) for m in MARKERS) or cell.get("outputs") for cell in cells)
+    return not any(
+        any(m in "".join(cell["source"]) for m in MARKERS) or cell.get("outputs") for cell in cells
+    )
 
 
 def copy_chapter(chapter: int, out: Path) -> str:
@@ -125,12 +136,14 @@ def write_stand_in(chapter: int, folder: Path) -> None:
 
 
 def for_nbgrader(chapter: int, out: Path) -> None:
-    """Write the source notebook of an nbgrader assignment: the solutions, with a graded cell for each exercise."""
+    """Write the source of an nbgrader assignment: the solutions, and a graded cell for each exercise."""
     source = ROOT / "solutions" / notebook_name(chapter)
-    expect(source.is_file(), "--chapter", chapter, f"{source} is not there. Run this from a clone of the course")
+    expect(source.is_file(), "--chapter", chapter, f"{source} is not there. Run this from a clone")
     make_folder(out, "--out")
     path = out / source.name
-    expect(not path.exists(), "--out", out, f"it has a {path.name} already. Name the folder of a new assignment")
+    expect(
+        not path.exists(), "--out", out, f"it has a {path.name} already. Name the folder of a new assignment"
+    )
     notebook = json.loads(source.read_text("utf-8"))
     checks = {check.name: check for check in CHAPTERS[chapter]}
     cells = []
@@ -148,14 +161,28 @@ def for_nbgrader(chapter: int, out: Path) -> None:
 
 
 def graded_cell(check) -> dict:
-    """nbgrader's graded cell of one exercise: its last value is the points, so that part of them can be had."""
+    """nbgrader's graded cell of an exercise: its last value is the points, so that part can be had."""
     text = textwrap.dedent(f"""\
         # Graded: {check.name}
         ### BEGIN HIDDEN TESTS
         from grader.outside.nbgrader import points
         points("{check.name}", {check.function})
         ### END HIDDEN TESTS""")
-    return {"cell_type": "code", "execution_count": None, "id": f"graded-{check.name}"[:64], "outputs": [],
-            "metadata": {"nbgrader": {"grade": True, "grade_id": f"graded-{check.name}", "locked": True, "points": 1,
-                                      "schema_version": 3, "solution": False, "task": False}},
-            "source": text.splitlines(keepends=True)}
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": f"graded-{check.name}"[:64],
+        "outputs": [],
+        "metadata": {
+            "nbgrader": {
+                "grade": True,
+                "grade_id": f"graded-{check.name}",
+                "locked": True,
+                "points": 1,
+                "schema_version": 3,
+                "solution": False,
+                "task": False,
+            }
+        },
+        "source": text.splitlines(keepends=True),
+    }

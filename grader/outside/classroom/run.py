@@ -19,8 +19,9 @@ from .journal import FILE, Journal, header_of, read_header
 from .pages import SUMMARY, write_pages
 from .plain import Refused, expect, plain
 from .pool import Pool
-from .records import Settings, checks_digest, notebook_name
+from .records import Record, Settings, checks_digest, notebook_name
 from .tables import CSV, JSON, Grades, grades_csv, grades_json, write
+from .worker import digest
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,15 @@ def marked(wish: Wish) -> tuple[Grades, int]:
     return Grades(settings, class_digest(f.id for f in found), isolation.kind == "none", records), len(failed)
 
 
-def mark_all(mine: Sequence[Found], settings: Settings, wish: Wish, journal: Journal) -> list[tuple[str, str]]:
+def mark_all(
+    mine: Sequence[Found], settings: Settings, wish: Wish, journal: Journal
+) -> list[tuple[str, str]]:
     """Mark what the journal does not hold yet; (id, why) of what the grader broke on."""
-    left = [f for f in mine if f.id not in journal.records]
-    done_before = len(mine) - len(left)
-    if done_before:
-        print(f"{done_before} of {len(mine)} were graded before and are kept.", file=sys.stderr)
+    left = [f for f in mine if f.id not in journal.records or is_another(f, journal.records[f.id])]
+    done_before, again = len(mine) - len(left), sum(f.id in journal.records for f in left)
+    if done_before or again:
+        print(f"{done_before} of {len(mine)} were graded before and are kept"
+              + (f"; {again} were handed in anew since, and are graded again." if again else "."), file=sys.stderr)
     failed: list[tuple[str, str]] = []
     try:
         with (ended_kindly(), Pool(wish.jobs, settings, wish.unsafe) as pool,
@@ -91,10 +95,15 @@ def mark_all(mine: Sequence[Found], settings: Settings, wish: Wish, journal: Jou
                     failed.append((done.record.id, done.failed))
                 bar.update()
     except (KeyboardInterrupt, Interrupted):
-        kept = sum(f.id in journal.records for f in mine)
+        kept = sum(f.id in journal.records for f in mine)           # none is lost, none is graded twice
         raise Interrupted(f"stopped: {kept} of {len(mine)} submissions are graded and kept in "
                           f"{wish.out / FILE}. Run the same command with --resume to go on.") from None
     return failed
+
+
+def is_another(found: Found, record: Record) -> bool:
+    """True where a submission is no longer what was graded."""
+    return (digest(found.path) if found.path else "") != record.sha256
 
 
 @contextmanager
@@ -113,20 +122,25 @@ def say_isolation(unsafe: bool) -> marking.Isolation:
     """Say what isolation is in force. Refused where there is none and nobody said --unsafe."""
     isolation = marking.isolation(unsafe)
     if unsafe:
-        print("grader: WARNING: --unsafe. The submissions' code runs as you, with your files and your network. "
-              "It can read the answers, change its own marks and delete your files.", file=sys.stderr)
+        print(
+            "grader: WARNING: --unsafe. The submissions' code runs as you, with your files and your network. "
+            "It can read the answers, change its own marks and delete your files.",
+            file=sys.stderr,
+        )
         return isolation
     for line in isolation.missing:
         print(f"grader: {line}", file=sys.stderr)
     if isolation.kind == "none":
-        raise Refused("no isolation can be had here, so nothing was run. The lines above say what is missing. "
-                      "Only for notebooks that you trust: --unsafe")
-    print(f"Isolation: {isolation.kind}. It holds: {', '.join(isolation.holds)}.", file=sys.stderr)
+        raise Refused(
+            "no isolation can be had here, so nothing was run. The lines above say what is missing. "
+            "Only for notebooks that you trust: --unsafe"
+        )
+    print(f"Isolation: {isolation.kind}.", *isolation.holds, sep="\n  ", file=sys.stderr)
     return isolation
 
 
 def ready_folder(wish: Wish) -> dict:
-    """Make --out, and the settings of the run that it holds ({} for none). Refused if it holds other things."""
+    """Make --out; the settings of the run that it holds, {} for none. Refused if it holds other things."""
     out = wish.out
     for place in wish.places:
         inside = os.path.isdir(place) and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(place))
@@ -138,7 +152,12 @@ def ready_folder(wish: Wish) -> dict:
         expect(not any(out.iterdir()), "--out", out,
                "it holds other files. Name a new folder, or an empty one")
         return {}
-    expect(wish.resume, "--out", out, "it holds another run. Give --resume to go on with it, or name a new folder")
+    expect(
+        wish.resume,
+        "--out",
+        out,
+        "it holds another run. Give --resume to go on with it, or name a new folder",
+    )
     return before
 
 
@@ -166,6 +185,8 @@ def tell(grades: Grades, out: Path) -> None:
     records = grades.records
     mean = sum(r.total for r in records) / len(records) if records else 0.0
     troubled, flagged = sum(bool(r.trouble) for r in records), sum(bool(r.flags) for r in records)
-    print(f"{len(records)} submissions, {mean:.2f} of {grades.out_of} points in the mean; {troubled} could not be "
-          f"read, {flagged} flagged. Seed {grades.settings.seed}.")
+    print(
+        f"{len(records)} submissions, {mean:.2f} of {grades.out_of} points in the mean; "
+        f"{troubled} could not be read, {flagged} flagged. Seed {grades.settings.seed}."
+    )
     print(f"Read {out / SUMMARY}; the marks are in {out / CSV} and {out / JSON}.")

@@ -24,12 +24,16 @@ def chapters_in(path: Path) -> list[int]:
         found = marking.chapters_in(path)
     except marking.Broken as broken:
         raise Refused(f"FILE is {path}: {broken}") from None
-    expect(found, "FILE", path, "no exercise is in it. An exercise's cell begins with a line `# exercise: NAME`")
+    expect(
+        found, "FILE", path, "no exercise is in it. An exercise's cell begins with a line `# exercise: NAME`"
+    )
     return found
 
 
-def check(path: Path, as_json: bool, unsafe: bool, seed: int, timeout: float | None, only: tuple[str, ...]) -> int:
-    """Mark one notebook and say what came of it: 0 if all is right, 1 if not. Refused: it could not be told."""
+def check(
+    path: Path, as_json: bool, unsafe: bool, seed: int, timeout: float | None, only: tuple[str, ...]
+) -> int:
+    """Mark one notebook and say what came of it: 0 if all is right, 1 if not."""
     chapters = chapters_in(path)
     own = {check.name: n for n in chapters for check in CHAPTERS[n]}
     for name in only:
@@ -48,9 +52,19 @@ def check(path: Path, as_json: bool, unsafe: bool, seed: int, timeout: float | N
     marks = [mark for record in records.values() for mark in record.marks]
     right = all(mark.points >= 1 for mark in marks)
     if as_json:
-        print(json.dumps({"file": name_of(path), "right": right, "points": round(sum(m.points for m in marks), 4),
-                          "out_of": len(marks), "unsafe": unsafe,
-                          "chapters": [{"chapter": n, **to_json(record)} for n, record in records.items()]}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "file": name_of(path),
+                    "right": right,
+                    "points": round(sum(m.points for m in marks), 4),
+                    "out_of": len(marks),
+                    "unsafe": unsafe,
+                    "chapters": [{"chapter": n, **to_json(record)} for n, record in records.items()],
+                },
+                indent=1,
+            )
+        )
     else:
         say(records)
     return 0 if right else 1
@@ -76,8 +90,9 @@ def status(folder: Path | None) -> int:
     isolation = marking.isolation(False)
     for line in isolation.missing:
         print(line)
-    held = f"Isolation: {isolation.kind}. It holds: {', '.join(isolation.holds)}."
-    print(held if isolation.kind != "none" else "Isolation: none, so `grade` refuses to run here (or --unsafe).")
+    none = isolation.kind == "none"
+    print(f"Isolation: {isolation.kind}" + (", so `grade` refuses to run here." if none else "."),
+          *isolation.holds, sep="\n  ")
     print(f"\n{'chapter':<9}{'exercise':<22}{'minutes':>7}  {'difficulty':<12}cases")
     for chapter, checks in CHAPTERS.items():
         for c in checks:

@@ -60,8 +60,13 @@ def grades_csv(grades: Grades) -> str:
 
 def described(check: Check) -> dict:
     """An exercise as grades.json names it."""
-    return {"name": check.name, "title": check.title, "minutes": check.minutes, "difficulty": check.difficulty,
-            "cases": len(check.cases)}
+    return {
+        "name": check.name,
+        "title": check.title,
+        "minutes": check.minutes,
+        "difficulty": check.difficulty,
+        "cases": len(check.cases),
+    }
 
 
 def grades_json(grades: Grades) -> str:

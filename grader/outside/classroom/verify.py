@@ -1,4 +1,4 @@
-"""Proves the checks: solutions pass in the sandbox, stubs do not, wrong answers fail by name, right ones pass.
+"""Proves the checks: solutions pass in the sandbox, wrong answers fail by name, other right ones pass.
 
 The wrong and the right answers are the tables of tests/grader, so this needs a clone of the course with its
 development requirements. They are ours, and run in this process.
@@ -70,8 +70,10 @@ def verify(chapters: tuple[int, ...], only: tuple[str, ...], unsafe: bool, seeds
     for line in faults:
         print(f"✗ {line}")
     for line in missing:
-        print(f"Not tried, the tables of wrong and right answers of {line}. They need a clone of the course with "
-              "`make setup`.")
+        print(
+            f"Not tried: the wrong and right answers of {line}. "
+            "They need a clone of the course with `make setup`."
+        )
     print(f"{len(proofs)} checks, {sum(sum(p.tried.values()) for p in proofs.values())} answers tried, "
           f"{len(faults)} faults.")
     return len(faults)
@@ -91,12 +93,13 @@ def in_sandbox(chapter: int, proofs: dict[str, Proof], isolation: marking.Isolat
                 holds = mark.points == (1 if kind == "solution" else 0)
                 holds = holds and mark.reason == ("right" if kind == "solution" else "stub")
                 said = " ".join(mark.text.split())
-                proofs[mark.exercise].note(kind, holds, f"the {kind} gets {mark.points:g} ({mark.reason}), seed "
-                                                        f"{seed}: {said}")
+                proofs[mark.exercise].note(
+                    kind, holds, f"the {kind} gets {mark.points:g} ({mark.reason}), seed {seed}: {said}"
+                )
 
 
 def tables_of(chapter: int) -> ModuleType:
-    """The test file of a chapter, which has the tables WRONG and RIGHT; ImportError where it cannot be had."""
+    """The test file of a chapter, with the tables WRONG and RIGHT; ImportError where it cannot be had."""
     if str(TABLES) not in sys.path:
         sys.path.insert(0, str(TABLES))
     name = f"test_chapter{chapter:02d}"

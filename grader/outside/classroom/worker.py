@@ -27,7 +27,11 @@ def digest(path: Path) -> str:
     try:
         with open(path, "rb", opener=lambda p, f: os.open(p, f | getattr(os, "O_NOFOLLOW", 0)
                                                           | getattr(os, "O_NONBLOCK", 0))) as file:
-            return sha256(file.read(LARGEST)).hexdigest() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
+            return (
+                sha256(file.read(LARGEST)).hexdigest()
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+                else ""
+            )
     except OSError:
         return ""
 
