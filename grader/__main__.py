@@ -222,7 +222,7 @@ def parser() -> argparse.ArgumentParser:
                                 description="Writes what one run over the whole class would have written.")
     parts.add_argument("shards", type=Path, nargs="+", metavar="SHARDS", help="the folders of all shards")
     parts.add_argument("--out", type=Path, required=True, metavar="OUT", help="a new folder")
-    parts.set_defaults(do=lambda a: merge.merge(a.shards, a.out))
+    parts.set_defaults(do=do_merge)
     return top
 
 
@@ -276,6 +276,12 @@ def do_regrade(args: argparse.Namespace) -> int:
         args.results, tuple(args.submissions), args.out, args.only, args.jobs, args.unsafe, args.resume
     )
     return 1 if failed else 0
+
+
+def do_merge(args: argparse.Namespace) -> int:
+    """Join shards."""
+    merge.merge(args.shards, args.out)
+    return 0
 
 
 def do_release(args: argparse.Namespace) -> int:

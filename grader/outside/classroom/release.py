@@ -21,7 +21,7 @@ ROOT = GRADER.parent
 MARKERS = ("### BEGIN SOLUTION", "### END SOLUTION")
 PARTS = ("exercises", "package", "chapter")     # what a release has, for its README
 
-STAND_IN = '''"""check, hint and status of a copy of the course that holds no answers. Your teacher's grader marks."""
+STAND_IN = '''"""check, hint and status of a copy of the course that holds no answers. Your teacher marks."""
 
 import json
 from pathlib import Path

@@ -82,8 +82,11 @@ def mark_all(
     left = [f for f in mine if f.id not in journal.records or is_another(f, journal.records[f.id])]
     done_before, again = len(mine) - len(left), sum(f.id in journal.records for f in left)
     if done_before or again:
-        print(f"{done_before} of {len(mine)} were graded before and are kept"
-              + (f"; {again} were handed in anew since, and are graded again." if again else "."), file=sys.stderr)
+        print(
+            f"{done_before} of {len(mine)} were graded before and are kept"
+            + (f"; {again} were handed in anew since, and are graded again." if again else "."),
+            file=sys.stderr,
+        )
     failed: list[tuple[str, str]] = []
     try:
         with (ended_kindly(), Pool(wish.jobs, settings, wish.unsafe) as pool,
@@ -180,13 +183,18 @@ def write_out(grades: Grades, out: Path) -> None:
     write(out / JSON, grades_json(grades))
 
 
+def counted(n: int, noun: str) -> str:
+    """1 submission, 2 submissions."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def tell(grades: Grades, out: Path) -> None:
     """What a run ends with."""
     records = grades.records
     mean = sum(r.total for r in records) / len(records) if records else 0.0
     troubled, flagged = sum(bool(r.trouble) for r in records), sum(bool(r.flags) for r in records)
     print(
-        f"{len(records)} submissions, {mean:.2f} of {grades.out_of} points in the mean; "
+        f"{counted(len(records), 'submission')}, {mean:.2f} of {grades.out_of} points in the mean; "
         f"{troubled} could not be read, {flagged} flagged. Seed {grades.settings.seed}."
     )
     print(f"Read {out / SUMMARY}; the marks are in {out / CSV} and {out / JSON}.")
