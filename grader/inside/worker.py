@@ -11,6 +11,7 @@ right.
 from __future__ import annotations
 
 import ast
+import ctypes
 import gc
 import importlib
 import os
@@ -39,6 +40,7 @@ def main(course: str, ends: list[int]) -> None:
     gc.freeze()                                     # so that forks share these pages
     clean = left_behind()
     quiet = os.open(os.devnull, os.O_RDWR)
+    open_to_others(False)                           # its forks must not reach its lines through /proc
     line.send(READY, sys.version)
     for stream in (0, 1, 2):
         os.dup2(quiet, stream)
@@ -49,6 +51,7 @@ def main(course: str, ends: list[int]) -> None:
             pid = os.fork()
             if not pid:
                 try:
+                    open_to_others(True)
                     others = [end for pair in lines for end in pair if pair != lines[exercise["line"]]]
                     for end in (*ends[:2], *others):
                         os.close(end)
@@ -63,6 +66,12 @@ def main(course: str, ends: list[int]) -> None:
                               "seconds": used.ru_utime + used.ru_stime, "clean": again})
     except Gone:
         os._exit(0)
+
+
+def open_to_others(whether: bool) -> None:
+    """Whether other processes of the same user may look into this one (PR_SET_DUMPABLE)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(4, int(whether), 0, 0, 0)
 
 
 def end_others(alone: bool) -> None:
@@ -176,21 +185,27 @@ class Exercise:
 
     def seen_in_source(self, source: str) -> list[str]:
         """What the cell's text names of what the task forbids, with the line: read before it runs."""
-        names = {name.rpartition(".")[2]: name for each in self.spec["without"] for name in each}
+        full = {name for each in self.spec["without"] for name in each}
+        names = {name.rpartition(".")[2]: name for name in full}
         try:
             tree = ast.parse(self.shell.transform_cell(source))
         except Exception:
             return []
-        found = []
+        found = {}
         for node in ast.walk(tree):
-            name = getattr(node, "attr", getattr(node, "id", ""))
-            loaded = isinstance(getattr(node, "ctx", None), ast.Load)
             if isinstance(node, ast.ImportFrom):
-                module, loaded = node.module or "", True
-                name = next((a.name for a in node.names if f"{module}.{a.name}" in names.values()), "")
-            if loaded and name in names:
-                found.append(f"line {node.lineno}: {names[name]}, which the task asks to do without")
-        return found
+                those = {f"{node.module}.{alias.name}" for alias in node.names} & full
+                those |= {names[alias.name] for alias in node.names
+                          if alias.name in names and str(node.module).startswith("torch")}
+            elif isinstance(node, ast.Attribute) and node.attr in names:
+                owner = getattr(node.value, "attr", getattr(node.value, "id", ""))
+                name = names[node.attr]
+                those = {name} if name.startswith("torch.") or name.split(".")[-2] == owner else set()
+            else:
+                continue
+            for name in those:
+                found.setdefault(name, f"line {node.lineno}: {name}, which the task asks to do without")
+        return list(found.values())
 
     def seen_in(self, function) -> list[str]:
         """What the function itself shows of that, once it is there. It may lie: it is the student's."""

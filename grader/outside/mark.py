@@ -2,7 +2,7 @@
 
     mark(read("ada.ipynb"), 13, seed_of(2024, "ada"), available())
 
-Nothing that a student's process says is believed but the arrays that it gives for inputs that were drawn here.
+Nothing that a student's process says is believed but arrays, for inputs that were drawn here.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 
 from ..inside.driver import Complaint
 from ..inside.frames import (ANSWER, COMPLAINT, ENDED, INPUT, OPEN, READY, RELAY, RUN, SPEC, Bad, Gone, Pipe,
-                             encode)
+                             decode)
 from . import CHAPTERS
 from .judge import Check, Trial, Verdict, judge, plan
-from .sandbox import ALL, Failed, Isolation, Limits, Process, Refused, start, usage
+from .sandbox import ALL, Failed, Isolation, Process, Refused, start, usage
 from .submission import Submission, master
 
 LEAST = 5.0             # CPU seconds for an exercise, where its solution takes less than a tenth of that
@@ -67,7 +68,8 @@ def mark(submission: Submission, chapter: int, seed: int, isolation: Isolation, 
     timeout is CPU seconds for each exercise, in place of ten times what the solution takes.
     """
     if chapter not in CHAPTERS:
-        raise ValueError(f"chapter is {chapter!r}: chapters with exercises are {', '.join(map(str, CHAPTERS))}")
+        known = ", ".join(map(str, CHAPTERS))
+        raise ValueError(f"chapter is {chapter!r}: chapters with exercises are {known}")
     if isolation.kind == "none" and not isolation.unsafe:
         raise Refused("there is no isolation here, so nothing is marked. " + " ".join(isolation.missing))
     checks = [check for check in CHAPTERS[chapter] if only is None or check.name in only]
@@ -151,8 +153,8 @@ class Worker:
         except (Gone, Bad, Idle, AssertionError) as error:
             code = self.process.popen.poll()
             self.stop()
-            raise Failed(f"the sandbox's Python did not get ready (exit code {code}, {error}): can other users "
-                         f"read the course's folder and Python's?") from None
+            raise Failed(f"the sandbox's Python did not get ready (exit code {code}, {error}): can other "
+                         "users read the course's folder and Python's?") from None
 
     def fork(self, spec: dict) -> Pipe:
         """A fresh process for one exercise, and the line to it."""
@@ -219,6 +221,10 @@ class Patience:
         first = usage(process)
         self.before = self.spent = first.seconds if first else 0.0
 
+    def rest(self) -> None:
+        """It had nothing to do until now."""
+        self.awake = time.monotonic()
+
     def __call__(self) -> None:
         now = time.monotonic()
         if self.process.popen.poll() is not None:
@@ -284,14 +290,15 @@ class Conversation:
                     answers |= {n: why for n in order if n not in answers}
         return self.judged(trials, [answers[n] for n in range(len(trials))])
 
-    def ask(self, left: list[int], trials: list[Trial], answers: dict, code: Planted | None) -> Complaint | None:
+    def ask(self, left: list[int], trials: list[Trial], answers: dict,
+            code: Planted | None) -> Complaint | None:
         """Ask a fresh process for the inputs that are left, in order; what ended it, or None."""
         check = self.check
         spec = {"cells": self.cells, "function": check.function, "arguments": list(check.arguments),
                 "driver": f"{check.call.__module__}:{check.call.__name__}", "planted": code is not None,
                 "without": [list(each.names) for each in check.without], "seconds": self.limit}
         pipe = self.worker.fork(spec)
-        patience = Patience(self.worker.process, 2 * self.limit + 5)
+        patience = self.patience = Patience(self.worker.process, 2 * self.limit + 5)
 
         def idle():
             patience()
@@ -347,6 +354,7 @@ class Conversation:
         inputs = dict(trial.inputs)
         if code:
             code.open(int(inputs.pop("which")))
+        self.patience.rest()
         pipe.send(INPUT, inputs)
         while True:
             kind, raw = pipe.receive_raw()
@@ -355,9 +363,10 @@ class Conversation:
                 if self.relays > RELAYS:
                     self.over = True
                     return self.complaint("out of time")
-                pipe.send_raw(RELAY, code.relay(raw))
+                back = code.relay(raw)
+                self.patience.rest()
+                pipe.send_raw(RELAY, back)
                 continue
-            from ..inside.frames import decode
             value = decode(raw)
             if kind == COMPLAINT:
                 return self.as_complaint(value)
@@ -391,7 +400,8 @@ class Conversation:
             verdict = judge(check, trials, answers, {})
             points = worth(check, trials, verdict, answers)
         except Exception as error:      # arrays of strange shapes, in a law of some check
-            verdict = Verdict(False, "strange", f"{check.name}: not yet. What it returns cannot be judged.", ())
+            said = f"{check.name}: not yet. What it returns cannot be judged."
+            verdict = Verdict(False, "strange", said, ())
             self.flags.append(f"judging raised {type(error).__name__}")
             points = 0.0
         if self.over and verdict.reason == "endless":
@@ -428,7 +438,6 @@ def worth(check: Check, trials: list[Trial], verdict: Verdict, answers: list) ->
 
 def fields(trial: Trial):
     """A trial's inputs by name."""
-    from types import SimpleNamespace
     return SimpleNamespace(**trial.inputs)
 
 
@@ -472,7 +481,8 @@ class Planted:
             (their_read, our_write), (our_read, their_write) = os.pipe(), os.pipe()
             try:
                 self.process = start(self.isolation, "{course}/grader/outside/answering.py", "{course}",
-                                     str(their_read), str(their_write), fds=(their_read, their_write), sees=ALL)
+                                     str(their_read), str(their_write), fds=(their_read, their_write),
+                                     sees=ALL)
             finally:
                 os.close(their_read)
                 os.close(their_write)
@@ -553,6 +563,3 @@ def finish() -> None:
     if planted is not None and planted.pid == os.getpid():
         planted.stop()
     _own.planted = None
-
-
-LIMITS = Limits()
