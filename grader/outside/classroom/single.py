@@ -20,6 +20,7 @@ from .worker import graded
 def chapters_in(path: Path) -> list[int]:
     """The chapters whose exercises a notebook has. Refused where it has none, or cannot be read."""
     expect(os.path.lexists(path), "FILE", path, "there is no such file. Name a notebook")
+    expect(path.is_file(), "FILE", path, "it is no regular file. Name a notebook")
     try:
         found = marking.chapters_in(path)
     except marking.Broken as broken:

@@ -46,6 +46,8 @@ def graded(id: str, path: Path | None, trouble: str, settings: Settings, isolati
         submission = marking.read(path, settings.chapter)
     except marking.Broken as broken:
         return nothing_read(settings, id, seed, str(broken).rstrip("."), known), 0.0
+    except OSError as error:            # it was there when the class was listed
+        return nothing_read(settings, id, seed, f"it cannot be opened: {error.strerror}", known), 0.0
     marks = marking.mark(submission, settings.chapter, seed, isolation, settings.timeout,
                          list(settings.only) or None)
     kept = tuple(Given(m.exercise, round(float(m.points), 4), m.reason, m.text, tuple(map(bool, m.held)),
