@@ -220,6 +220,34 @@ def test_status_says_how_far_a_run_is(handed_in, tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 2
 
 
+def test_status_sees_a_grader_at_work(handed_in, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    whole_run = FakePool.run
+
+    def looked_at(self, found):
+        for n, done in enumerate(whole_run(self, found)):
+            if n == 10:
+                capsys.readouterr()
+                main(["status", str(out)])
+                said = capsys.readouterr().out
+                assert "10 submissions are graded" in said and "at work on it now" in said
+            yield done
+    monkeypatch.setattr(FakePool, "run", looked_at)
+    assert grade(handed_in, out) == 0
+    (out / "grades.json").unlink()
+    main(["status", str(out)])
+    assert "no grader is at work" in capsys.readouterr().out
+
+
+def test_the_same_notebook_twice_is_flagged_and_stays_as_it_is(handed_in, tmp_path):
+    marked = ("student10", "student11", "student12")
+    for name in marked:
+        save(handed_in / f"{name}.ipynb", SOLVED)
+    assert grade(handed_in, tmp_path / "out") == 0
+    page = (tmp_path / "out" / "summary.html").read_text("utf-8")
+    assert page.count("the same notebook, byte for byte") == 1
+
+
 def test_regrade_says_whose_mark_changes_and_why(handed_in, tmp_path, monkeypatch, capsys):
     old, new = tmp_path / "old", tmp_path / "new"
     grade(handed_in, old)

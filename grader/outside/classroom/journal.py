@@ -107,6 +107,18 @@ def read_header(folder: Path) -> dict | None:
     return lines[0] if lines else None
 
 
+def at_work(folder: Path) -> bool:
+    """True if a grader writes to this folder's journal now; False where the system does not tell."""
+    if fcntl is None:
+        return False
+    with open(folder / FILE, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def header_of(settings: Settings, unsafe: bool, shard: tuple[int, int] | None) -> dict:
     """The first line of a journal."""
     return {**json.loads(json.dumps(asdict(settings))), "unsafe": unsafe,

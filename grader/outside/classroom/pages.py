@@ -73,8 +73,18 @@ def write_pages(grades: Grades, folder: Path) -> None:
         exercises=[of_exercise(check, grades.records) for check in checks.values()],
         hardest=hardest(grades), beliefs=commonest(grades), feedback=FEEDBACK,
         troubled=[r for r in grades.records if r.trouble], flagged=[r for r in grades.records if r.flags],
+        alike=alike(grades),
         warned=[r for r in grades.records if r.warnings], mean=mean([r.total for r in grades.records]),
         median=median([r.total for r in grades.records])))
+
+
+def alike(grades: Grades) -> list[list[Record]]:
+    """Groups of submissions whose notebooks are the same byte for byte, and have points."""
+    groups: dict[str, list[Record]] = {}
+    for record in grades.records:
+        if record.sha256 and record.total:
+            groups.setdefault(record.sha256, []).append(record)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def mean(values: Sequence[float]) -> float:

@@ -84,7 +84,8 @@ class Pool:
     def end(self, *workers: Worker) -> None:
         """End processes with all that they started: asked first, and killed where that does not help."""
         for worker in workers:
-            self.selector.unregister(worker.process.stdout)
+            with suppress(KeyError):
+                self.selector.unregister(worker.process.stdout)
             self.workers.remove(worker)
             worker.process.terminate()
         for worker in workers:

@@ -12,6 +12,7 @@ from .run import Wish, marked, tell, write_out
 from .tables import Grades, as_csv, read_grades, write
 
 CHANGES = "changes.csv"
+MOST = 100          # changes that are printed; the file has all
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,10 @@ def say(changes: Sequence[Change], out: Path, same_checks: bool) -> None:
     """What changes, in the terminal."""
     if same_checks:
         print("The checks are those of the first run.")
-    for change in changes:
+    for change in changes[:MOST]:
         print(change.line())
+    if len(changes) > MOST:
+        print(f"… and {len(changes) - MOST} more")
     students = len({change.id for change in changes})
     up, down = sum(c.by > 0 for c in changes), sum(c.by < 0 for c in changes)
     print(f"{len(changes)} marks of {students} submissions change: {up} up, {down} down. They are in "

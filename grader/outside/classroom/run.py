@@ -124,6 +124,12 @@ def ended_kindly():
 def say_isolation(unsafe: bool) -> marking.Isolation:
     """Say what isolation is in force. Refused where there is none and nobody said --unsafe."""
     isolation = marking.isolation(unsafe)
+    expect(
+        not unsafe or os.name == "posix",
+        "--unsafe",
+        "given",
+        "on Windows nothing can be run even so: use a Linux container or WSL, as grader/README.md says",
+    )
     if unsafe:
         print(
             "grader: WARNING: --unsafe. The submissions' code runs as you, with your files and your network. "

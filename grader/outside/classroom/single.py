@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import CHAPTERS
 from . import marking
-from .journal import FILE, read_header, read_lines
+from .journal import FILE, at_work, read_header, read_lines
 from .pages import state
 from .plain import Refused, expect, lines, name_of, number, plain
 from .records import Record, Settings, checks_digest, to_json
@@ -117,8 +117,10 @@ def status_of(folder: Path) -> int:
           f"{sum(line['seconds'] for line in kept[1:]):.0f} in all.")
     if (folder / JSON).is_file():
         print(f"It has ended: {folder / JSON} is there.")
+    elif at_work(folder):
+        print("A grader is at work on it now.")
     else:
-        print("It has not ended. If nothing is at work on it, give `grade` again with --resume.")
+        print("It has not ended, and no grader is at work on it. Give `grade` again with --resume.")
     return 0
 
 
