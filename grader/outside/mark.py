@@ -114,6 +114,7 @@ class Worker:
         self.pipes: list[Pipe] = []
         self.line = None
         self.next = 0
+        self.told: dict | None = None       # what became of the process that was forked last
 
     def __enter__(self) -> Worker:
         return self
@@ -161,7 +162,7 @@ class Worker:
         if self.process is None or self.process.popen.poll() is not None or self.next >= len(self.pipes):
             self.stop()
             self.start()
-        pipe = self.pipes[self.next]
+        pipe, self.told = self.pipes[self.next], None
         try:
             self.line.idle = None
             self.line.send(RUN, {**spec, "line": self.next})
@@ -173,35 +174,38 @@ class Worker:
 
     def ended(self) -> dict | None:
         """What became of the process of an exercise, if it has ended; None while it runs."""
-        if self.line is None:
-            return {"code": -9, "seconds": 0.0, "clean": False}
-        try:
-            if self.line.pending():
+        if self.told is None and self.line is None:
+            self.told = LOST
+        if self.told is None:
+            try:
+                if not self.line.pending():
+                    return None
                 self.line.idle = Patience(self.process, 10.0)
                 kind, told = self.line.receive()
-                if kind == ENDED and isinstance(told, dict):
-                    return told
-                raise Bad("not an end")
-        except (Gone, Bad, Idle):
-            self.stop()
-            return {"code": -9, "seconds": 0.0, "clean": False}
-        return None
+                if kind != ENDED or not isinstance(told, dict):
+                    raise Bad("not an end")
+                self.told = told
+            except (Gone, Bad, Idle):
+                self.stop()
+                self.told = LOST
+        return self.told
 
     def settle(self, pipe: Pipe) -> dict:
         """Close an exercise's line, and wait until its process is gone; the sandbox is lost if it stays."""
-        if self.process is None:
-            return {"code": -9, "seconds": 0.0, "clean": False}
         pipe.close()
-        patience = Patience(self.process, 5.0)
-        while (told := self.ended()) is None:
+        patience = Patience(self.process, 5.0) if self.process else None
+        while self.ended() is None:
             time.sleep(0.002)
             try:
                 patience()
             except Idle:
                 self.stop()
-        if not told.get("clean"):
+        if not self.told.get("clean"):
             self.stop()                     # something was written, which the next one must not find
-        return told
+        return self.told
+
+
+LOST = {"code": -9, "seconds": 0.0, "clean": False}      # of a process that went with its sandbox
 
 
 class Idle(Exception):
