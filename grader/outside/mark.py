@@ -263,6 +263,11 @@ SAID = {
 }
 
 
+# what a driver may say in place of a result (grader/inside)
+COMPLAINTS = {"stub", "raised", "endless", "None", "type", "dtype", "shape", "length", "not finite", "autograd",
+              "no gradient", "backward called", "input changed", "not defined"}
+
+
 class Conversation:
     """The exchange on one exercise: an input goes in, an answer comes out, one after another."""
 
@@ -388,14 +393,13 @@ class Conversation:
     def complaint(self, what: str) -> Complaint:
         """One of SAID, filled in."""
         name, sentence = SAID.get(what, SAID["crashed"])
-        return Complaint(what if name == "endless" and what == "out of time" else name,
-                         sentence.format(limit=self.limit))
+        return Complaint(name, sentence.format(limit=self.limit))
 
     def as_complaint(self, value: object) -> Complaint:
         """What a process said in place of a result. It is the student's: only its words are taken."""
         if not isinstance(value, tuple) or len(value) != 2 or not all(isinstance(w, str) for w in value):
             raise Bad("no complaint")
-        return Complaint(clean(value[0], 40), clean(value[1], 2000))
+        return Complaint(value[0] if value[0] in COMPLAINTS else "raised", clean(value[1], 2000))
 
     def judged(self, trials: list[Trial], answers: list[dict | Complaint]) -> Mark:
         """The mark on what came back."""
