@@ -21,7 +21,7 @@ NAMES = list(ideas.IN_CELLS)
 def worker():
     """One sandbox for all: it is started anew whenever an idea has harmed it."""
     still, marking.STILL = marking.STILL, 1.5
-    with Worker(ISOLATION, CHAPTER, 40) as worker:
+    with Worker(ISOLATION, CHAPTER, 80) as worker:
         yield worker
     finish()
     marking.STILL = still
