@@ -126,7 +126,7 @@ class Exercise:
         self.shell, self.spec, self.driver, self.frames = shell, spec, driver, frames
         self.line = frames.Pipe(*ends)
         self.far = far.End(lambda raw: self.line.send_raw(frames.RELAY, raw), self.relayed)
-        seconds = max(1, int(spec["seconds"]))
+        seconds = max(1, round(spec["seconds"]))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
     def relayed(self) -> bytes:

@@ -12,8 +12,6 @@ import os
 import resource
 import sys
 
-SECONDS = 60        # CPU, for all the calls of an exercise
-
 
 def main(course: str, ends: tuple[int, int]) -> None:
     """Import all checks, then fork for each exercise that is asked for."""
@@ -28,18 +26,20 @@ def main(course: str, ends: tuple[int, int]) -> None:
         os.dup2(quiet, stream)
     try:
         while True:
-            kind, name = line.receive()
+            kind, told = line.receive()
             if kind == ENDED:                   # of a fork that has gone already
                 continue
             assert kind == RUN
+            name, seconds = told
             pid = os.fork()
             if not pid:
                 try:
-                    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+                    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
                     serve(line, ALL[name].planted)
                 except BaseException:
                     os._exit(70)
                 os._exit(0)
+            line.rest.clear()                   # what came with it was for the fork
             os.waitpid(pid, 0)
             line.send(ENDED, name)
     except Gone:

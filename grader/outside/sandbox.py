@@ -16,10 +16,10 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
+import time
+from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 
 COURSE = Path(__file__).resolve().parents[2]    # the folder that holds minillm and grader
@@ -167,9 +167,7 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG"
 INSIDE, ALL = ("minillm", "grader/inside"), ("minillm", "grader")   # what of the course is seen
 FIRST_UID, EACH = 1 << 30, 64           # uids of jobs: 64 for each process of the grader, by its number
 
-_free: list[int] = []
-_next = count()
-_lock = threading.Lock()
+_free = deque(range(EACH))      # the one that was freed first comes first: its dead still count for a while
 
 
 @dataclass
@@ -183,24 +181,27 @@ class Process:
 
     def kill(self) -> None:
         """End all that runs in it. With bwrap, its first process takes all others along."""
+        known = [each.pid for each in family(self.popen.pid)]
         try:
             self.popen.kill()
         except OSError:
             pass
         if self.folder:                 # no isolation: what is known of it
-            for pid in [each.pid for each in family(self.popen.pid)]:
+            for pid in known:
                 try:
                     os.kill(pid, 9)
                 except OSError:
                     pass
             shutil.rmtree(self.folder, ignore_errors=True)
         self.popen.wait()
+        last = time.monotonic() + 10
+        while any((seen := look(pid)) and not seen.dead for pid in known) and time.monotonic() < last:
+            time.sleep(0.003)           # large ones take a moment to go
         for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
             if stream is not None:
                 stream.close()
         if self.place >= 0:
-            with _lock:
-                _free.append(self.place)
+            _free.append(self.place)
             self.place = -1
 
 
@@ -235,10 +236,9 @@ def start(isolation: Isolation, *arguments: str, limits: Limits = Limits(), fds:
         command = [shutil.which("bwrap", path=PATH), *namespaces(isolation), *files(sees, limits),
                    "--seccomp", str(seccomp), "--"]
         if isolation.kind == "root":
-            with _lock:
-                place = _free.pop() if _free else next(_next)
-            if place >= EACH:
+            if not _free:
                 raise Failed(f"{EACH} sandboxes run at once in one process: take fewer jobs")
+            place = _free.popleft()
             uid = FIRST_UID + os.getpid() * EACH + place
             command += ["/usr/bin/setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
                         "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
@@ -324,6 +324,7 @@ class Seen:
     seconds: float
     memory: int
     asleep: bool
+    dead: bool                          # and its parent has not taken note
 
 
 @dataclass(frozen=True)
@@ -377,4 +378,5 @@ def look(pid: int) -> Seen | None:
     if len(fields) < 22:
         return None
     seconds = (int(fields[11]) + int(fields[12])) / TICKS
-    return Seen(pid, int(fields[1]), seconds, int(fields[21]) * PAGE, fields[0] in (b"S", b"T", b"t", b"Z"))
+    state = fields[0].decode()
+    return Seen(pid, int(fields[1]), seconds, int(fields[21]) * PAGE, state in "STtZX", state in "ZX")
