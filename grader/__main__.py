@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from .outside import CHAPTERS
-from .outside.classroom import export, merge, regrade, release, run, single, verify
+from .outside.classroom import export, merge, pool, regrade, release, run, single, verify
 from .outside.classroom.plain import Refused, expect, plain
 
 EPILOG = """examples
@@ -312,6 +312,9 @@ def main(argv: list[str] | None = None) -> int:
     except run.Interrupted as stopped:
         print(f"grader: {plain(str(stopped))}", file=sys.stderr)
         return 130
+    except pool.NotReady as broken:
+        print(f"grader: {broken}. What was graded is kept; --resume goes on", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("grader: stopped", file=sys.stderr)
         return 130

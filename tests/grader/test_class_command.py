@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -119,6 +120,21 @@ def test_status_lists_isolation_and_exercises(capsys):
     assert main(["status"]) == 0
     said = capsys.readouterr().out
     assert "Isolation: " in said and "find-the-wrong-push" in said
+
+
+def test_no_module_is_taken_from_the_folder_that_it_is_started_in(tmp_path):
+    """A student may hand in a torch.py, and a teacher may stand in that folder."""
+    for name in ("torch", "numpy", "json", "argparse", "tqdm", "jinja2", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "grader", "status"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert run.returncode == 0, run.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_help_can_be_read(capsys):

@@ -47,10 +47,10 @@ def as_one_text(notebook):
 
 @pytest.fixture(scope="module")
 def handed_in(tmp_path_factory):
-    """Seven students, and one whose file is broken; what each gets for `tilt` is known."""
+    """Six students, and one whose file is broken; what each gets for `tilt` is known."""
     folder = tmp_path_factory.mktemp("class") / "in"
     for name, notebook in (("ada", SOLVED), ("vs-code", as_vs_code(SOLVED)), ("colab", as_colab(SOLVED)),
-                           ("one-text", as_one_text(SOLVED)), ("loud", solved(tilt=LOUD)), ("open", STUBS),
+                           ("loud", as_one_text(solved(tilt=LOUD))), ("open", STUBS),
                            ("shifted", solved(tilt=SHIFTED))):
         save(folder / name / "13_dpo.ipynb", notebook)
     (folder / "broken.ipynb").write_text("{")
@@ -125,7 +125,7 @@ def test_known_marks(whole):
     table = {
         row["submission"]: row for row in csv.DictReader(io.StringIO((whole / "grades.csv").read_text()))
     }
-    for name in ("ada", "vs-code", "colab", "one-text", "loud"):
+    for name in ("ada", "vs-code", "colab", "loud"):
         assert (table[name]["tilt"], table[name]["ipo-coefficient"]) == ("1", "1"), name
     assert (table["shifted"]["tilt"], table["shifted"]["ipo-coefficient"]) == ("0", "1")
     assert table["open"]["total"] == table["broken"]["total"] == "0"
@@ -150,7 +150,7 @@ def test_killed_and_resumed_each_is_graded_once(handed_in, whole, tmp_path):
     run.kill()
     run.communicate()
     kept = graded(out)
-    assert 2 <= len(kept) < 8 and children, "it ended before it was killed"
+    assert 2 <= len(kept) < 7 and children, "it ended before it was killed"
     if os.path.isdir("/proc"):
         wait_for(lambda: all(map(gone, children)), 30)          # nothing is left running
     assert not (out / "grades.csv").exists()
@@ -161,11 +161,11 @@ def test_killed_and_resumed_each_is_graded_once(handed_in, whole, tmp_path):
     run.send_signal(signal.SIGINT)
     said = run.communicate(timeout=60)[1]
     kept = graded(out)
-    assert run.returncode == 130 and f"{len(kept)} of 8" in said and "--resume" in said, said
+    assert run.returncode == 130 and f"{len(kept)} of 7" in said and "--resume" in said, said
     wait_for(lambda: all(map(gone, children)), 30)
 
     assert main(arguments(handed_in, out, "--resume")) == 0
-    assert sorted(graded(out)) == sorted(set(graded(out))) and len(graded(out)) == 8
+    assert sorted(graded(out)) == sorted(set(graded(out))) and len(graded(out)) == 7
     one, two = files_under(out), files_under(whole)
     assert {k: v for k, v in one.items() if k != FILE} == {k: v for k, v in two.items() if k != FILE}
 

@@ -25,6 +25,10 @@ ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 3600.0       # wall seconds for one submission: the sandbox's own limits end long before
 
 
+class NotReady(RuntimeError):
+    """Raised where the processes that mark cannot be started."""
+
+
 @dataclass
 class Done:
     """One submission's record; failed says why the grader itself broke on it, or is empty."""
@@ -63,7 +67,7 @@ class Pool:
 
     def start(self) -> None:
         """One more process."""
-        command = [sys.executable, "-m", "grader.outside.classroom.worker"]
+        command = [sys.executable, "-P", "-m", "grader.outside.classroom.worker"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
             [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]), "PYTHONUTF8": "1"}
         environment.setdefault("OMP_NUM_THREADS", "1")
@@ -149,7 +153,7 @@ class Pool:
         job, ready = worker.job, worker.ready
         self.end(worker)
         if not ready:
-            raise RuntimeError("a marking process ended before it was ready; what it printed is above")
+            raise NotReady("a marking process ended before it was ready. What it printed is above")
         self.start()
         if job is None:
             return

@@ -19,7 +19,6 @@ from .tables import write
 
 ROOT = GRADER.parent
 MARKERS = ("### BEGIN SOLUTION", "### END SOLUTION")
-PARTS = ("exercises", "package", "chapter")     # what a release has, for its README
 
 STAND_IN = '''"""check, hint and status of a copy of the course that holds no answers. Your teacher marks."""
 

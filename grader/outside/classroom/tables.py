@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..judge import Check
-from .plain import Refused, cell, expect, number
+from .plain import Refused, cell, expect
 from .records import VERSION, WHAT, Record, Settings, from_json, settings_from_json, to_json
 
 JSON, CSV = "grades.json", "grades.csv"
@@ -95,8 +95,3 @@ def read_grades(folder: Path, argument: str) -> Grades:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refused(f"{argument} is {path}: it cannot be read as a {JSON} of this grader "
                       f"({type(error).__name__}); name the folder that `grade --out` wrote") from None
-
-
-def points_text(record: Record, out_of: int) -> str:
-    """3.5 of 5."""
-    return f"{number(record.total)} of {out_of}"
