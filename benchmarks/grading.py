@@ -49,7 +49,7 @@ def seconds_of(*code: str) -> float:
     times = []
     for _ in range(3):
         begun = time.perf_counter()
-        subprocess.run([sys.executable, *code], check=True, cwd=ROOT)
+        subprocess.run([sys.executable, *code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         times.append(time.perf_counter() - begun)
     return min(times)
 

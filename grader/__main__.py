@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from difflib import get_close_matches
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from .outside import CHAPTERS
 from .outside.classroom import export, merge, pool, regrade, release, run, single, verify
-from .outside.classroom.plain import Refused, expect, plain
+from .outside.classroom.plain import Refused, expect, name_of, plain
 
 EPILOG = """examples
   python -m grader grade handed-in/ --chapter 13 --out results/      marks, pages and a summary of a class
@@ -156,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
     timeout_option(check)
     check.add_argument("--seed", type=a_seed, default=0, metavar="N", help="(default: %(default)s)")
     unsafe_option(check)
-    check.set_defaults(do=lambda a: single.check(a.file, a.json, a.unsafe, a.seed, a.timeout, a.only))
+    check.set_defaults(do=do_check)
 
     status = commands.add_parser("status", help="how far a run is; or what isolation this machine has",
                                  description="Without RESULTS: the isolation that is in force here, what is "
@@ -268,6 +269,16 @@ def do_grade(args: argparse.Namespace) -> int:
         args.shard,
     )
     return 1 if run.grade(wish) else 0
+
+
+def do_check(args: argparse.Namespace) -> int:
+    """Mark one notebook. With --json an error is JSON as well."""
+    try:
+        return single.check(args.file, args.json, args.unsafe, args.seed, args.timeout, args.only)
+    except Refused as refused:
+        if args.json:
+            print(json.dumps({"file": name_of(args.file), "right": None, "error": plain(str(refused))}))
+        raise
 
 
 def do_regrade(args: argparse.Namespace) -> int:

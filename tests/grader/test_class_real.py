@@ -184,6 +184,8 @@ def test_check_has_exit_codes(handed_in, tmp_path, capsys):
     assert code == 2 and "FILE" in said.err and not said.out
     code, said = check(tmp_path / "none.ipynb")
     assert code == 2 and "there is no such file" in said.err
+    code, said = check(tmp_path / "none.ipynb", "--json")
+    assert code == 2 and "there is no such file" in json.loads(said.out)["error"]
     code, said = check(save(tmp_path / "x.ipynb", {"cells": [], "nbformat": 4}))
     assert code == 2 and "no exercise is in it" in said.err
 

@@ -87,6 +87,18 @@ def test_sixteen_shards_merged_are_the_whole_byte_for_byte(handed_in, tmp_path):
     assert results(tmp_path / "joined") == results(tmp_path / "whole")
 
 
+def test_a_shard_may_be_empty(tmp_path, monkeypatch):
+    use_fakes(monkeypatch)
+    save(tmp_path / "in" / "ada.ipynb", SOLVED)
+    for i in (1, 2, 3):
+        assert grade(tmp_path / "in", tmp_path / str(i), "--shard", f"{i}/3") == 0
+    grade(tmp_path / "in", tmp_path / "whole")
+    assert (
+        main(["merge", *(str(tmp_path / str(i)) for i in (1, 2, 3)), "--out", str(tmp_path / "joined")]) == 0
+    )
+    assert results(tmp_path / "joined") == results(tmp_path / "whole")
+
+
 def test_merge_refuses_what_is_not_one_class(handed_in, tmp_path, capsys):
     for name, options in (("a", ["--shard", "1/2"]), ("b", ["--shard", "2/2"]),
                           ("seed", ["--shard", "2/2", "--seed", "8"])):
