@@ -100,10 +100,16 @@ def new_shell():
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
+    class Shell(InteractiveShell):
+        """A shell with no window to draw in."""
+
+        def enable_gui(self, gui=None):
+            """%matplotlib asks for it."""
+
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
-    return InteractiveShell.instance(config=config)
+    return Shell.instance(config=config)
 
 
 def left_behind() -> set[str]:

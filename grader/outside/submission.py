@@ -84,9 +84,10 @@ def contents(path: str | os.PathLike) -> bytes:
         handle = os.open(path, flags)
     except (OSError, ValueError) as error:
         raise Broken(f"it cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise Broken("it is no regular file: hand in the notebook itself")
     with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise Broken("it is no regular file: hand in the notebook itself")
         raw = file.read(LARGEST + 1)
     if len(raw) > LARGEST:
         raise Broken(f"it is larger than {LARGEST >> 20} MB: clear the outputs, and hand it in again")
