@@ -181,17 +181,16 @@ class Process:
 
     def kill(self) -> None:
         """End all that runs in it. With bwrap, its first process takes all others along."""
-        known = [each.pid for each in family(self.popen.pid)]
-        try:
-            self.popen.kill()
-        except OSError:
-            pass
-        if self.folder:                 # no isolation: what is known of it
-            for pid in known:
+        found = family(self.popen.pid)
+        known = [each.pid for each in found]
+        for each in found:              # with its first process, which is bwrap's child, all others end
+            if each.pid == self.popen.pid or each.parent == self.popen.pid or self.folder:
                 try:
-                    os.kill(pid, 9)
+                    os.kill(each.pid, 9)
                 except OSError:
                     pass
+        self.popen.kill()
+        if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.popen.wait()
         last = time.monotonic() + 10
@@ -258,12 +257,17 @@ def start(isolation: Isolation, *arguments: str, limits: Limits = Limits(), fds:
 
 
 def namespaces(isolation: Isolation) -> list[str]:
-    """What bwrap separates."""
+    """What bwrap separates.
+
+    The first process of the sandbox takes all others along when it ends, and ends with the grader. As root it
+    is bwrap, which nobody inside may touch. In a user namespace bwrap would be the student's own user's, and
+    be opened through /proc; so there it is our Python, which shuts itself to its forks.
+    """
     own = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
            "--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv"]
     for name, value in ENVIRONMENT.items():
         own += ["--setenv", name, value]
-    return own if isolation.kind == "root" else ["--unshare-user", "--cap-drop", "ALL", *own]
+    return own if isolation.kind == "root" else ["--unshare-user", "--cap-drop", "ALL", "--as-pid-1", *own]
 
 
 def files(sees: tuple[str, ...], limits: Limits) -> list[str]:
