@@ -20,6 +20,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
+from glob import glob
 from pathlib import Path
 
 COURSE = Path(__file__).resolve().parents[2]    # the folder that holds minillm and grader
@@ -89,8 +90,8 @@ def available() -> Isolation:
     if trial.popen.returncode == 0:
         return isolation
     why = said.splitlines()[-1] if said else f"exit code {trial.popen.returncode}"
-    remedy = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu 24.04 or later " \
-             "kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
+    remedy = ("allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu 24.04 or "
+              "later kernel.apparmor_restrict_unprivileged_userns=0), or run as root")
     if root:
         remedy = "the container that this runs in lacks rights: give it --privileged, or CAP_SYS_ADMIN"
     return Isolation("none", (f"bwrap does not start here ({why}): {remedy}; else {OTHER}",))
@@ -382,5 +383,17 @@ def look(pid: int) -> Seen | None:
     if len(fields) < 22:
         return None
     seconds = (int(fields[11]) + int(fields[12])) / TICKS
-    state = fields[0].decode()
-    return Seen(pid, int(fields[1]), seconds, int(fields[21]) * PAGE, state in "STtZX", state in "ZX")
+    states = {fields[0].decode()}
+    if states <= set("STt") and int(fields[17]) > 1:    # its first thread alone may sleep
+        states |= {state(path) for path in glob(f"/proc/{pid}/task/[0-9]*/stat")}
+    return Seen(pid, int(fields[1]), seconds, int(fields[21]) * PAGE, states <= set("STtZX"),
+                states <= set("ZX"))
+
+
+def state(path: str) -> str:
+    """The letter of a thread's state; Z where it has gone."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return "Z"

@@ -44,10 +44,11 @@ def test_without_isolation_nothing_is_run():
 
 
 def test_what_is_missing_is_said_with_its_remedy(monkeypatch):
-    for name, value, word in (("PATH", "/nowhere", "apt-get install bubblewrap"), ("ARCHITECTURES", {}, "filter")):
+    for name, value, word in (("PATH", "/nowhere", "apt-get install bubblewrap"),
+                              ("ARCHITECTURES", {}, "filter")):
         monkeypatch.setattr(sandbox, name, value)
         found = sandbox.available.__wrapped__()
-        assert found.kind == "none" and word in found.missing[0] and "--unsafe" in found.missing[0] + "--unsafe"
+        assert found.kind == "none" and word in found.missing[0]
         monkeypatch.undo()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert "container" in sandbox.available.__wrapped__().missing[0]
@@ -56,7 +57,7 @@ def test_what_is_missing_is_said_with_its_remedy(monkeypatch):
 def test_a_bwrap_that_does_not_start_is_no_isolation(monkeypatch, tmp_path):
     for name in ("prlimit", "setpriv"):
         (tmp_path / name).symlink_to(shutil.which(name) or "/bin/true")
-    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: No permissions' >&2\nexit 1\n")
     (tmp_path / "bwrap").chmod(0o755)
     monkeypatch.setattr(sandbox, "PATH", str(tmp_path))
     found = sandbox.available.__wrapped__()
@@ -72,13 +73,15 @@ def test_it_says_what_holds():
 
 @isolated
 def test_its_first_process_is_ours():
-    assert said("import os, sys; print(os.getpid(), file=sys.stderr)") == ("2\n" if os.geteuid() == 0 else "1\n", 0)
+    """In a user namespace it is the sandbox's first process; as root, bwrap is."""
+    out, code = said("import os, sys; print(os.getpid(), file=sys.stderr)")
+    assert code == 0 and int(out) == (2 if os.geteuid() == 0 else 1)
 
 
 @isolated
 def test_it_shows_the_course_without_answers():
-    out, code = said("import os, sys; print(sorted(os.listdir('/course')), os.listdir('/course/grader'), "
-                     "sorted(os.listdir('/')), file=sys.stderr)")
+    out, code = said("import os, sys; print(sorted(os.listdir('/course')), "
+                     "os.listdir('/course/grader'), sorted(os.listdir('/')), file=sys.stderr)")
     assert code == 0 and "['grader', 'minillm'] ['inside']" in out and "home" not in out
     out, _ = said("import os, sys; print(os.listdir('/course/grader'), file=sys.stderr)", sees=ALL)
     assert "outside" in out
@@ -98,15 +101,17 @@ def test_it_has_no_rights():
 
 @isolated
 def test_its_limits_are_set():
-    out, _ = said("import resource as r, sys; print(r.getrlimit(r.RLIMIT_AS)[1], r.getrlimit(r.RLIMIT_FSIZE)[1], "
-                  "r.getrlimit(r.RLIMIT_NOFILE)[1], r.getrlimit(r.RLIMIT_CORE)[1], file=sys.stderr)")
+    out, _ = said("import resource as r, sys\n"
+                  "for name in ('AS', 'FSIZE', 'NOFILE', 'CORE'):\n"
+                  "    print(r.getrlimit(getattr(r, f'RLIMIT_{name}'))[1], file=sys.stderr)")
     limits = Limits()
     assert out.split() == [str(limits.memory), str(limits.disk), str(limits.files), "0"]
 
 
 @isolated
 def test_it_is_killed_whole_and_nothing_is_left():
-    process = start(available(), "-c", "import os, time\nfor _ in range(3): os.fork()\ntime.sleep(1000)")
+    code = "import os, time\nfor _ in range(3): os.fork()\ntime.sleep(1000)"
+    process = start(available(), "-c", code)
     last = time.monotonic() + 20
     while usage(process).processes < 9 and time.monotonic() < last:
         time.sleep(0.05)
@@ -178,7 +183,7 @@ def test_the_filter_refuses_what_it_lists_and_allows_the_rest(machine):
         assert answer(program, architecture, number) == allowed
     assert answer(program, architecture, clone, 17) == allowed
     for bit in (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):
-        assert (answer(program, architecture, clone, bit | 17) == allowed) == (bit == 0x20000 and False)
+        assert answer(program, architecture, clone, bit | 17) == refused | sandbox.EPERM
     assert answer(program, architecture, sandbox.CLONE3) == refused | sandbox.ENOSYS
     assert answer(program, architecture, socket, 1) == allowed
     assert all(answer(program, architecture, socket, n) == refused | 97 for n in (0, 2, 10, 16, 17, 38, 40))
@@ -189,7 +194,7 @@ def test_the_filter_refuses_what_it_lists_and_allows_the_rest(machine):
 
 
 def test_the_uids_of_two_graders_differ():
-    most = int(Path("/proc/sys/kernel/pid_max").read_text()) if os.path.exists("/proc/sys/kernel/pid_max") else 1 << 22
+    most = 1 << 22                          # the largest pid_max that Linux allows
     assert sandbox.FIRST_UID + (most + 1) * sandbox.EACH < 1 << 31
 
 
@@ -233,7 +238,8 @@ def as_nobody(command):
 @pytest.mark.skipif(os.geteuid() != 0, reason="these tests run as a plain user: all of them try that mode")
 def test_a_plain_user_has_the_same_walls():
     """As nobody, with a user namespace: honest cells have their marks, and sixteen ideas get nothing."""
-    command = f"env -i PATH=/usr/bin:/bin HOME=/tmp OMP_NUM_THREADS=1 {sys.executable} {HERE}/hostile/as_user.py"
+    command = (f"env -i PATH=/usr/bin:/bin HOME=/tmp OMP_NUM_THREADS=1 {sys.executable} "
+               f"{HERE}/hostile/as_user.py")
     done = subprocess.run(as_nobody(command), capture_output=True, text=True, timeout=280)
     if "unshare failed" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"this machine lets nobody be made: {done.stderr.strip()[-200:]}")

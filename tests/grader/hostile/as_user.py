@@ -22,7 +22,8 @@ TRIED = ("the process above killed", "everybody killed", "a fork bomb", "memory 
 def main() -> None:
     """Say which isolation holds, then one mark for each of TRIED, four in a submission."""
     marking.STILL = 1.5
-    told = {"kind": ISOLATION.kind, "missing": ISOLATION.missing, "uid": os.getuid(), "marks": {}, "honest": []}
+    told = {"kind": ISOLATION.kind, "missing": ISOLATION.missing, "uid": os.getuid()}
+    told |= {"marks": {}, "honest": []}
     if ISOLATION.kind != "none":
         told["honest"] += [m.points for m in marked(HONEST).values()]
         for first in range(0, len(TRIED), 4):
