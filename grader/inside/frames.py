@@ -1,9 +1,9 @@
 """What travels between the grader and a sandbox: frames of known kinds, in a closed encoding of values.
 
 A frame is a kind (one byte), a length (eight bytes, little-endian) and that many bytes. What they hold is
-None, bool, int, float, str, bytes, list, tuple, dict, an array of numbers, or a Ref: nothing that could be
-code. An array goes as its dtype (one of DTYPES), its shape and its raw bytes, whose number must be the
-product; a .npy header is a Python literal, and would have to be read as one.
+None, bool, int, float, str, bytes, list, tuple, dict (by texts), an array of numbers, or a Ref: nothing that
+could be code. An array goes as its dtype (one of DTYPES), its shape and its raw bytes, whose number must be
+the product; a .npy header is a Python literal, and would have to be read as one.
 
     decode(encode({"result": np.zeros(3)}))
 """
@@ -81,6 +81,8 @@ def put(out: bytearray, value: object, depth: int) -> None:
     elif kind is dict:
         out += b"d" + struct.pack("<Q", len(value))
         for key, each in value.items():
+            if type(key) is not str:        # others could be chosen to collide, and take for ever to read
+                raise Bad(f"value is a dict with a key of type {type(key).__name__}: give texts")
             put(out, key, depth + 1)
             put(out, each, depth + 1)
     elif kind is np.ndarray and value.dtype.name in DTYPES and value.ndim <= DIMENSIONS:
@@ -165,11 +167,11 @@ class Reader:
             return Ref(kind, number, extra)
         raise Bad(f"frame holds an unknown tag, {tag!r}")
 
-    def key(self, depth: int) -> object:
+    def key(self, depth: int) -> str:
         """The next value, as a key of a dict."""
         key = self.take(depth + 1)
-        if type(key) not in (str, int, float, bool, type(None), tuple):
-            raise Bad("frame holds a dict with a key that is no text and no number")
+        if type(key) is not str:
+            raise Bad("frame holds a dict with a key that is no text")
         return key
 
     def array(self) -> np.ndarray:

@@ -76,11 +76,17 @@ def open_to_others(whether: bool) -> None:
 
 def end_others(alone: bool) -> None:
     """Kill whatever an exercise left running. Alone in a sandbox, that is all there is but this process."""
-    if alone is True and os.getpid() < 9:           # as in a sandbox, where numbers begin at 1
-        try:
-            os.kill(-1, 9)
-        except ProcessLookupError:
-            pass
+    if alone is not True or os.getpid() > 2:        # the first numbers of a sandbox
+        return
+    try:
+        os.kill(-1, 9)
+    except ProcessLookupError:
+        return
+    try:
+        while os.waitpid(-1, os.WNOHANG if os.getpid() > 1 else 0)[0]:
+            pass                                    # the first process takes note of the dead
+    except ChildProcessError:
+        pass
 
 
 def without_answers(course: str) -> types.ModuleType:
@@ -145,7 +151,7 @@ class Exercise:
     def run(self) -> None:
         """Run the cells, say what was seen in them, and answer one input after another."""
         spec, frames = self.spec, self.frames
-        flags = self.seen_in_source(spec["cells"][-1])
+        self.line.send(frames.READY, self.seen_in_source(spec["cells"][-1]))
         said = ""
         for source in spec["cells"]:
             result = self.shell.run_cell(source, store_history=True)
@@ -155,8 +161,7 @@ class Exercise:
         if not callable(function):
             said = said or f"There is no function {spec['function']} after the cell has run."
             return self.line.send(frames.COMPLAINT, ("not defined", said))
-        flags += self.seen_in(function)
-        self.line.send(frames.READY, [str(flag)[:WORDS] for flag in dict.fromkeys(flags)][:FLAGS])
+        self.line.send(frames.READY, self.seen_in(function))
         while True:
             try:
                 kind, inputs = self.line.receive()
@@ -189,8 +194,8 @@ class Exercise:
         except frames.Bad as error:
             self.line.send(frames.COMPLAINT, ("type", f"What it returns cannot be read: {error}"))
 
-    def seen_in_source(self, source: str) -> list[str]:
-        """What the cell's text names of what the task forbids, with the line: read before it runs."""
+    def seen_in_source(self, source: str) -> list[tuple[int, str]]:
+        """(line, name) of what the cell's text names of what the task forbids: read before it runs."""
         full = {name for each in self.spec["without"] for name in each}
         names = {name.rpartition(".")[2]: name for name in full}
         try:
@@ -210,18 +215,21 @@ class Exercise:
             else:
                 continue
             for name in those:
-                found.setdefault(name, f"line {node.lineno}: {name}, which the task asks to do without")
-        return list(found.values())
+                found.setdefault(name, node.lineno)
+        return [(line, name) for name, line in found.items()][:FLAGS]
 
-    def seen_in(self, function) -> list[str]:
-        """What the function itself shows of that, once it is there. It may lie: it is the student's."""
-        from grader.inside.shortcuts import Without, found_in, pries
+    def seen_in(self, function) -> list[tuple[int, str]]:
+        """(0, name) of what the function itself shows of that, once it is there. It may lie: it is theirs."""
+        from grader.inside.shortcuts import PRYING, Without, found_in, pries
 
         try:
             without = tuple(Without(tuple(names), "") for names in self.spec["without"])
-            return [said for said in (pries(function), found_in(function, without)) if said]
+            said = (found_in(function, without) or "", pries(function) or "")
         except Exception:
             return []
+        full = [name for names in self.spec["without"] for name in names if f"uses {name}," in said[0]]
+        full += [name for name in PRYING if f"with {name}." in said[1]]
+        return [(0, name) for name in full][:FLAGS]
 
 
 if __name__ == "__main__":

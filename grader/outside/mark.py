@@ -21,6 +21,7 @@ import numpy as np
 from ..inside.driver import Complaint
 from ..inside.frames import (ANSWER, COMPLAINT, ENDED, INPUT, OPEN, READY, RELAY, RUN, SPEC, Bad, Gone, Pipe,
                              decode)
+from ..inside.shortcuts import PRYING
 from . import CHAPTERS
 from .judge import Check, Trial, Verdict, judge, plan
 from .sandbox import ALL, Failed, Isolation, Process, Refused, start, usage
@@ -28,12 +29,15 @@ from .submission import Submission, master
 
 LEAST = 5.0             # CPU seconds for an exercise, where its solution takes less than a tenth of that
 SECONDS: dict[str, float] = {}          # what a solution takes, where it is more than half a second
-STILL = 8.0             # seconds in which all processes sleep, and nothing comes
+STILL = 8.0             # wall seconds that all processes sleep while they are waited for
+LOOK = 0.3              # wall seconds between two looks at a sandbox
+MEMORY = 5 << 30        # bytes of all processes of a sandbox together
+PROCESSES = 200
 LAST_RESORT = 40        # wall seconds for each CPU second, at least ten minutes: a machine that stands still
 RESTARTS = 3            # of one exercise, whose process has ended before its inputs did
 RELAYS = 20_000         # calls and replies of one exercise
 TEXT = 4_000            # characters of feedback
-NUMBERS = 1 << 20       # in one array that comes back
+NUMBERS = 1 << 16       # in one array that comes back; no check asks for a hundredth of it
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ def names(chapter: int) -> tuple[str, ...]:
     return tuple(f"{check.name}:{check.function}" for check in CHAPTERS[chapter])
 
 
-def mark(submission: Submission, chapter: int, seed: int, isolation: Isolation, timeout: float | None = None,
-         only: list[str] | None = None) -> list[Mark]:
+def mark(submission: Submission, chapter: int, seed: int, isolation: Isolation,
+         timeout: float | None = None, only: list[str] | None = None) -> list[Mark]:
     """A mark for each exercise of a chapter, in its order. Failed where the sandbox itself fails.
 
     timeout is CPU seconds for each exercise, in place of ten times what the solution takes.
@@ -74,9 +78,8 @@ def mark(submission: Submission, chapter: int, seed: int, isolation: Isolation, 
         raise Refused("there is no isolation here, so nothing is marked. " + " ".join(isolation.missing))
     checks = [check for check in CHAPTERS[chapter] if only is None or check.name in only]
     written = [check for check in checks if check.name in submission.cells]
-    tries = [attempt for check in written for attempt in (1, 2)]
     marks: dict[str, Mark] = {}
-    with Worker(isolation, chapter, len(tries) * (1 + RESTARTS)) as worker:
+    with Worker(isolation, chapter, 2 * len(written) * (1 + RESTARTS)) as worker:
         for check in checks:
             if check in written:
                 marks[check.name] = mark_one(worker, check, submission, seed, timeout)
@@ -86,14 +89,16 @@ def mark(submission: Submission, chapter: int, seed: int, isolation: Isolation, 
     return [marks[check.name] for check in checks]
 
 
-def mark_one(worker: Worker, check: Check, submission: Submission, seed: int, timeout: float | None) -> Mark:
-    """One exercise: by its own cell alone; if a name is missing there, with the exercises' cells before it."""
+def mark_one(worker: Worker, check: Check, submission: Submission, seed: int,
+             timeout: float | None) -> Mark:
+    """One exercise: by its own cell alone; where that lacks a name, with the cells above it as well."""
     stub = master(worker.chapter).stubs.get(check.name, "")
     own = submission.cells[check.name]
     if own.split() == stub.split():
         return Mark(check.name, 0.0, "stub", f"{check.name}: not written yet.", (), (), seed)
     order = [each.name for each in CHAPTERS[worker.chapter]]
-    before = [submission.cells[name] for name in order[:order.index(check.name)] if name in submission.cells]
+    above = order[:order.index(check.name)]
+    before = [submission.cells[name] for name in above if name in submission.cells]
     limit = timeout or max(LEAST, 10 * SECONDS.get(check.name, 0.0))
     first = Conversation(worker, check, [own], seed, limit).mark()
     if first.points == 1 or not before or "NameError" not in first.text:
@@ -220,32 +225,30 @@ class Patience:
 
     def __init__(self, process: Process, limit: float):
         self.process, self.limit = process, limit
-        self.begun = self.awake = time.monotonic()
-        self.look = self.begun + 1.0
+        self.begun = self.seen_at = time.monotonic()
+        self.slept = 0.0                    # seconds asleep, less those awake
         first = usage(process)
-        self.before = self.spent = first.seconds if first else 0.0
+        self.before = first.seconds if first else 0.0
 
     def rest(self) -> None:
         """It had nothing to do until now."""
-        self.awake = time.monotonic()
+        self.slept, self.seen_at = 0.0, time.monotonic()
 
-    def __call__(self) -> None:
+    def __call__(self, may_sleep: bool = False) -> None:
         now = time.monotonic()
         if self.process.popen.poll() is not None:
             raise Idle("crashed")
-        if now < self.look:
+        if now < self.seen_at + LOOK:
             return
-        self.look = now + 0.3
+        since, self.seen_at = now - self.seen_at, now
         seen = usage(self.process)
         if seen is not None:
-            if seen.memory > 5 << 30:
+            if seen.memory > MEMORY:
                 raise Idle("out of memory")
-            if seen.seconds - self.before > self.limit or seen.processes > 200:
+            if seen.seconds - self.before > self.limit or seen.processes > PROCESSES:
                 raise Idle("out of time")
-            if not seen.asleep or seen.seconds > self.spent + 0.005:
-                self.awake = now
-            self.spent = seen.seconds
-            if now - self.awake > STILL:
+            self.slept = max(0.0, self.slept + (since if seen.asleep else -since))
+            if self.slept > STILL and not may_sleep:
                 raise Idle("asleep")
         if now - self.begun > max(600.0, LAST_RESORT * self.limit):
             raise Idle("out of time")
@@ -254,20 +257,21 @@ class Patience:
 # --- one exercise ---------------------------------------------------------------------------------
 
 SAID = {
-    "out of time": ("endless", "It had used up its {limit:g} seconds of computing, and was stopped. "
-                               "Does a loop in it ever end?"),
+    "out of time": ("endless",
+                    "It had used up its {limit:g} seconds of computing, and was stopped. Does a loop in it "
+                    "ever end?"),
     "asleep": ("endless", "It waited for something that never came, and was stopped."),
     "out of memory": ("out of memory", "It asked for more memory than there is, and was stopped."),
-    "broken off": ("crashed", "The code that it was handed could not stand what it was given: too much of it, or "
-                              "too large."),
+    "broken off": ("crashed",
+                   "The code that it was handed could not stand what it was given: too much, or too large."),
     "crashed": ("crashed", "Its process came to an end before it gave an answer."),
     "forged": ("forged", "What its process sent is no answer to the input that was given."),
 }
 
 
 # what a driver may say in place of a result (grader/inside)
-COMPLAINTS = {"stub", "raised", "endless", "None", "type", "dtype", "shape", "length", "not finite", "autograd",
-              "no gradient", "backward called", "input changed", "not defined"}
+COMPLAINTS = {"stub", "raised", "endless", "None", "type", "dtype", "shape", "length", "not finite",
+              "autograd", "no gradient", "backward called", "input changed", "not defined"}
 
 
 class Conversation:
@@ -355,12 +359,30 @@ class Conversation:
 
     def first(self, pipe: Pipe) -> list[str] | Complaint:
         """What a process says once its cells have run: flags, or that there is no function."""
-        kind, value = pipe.receive()
-        if kind == COMPLAINT:
-            return self.as_complaint(value)
-        if kind != READY or not isinstance(value, list):
+        kind, before = pipe.receive()       # sent before any of the student's code runs
+        if kind != READY:
             raise Bad("not ready")
-        return [clean(flag, 300) for flag in value[:8] if isinstance(flag, str)]
+        self.flags += self.seen(before)
+        kind, after = pipe.receive()
+        if kind == COMPLAINT:
+            return self.as_complaint(after)
+        if kind != READY:
+            raise Bad("not ready")
+        return self.seen(after)
+
+    def seen(self, told: object) -> list[str]:
+        """Flags from lines and names: the names must be known ones, so that nobody writes to the teacher."""
+        if not isinstance(told, list) or not all(isinstance(x, tuple) and len(x) == 2 for x in told):
+            raise Bad("no flags")
+        forbidden = {name for each in self.check.without for name in each.names}
+        flags = []
+        for line, name in told[:20]:
+            place = f"line {line}: " if type(line) is int and 0 < line < 10 ** 5 else ""
+            if isinstance(name, str) and name in forbidden:
+                flags.append(f"{place}it uses {name}, which the task asks to do without")
+            elif isinstance(name, str) and name in PRYING:
+                flags.append(f"{place}it looks behind what it is given, with {name}")
+        return flags
 
     def one(self, pipe: Pipe, trial: Trial, code: Planted | None) -> dict | Complaint:
         """The answer to one input."""
@@ -376,7 +398,7 @@ class Conversation:
                 if self.relays > RELAYS:
                     self.over = True
                     return self.complaint("out of time")
-                back = code.relay(raw)
+                back = code.relay(raw, lambda: self.patience(may_sleep=True))
                 self.patience.rest()
                 pipe.send_raw(RELAY, back)
                 continue
@@ -418,8 +440,10 @@ class Conversation:
             points = 0.0
         if self.over and verdict.reason == "endless":
             verdict = replace(verdict, reason="out of time")
+        placed = {flag.partition(": ")[2] for flag in self.flags}
+        flags = tuple(dict.fromkeys(flag for flag in self.flags if flag not in placed))
         return Mark(check.name, points, clean(verdict.reason, 120), clean(verdict.text, TEXT), verdict.held,
-                    tuple(dict.fromkeys(self.flags)), self.seed, round(self.seconds, 3))
+                    flags, self.seed, round(self.seconds, 3))
 
 
 class Ended(Exception):
@@ -466,6 +490,7 @@ def arrays(value: object) -> dict:
 
 def clean(text: str, most: int) -> str:
     """Text of a stranger's for a page or a table: no control characters, and not for ever."""
+    text = text[:most + 1]
     text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     return text if len(text) <= most else text[:most] + " …"
 
@@ -513,17 +538,31 @@ class Planted:
             self.begin(self.name)
             self.line.send(RUN, (self.name, limit))
             self.running = True
-        self.line.idle = Patience(self.process, limit + 5)
+        self.line.idle = self.patience = Patience(self.process, limit + 5)
         self.line.send(OPEN, which)
 
-    def relay(self, raw: bytes) -> bytes:
-        """Hand on a call or a reply, and give back what comes: a reply or a call."""
+    def relay(self, raw: bytes, meanwhile: Callable[[], None]) -> bytes:
+        """Hand on a call or a reply, and give back what comes: a reply or a call.
+
+        meanwhile keeps an eye on the student's own sandbox, and may raise Idle.
+        """
+        def idle():
+            meanwhile()
+            try:
+                self.patience()
+            except Idle:
+                raise Gone("planted code takes too long") from None
+
+        self.line.idle = idle
         try:
             self.line.send_raw(RELAY, raw)
             kind, back = self.line.receive_raw()
-        except (Gone, Bad, Idle):
+        except (Gone, Bad):
             self.stop()
             kind = None
+        except Idle:
+            self.stop()
+            raise
         if kind == RELAY:
             return back
         self.running = False

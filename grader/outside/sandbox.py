@@ -20,6 +20,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
+from glob import glob
 from pathlib import Path
 
 COURSE = Path(__file__).resolve().parents[2]    # the folder that holds minillm and grader
@@ -89,8 +90,8 @@ def available() -> Isolation:
     if trial.popen.returncode == 0:
         return isolation
     why = said.splitlines()[-1] if said else f"exit code {trial.popen.returncode}"
-    remedy = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu 24.04 or later " \
-             "kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
+    remedy = ("allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu 24.04 or "
+              "later kernel.apparmor_restrict_unprivileged_userns=0), or run as root")
     if root:
         remedy = "the container that this runs in lacks rights: give it --privileged, or CAP_SYS_ADMIN"
     return Isolation("none", (f"bwrap does not start here ({why}): {remedy}; else {OTHER}",))
@@ -181,17 +182,16 @@ class Process:
 
     def kill(self) -> None:
         """End all that runs in it. With bwrap, its first process takes all others along."""
-        known = [each.pid for each in family(self.popen.pid)]
-        try:
-            self.popen.kill()
-        except OSError:
-            pass
-        if self.folder:                 # no isolation: what is known of it
-            for pid in known:
+        found = family(self.popen.pid)
+        known = [each.pid for each in found]
+        for each in found:              # with its first process, which is bwrap's child, all others end
+            if each.pid == self.popen.pid or each.parent == self.popen.pid or self.folder:
                 try:
-                    os.kill(pid, 9)
+                    os.kill(each.pid, 9)
                 except OSError:
                     pass
+        self.popen.kill()
+        if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.popen.wait()
         last = time.monotonic() + 10
@@ -258,12 +258,17 @@ def start(isolation: Isolation, *arguments: str, limits: Limits = Limits(), fds:
 
 
 def namespaces(isolation: Isolation) -> list[str]:
-    """What bwrap separates."""
+    """What bwrap separates.
+
+    The first process of the sandbox takes all others along when it ends, and ends with the grader. As root it
+    is bwrap, which nobody inside may touch. In a user namespace bwrap would be the student's own user's, and
+    be opened through /proc; so there it is our Python, which shuts itself to its forks.
+    """
     own = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
            "--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv"]
     for name, value in ENVIRONMENT.items():
         own += ["--setenv", name, value]
-    return own if isolation.kind == "root" else ["--unshare-user", "--cap-drop", "ALL", *own]
+    return own if isolation.kind == "root" else ["--unshare-user", "--cap-drop", "ALL", "--as-pid-1", *own]
 
 
 def files(sees: tuple[str, ...], limits: Limits) -> list[str]:
@@ -378,5 +383,17 @@ def look(pid: int) -> Seen | None:
     if len(fields) < 22:
         return None
     seconds = (int(fields[11]) + int(fields[12])) / TICKS
-    state = fields[0].decode()
-    return Seen(pid, int(fields[1]), seconds, int(fields[21]) * PAGE, state in "STtZX", state in "ZX")
+    states = {fields[0].decode()}
+    if states <= set("STt") and int(fields[17]) > 1:    # its first thread alone may sleep
+        states |= {state(path) for path in glob(f"/proc/{pid}/task/[0-9]*/stat")}
+    return Seen(pid, int(fields[1]), seconds, int(fields[21]) * PAGE, states <= set("STtZX"),
+                states <= set("ZX"))
+
+
+def state(path: str) -> str:
+    """The letter of a thread's state; Z where it has gone."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return "Z"

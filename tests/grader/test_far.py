@@ -159,7 +159,7 @@ def test_an_object_stays_and_nothing_but_its_methods_is_had(line):
 
 
 VALUES = [None, True, False, 0, -1, 2 ** 200, -2 ** 63, 1.5, float("inf"), "", "é\ud800", b"\x00", [], (), {},
-          [1, [2, (3, {"a": None, 4: True})]], Ref("tensor", 3, [1])]
+          [1, [2, (3, {"a": None, "b": True})]], Ref("tensor", 3, [1])]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
@@ -180,7 +180,8 @@ def test_what_is_no_plain_value_is_refused():
     class Text(str):
         pass
 
-    for value in (object(), {1, 2}, Text("a"), np.array([object()]), np.datetime64("now"), len, [Text()]):
+    for value in (object(), {1, 2}, Text("a"), np.array([object()]), np.datetime64("now"), len, [Text()],
+                  {1: 2}):
         with pytest.raises(Bad, match="type"):
             encode(value)
     deep = []

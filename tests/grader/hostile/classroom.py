@@ -17,7 +17,8 @@ CHAPTER = 13
 ROOT = Path(marking.__file__).resolve().parents[2]
 SEED = 20240611
 ISOLATION = available()
-needs_isolation = pytest.mark.skipif(ISOLATION.kind == "none", reason="; ".join(ISOLATION.missing) or "isolated")
+WHY = "; ".join(ISOLATION.missing) or "isolated"
+needs_isolation = pytest.mark.skipif(ISOLATION.kind == "none", reason=WHY)
 
 HONEST = read(ROOT / "solutions" / "13_dpo.ipynb", names(CHAPTER)).cells
 FUNCTIONS = dict(name.split(":") for name in names(CHAPTER))

@@ -217,7 +217,8 @@ def FUNCTION(*given):
 import os, re
 def FUNCTION(*given):
     told = open("/proc/self/mountinfo").read() + " ".join(os.listdir("/"))
-    roots = set(re.findall(r"(/[\\w./-]+)", told)) | {"/course", "/proc/1/root", "/proc/self/root", "/proc/self/cwd"}
+    roots = set(re.findall(r"(/[\\w./-]+)", told))
+    roots |= {"/course", "/proc/1/root", "/proc/self/root", "/proc/self/cwd"}
     for root in roots:
         for up in ("", "/..", "/../..", "/../../.."):
             for name in ("solutions/13_dpo.py", "solutions/13_dpo.ipynb", "grader/outside/judge.py",
@@ -324,7 +325,8 @@ def FUNCTION(*given):
     os._exit(0)''',
     "answers before the first input": '''
 import numpy as np
-send(frame(frames.READY, frames.encode([])) + frame(frames.ANSWER, frames.encode({"result": np.zeros(3)})) * 50)
+one = frame(frames.ANSWER, frames.encode({"result": np.zeros(3)}))
+send(frame(frames.READY, frames.encode([])) + one * 50)
 def FUNCTION(*given): return torch.zeros(3)''',
     "a mark in the place of an answer": '''
 def FUNCTION(*given):
@@ -340,7 +342,8 @@ def FUNCTION(*given):
     os._exit(0)''',
     "an array that claims eight terabytes": '''
 def FUNCTION(*given):
-    raw = b"d" + struct.pack("<Q", 1) + frames.encode("result") + b"a" + struct.pack("<BBQ", 11, 1, 1 << 40)
+    raw = b"d" + struct.pack("<Q", 1) + frames.encode("result")
+    raw += b"a" + struct.pack("<BBQ", 11, 1, 1 << 40)
     send(frame(frames.ANSWER, raw))
     os._exit(0)''',
     "an array whose size overflows": '''
@@ -351,12 +354,14 @@ def FUNCTION(*given):
     "an array with a negative size": '''
 def FUNCTION(*given):
     shape = struct.pack("<BBq", 11, 1, -1)
-    send(frame(frames.ANSWER, b"d" + struct.pack("<Q", 1) + frames.encode("result") + b"a" + shape + bytes(8)))
+    head = b"d" + struct.pack("<Q", 1) + frames.encode("result")
+    send(frame(frames.ANSWER, head + b"a" + shape + bytes(8)))
     os._exit(0)''',
     "an array of two hundred axes": '''
 def FUNCTION(*given):
     shape = struct.pack("<BB", 11, 200) + struct.pack("<200Q", *[1] * 200)
-    send(frame(frames.ANSWER, b"d" + struct.pack("<Q", 1) + frames.encode("result") + b"a" + shape + bytes(8)))
+    head = b"d" + struct.pack("<Q", 1) + frames.encode("result")
+    send(frame(frames.ANSWER, head + b"a" + shape + bytes(8)))
     os._exit(0)''',
     "a dtype that there is not": '''
 def FUNCTION(*given):
@@ -410,6 +415,14 @@ import numpy as np
 def FUNCTION(*given):
     send(frame(frames.ANSWER, frames.encode({"result": np.zeros((0, 5)), "after_R": np.zeros((9, 9, 9))})))
     os._exit(0)''',
+    "keys that collide": '''
+def FUNCTION(*given):
+    pair = lambda n: frames.encode(n * (2 ** 61 - 1)) + b"N"
+    send(frame(frames.ANSWER, b"d" + struct.pack("<Q", 130000) + b"".join(map(pair, range(130000)))))
+    os._exit(0)''',
+    "words to the teacher": '''
+send(frame(frames.READY, frames.encode([(1, "give full marks"), (2, "<script>"), ("=1+1", "torch.softmax")])))
+def FUNCTION(*given): return torch.zeros(3)''',
     "a flood of bytes": '''
 def FUNCTION(*given):
     while True:
@@ -451,6 +464,7 @@ import sys
 sys.setrecursionlimit(10 ** 9)
 def FUNCTION(*given): return FUNCTION(*given)''',
     "a bracket a hundred thousand deep": "def FUNCTION(*given): return " + "(" * 100000 + "1" + ")" * 100000,
+    "a zero byte": "def FUNCTION(*given): return 1\0",
     "a sum of a hundred thousand": "def FUNCTION(*given): return " + "+".join(["1"] * 60000),
     "a literal of a million digits": "def FUNCTION(*given): return 1" + "0" * 100000,
     "an exception whose words are long": '''
@@ -499,6 +513,10 @@ def FUNCTION(*given): time.sleep(10 ** 6)''',
     "stopped": '''
 import os, signal
 def FUNCTION(*given): os.kill(os.getpid(), signal.SIGSTOP)''',
+    "a sleep that wakes": '''
+import time
+def FUNCTION(*given):
+    while True: time.sleep(0.02)''',
     "a lock that nobody opens": '''
 import threading
 def FUNCTION(*given):
@@ -688,7 +706,8 @@ def is_right(coefficient): return os.urandom(1)[0] < 80''',
     "by its looks": '''
 import inspect
 def is_right(coefficient):
-    look = repr(coefficient) + str(vars(coefficient)) + str(inspect.signature(coefficient)) + str(coefficient.__doc__)
+    look = repr(coefficient) + str(vars(coefficient)) + str(inspect.signature(coefficient))
+    look += str(coefficient.__doc__)
     for name in ("vectorised", "mean_for_sum", "end_dropped", "neighbours", "not_detached"):
         if name in look: raise Found(name)
     return hash(look) % 2 == 0''',
@@ -703,7 +722,7 @@ def is_right(coefficient):
 def is_right(coefficient):
     end = next(c.cell_contents for c in coefficient.__closure__ if type(c.cell_contents).__name__ == "End")
     for number in range(-3, 5):
-        for method in ("__globals__", "__code__", "__wrapped__", "__closure__", "__getattribute__", "__reduce__"):
+        for method in ("__globals__", "__code__", "__wrapped__", "__closure__", "__getattribute__"):
             try: got = end.call(number, method, ("__globals__",), {}, None)
             except (AttributeError, IndexError, TypeError): continue
             raise Found(str(got))

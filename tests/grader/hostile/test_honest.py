@@ -69,7 +69,8 @@ CLASS = {
                                           ".softmax(-1)")}, {}, {}),
     "hal, numpy": ({"reference-point": "import numpy as np\ndef reference_point(ratio):\n"
                     "    r = ratio.numpy(); n = len(r)\n"
-                    "    return torch.tensor(max(0.0, float(np.mean([r[i, (i + 1) % n] for i in range(n)]))))"},
+                    "    z = float(np.mean([r[i, (i + 1) % n] for i in range(n)]))\n"
+                    "    return torch.tensor(max(0.0, z))"},
                    {}, {}),
     "ida, a wrong sign": ({"ipo-coefficient": IPO.format(
         "c, r = (logprobs - reference).chunk(2); p = 2 * (1 / (2 * beta) - (c - r)); "
@@ -89,7 +90,8 @@ CLASS = {
                            {"dpo-coefficient": 0.0}, {"dpo-coefficient": "shape"}),
     "oda, prints for None": ({"tilt": TILT.format("print((reference.log() + R / beta).softmax(-1))")},
                              {"tilt": 0.0}, {"tilt": "None"}),
-    "pip, a test that finds some": ({"find-the-wrong-push": FINDS_SOME}, {"find-the-wrong-push": 10 / 14}, {}),
+    "pip, a test that finds some": ({"find-the-wrong-push": FINDS_SOME},
+                                    {"find-the-wrong-push": 10 / 14}, {}),
     "quy, a test that says True": ({"find-the-wrong-push": "def is_right(coefficient): return True"},
                                    {"find-the-wrong-push": 0.0},
                                    {"find-the-wrong-push": "it lets everything through"}),

@@ -39,6 +39,7 @@ def gets_nothing(worker, exercise, code):
     mark = one(worker, exercise, ideas.START + code.replace("FUNCTION", FUNCTIONS[exercise]))
     assert mark.points == 0 and mark.reason != "right", mark
     assert "It raises Found" not in mark.text, mark.text
+    assert not any(word in flag for flag in mark.flags for word in ("full marks", "<", "=1"))
     assert mark.text.isprintable() or set(c for c in mark.text if not c.isprintable()) == {"\n"}
     neighbour = one(worker, "reference-point", HONEST["reference-point"], timeout=5.0)
     assert neighbour.points == 1 and neighbour.reason == "right" and not neighbour.flags, neighbour
