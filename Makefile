@@ -6,10 +6,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 RUN := .venv/bin/python
 SEED ?= 0
 SCALE ?= cpu
-export TEXT QA TASK PREFS FROM SEED SCALE TOOLS TRANSCRIPT TURNS TOKENS TEMPERATURE
+export TEXT QA TASK PREFS FROM SEED SCALE TOOLS TRANSCRIPT TURNS TOKENS TEMPERATURE IN CHAPTER OUT JOBS
 export PYTHONUTF8 := 1
 
-.PHONY: help setup journey chat check test lab notebooks checkpoints bench clean
+.PHONY: help setup journey chat grade check test lab notebooks checkpoints bench clean
 
 help:
 	@echo 'make journey      one model from random weights to answers (SEED=0 SCALE=cpu|gpu FROM=base|tuned|FOLDER)'
@@ -18,6 +18,7 @@ help:
 	@echo 'make chat         talk to a model: the one that a journey kept, or FROM=base|tuned|caller|FOLDER (TOOLS=off TRANSCRIPT=FILE.jsonl'
 	@echo '                  TEMPERATURE=0.7 TURNS=N TOKENS=N); in a pipe: a question a line, an answer a line'
 	@echo 'make lab          open the course in JupyterLab, at its first page'
+	@echo 'make grade        mark a class: IN=FOLDER CHAPTER=N OUT=FOLDER (JOBS=2 SEED=7 RESUME=1 UNSAFE=1; TEACHING.md says more)'
 	@echo 'make check        lint, laws and one small notebook, in two minutes: after you edit a sentence'
 	@echo 'make test         unit tests, laws, equivalences, every notebook'
 	@echo 'make notebooks    rebuild and run the notebooks whose text changed (ALL=1: every one)'
@@ -37,6 +38,11 @@ journey: setup
 
 chat: setup
 	@$(RUN) -m minillm.chat --seed="$$SEED" $${FROM:+--from="$$FROM"} $${TOOLS:+--tools="$$TOOLS"} $${TRANSCRIPT:+--transcript="$$TRANSCRIPT"} $${TURNS:+--turns="$$TURNS"} $${TOKENS:+--tokens="$$TOKENS"} $${TEMPERATURE:+--temperature="$$TEMPERATURE"}
+
+# A seed is drawn unless SEED is given here; a class that knows the seed knows the inputs.
+grade: setup
+	@if [ -z "$$IN" ] || [ -z "$$CHAPTER" ] || [ -z "$$OUT" ]; then echo 'grade: give all three: make grade IN=handed-in CHAPTER=13 OUT=results' >&2; exit 2; fi
+	@$(RUN) -m grader grade "$$IN" --chapter="$$CHAPTER" --out="$$OUT" $${JOBS:+--jobs="$$JOBS"} $(if $(filter command environment,$(origin SEED)),--seed="$$SEED") $(if $(RESUME),--resume) $(if $(UNSAFE),--unsafe)
 
 # Two files at a time, one thread each: threads of two processes on two cores wait for one another by spinning.
 PYTEST := OMP_NUM_THREADS=1 ONE_GRADIENT_PROGRESS=off $(RUN) -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120

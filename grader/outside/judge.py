@@ -69,6 +69,7 @@ class Check:
     kind: str = "number"                      # what the task asks for: "number" (any), "integer" or "bool"
     call: Callable[..., Arrays] = call        # the driver: (function, arguments, inputs) -> outputs
     shuffled: bool = False                    # asked in an order that is drawn anew each time
+    planted: Callable[[int], Callable] | None = None    # number -> code that a learner's test is handed
     without: tuple[Without, ...] = ()         # what the answer must not call (grader/inside/shortcuts.py)
     learned: str = ""                         # "You have …": what a passing check says, in one sentence
     advise: Callable[[list[Outcome]], str] = lambda outcomes: ""    # said behind the law that fails

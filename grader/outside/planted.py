@@ -8,7 +8,7 @@ from itertools import chain, combinations
 
 import numpy as np
 
-from ..inside.driver import Unfit, as_verdict, time_limit
+from ..inside.driver import tell, time_limit
 from .judge import Case, Check, Misconception
 
 SECONDS = 3  # a test on made-up inputs needs milliseconds
@@ -50,11 +50,11 @@ def finds_planted(
     def put_to_the_test(function, arguments, inputs):
         """A driver: what the learner's test says of code number `which`."""
         with time_limit(SECONDS, too_long(int(inputs["which"]))):
-            try:
-                return {"result": as_verdict(function(handed_out(sealed(codes[int(inputs["which"])]))))}
-            except AssertionError:
-                raise Unfit("raised", "It raises AssertionError. A test that finds wrong code returns False: "
-                                      "write a `return` in the place of the `assert`.") from None
+            return tell(function, planted(int(inputs["which"])))
+
+    def planted(which):
+        """Code number `which`, as the test gets it."""
+        return handed_out(sealed(codes[which]))
 
     def too_long(which):
         """What is said of a test that does not end on code number `which`."""
@@ -104,7 +104,7 @@ def finds_planted(
                    for n, how in enumerate(right_is)]
     return Check(
         function="is_right", arguments=(argument,), compared="the verdict",
-        call=put_to_the_test, shuffled=True, advise=advise,
+        call=put_to_the_test, shuffled=True, planted=planted, advise=advise,
         task="a test that says True to right code and False to each planted bug.",
         expected=lambda i: np.array(is_right(i), bool),
         cases=(*to_pass, *(to_stop(n, *row) for n, row in enumerate(wrong, len(right)))),

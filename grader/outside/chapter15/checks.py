@@ -9,25 +9,11 @@ from math import comb
 
 import numpy as np
 
-from ...inside.driver import call
+from ...inside.never import NEVER, call_with_never, marked
 from ...inside.shortcuts import Without
 from ..judge import Case, Check, Misconception as M
 
 # all-the-chains
-
-NEVER = 1.0  # stands for −inf on the way to the judge, who takes no infinity; no log p is above 0
-
-
-def call_with_never(function, arguments, inputs):
-    """The driver: as `call`, with NEVER in the place of −inf."""
-    answer = call(function, arguments, inputs)
-    return answer | {"result": marked(answer["result"])}
-
-
-def marked(logs):
-    """logs, with NEVER where they are −inf."""
-    return np.where(np.isneginf(logs), NEVER, logs)
-
 
 def draw_chains(rng, k, missing=False, deep=False, silent=1):
     """logp (N,), answers (N,) with −1 for a chain that came to none, n_answers ().
