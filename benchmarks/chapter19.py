@@ -6,11 +6,12 @@ It takes about nine minutes a seed on one core and writes benchmarks/results/cha
     python -m benchmarks.chapter19 --seeds 21 --parts ways --again
 
 The course's `caller` has read how the town was in 2020, and it can call a search and copy a reply. Each seed
-tunes it into a `reader`, by demonstrations with good and bad replies: first it learns to read and to judge
-what came back, then also when to look, and whether an answer is of use. `trusting` sees only replies that
-hold the right record. What becomes of the town is drawn anew for each demonstration; it is fixed for the
-test, and no fact that is asked about there was asked about in training. Settings were chosen on seed 0; the
-seeds here chose nothing. Models are kept in build/chapter19, and made again where they are not there.
+tunes it into a `reader`, in three lessons: whether a record is about the query; whole demonstrations, with
+good and bad replies; and then also whether an answer is of use. `trusting` sees whole demonstrations with
+replies that hold the right record, and no others. What becomes of the town is drawn anew for each
+demonstration; it is fixed for the test, and no fact that is asked about there was asked about in training.
+Settings were chosen on seed 0; the seeds here chose nothing. Models are kept in build/chapter19, and made
+again where they are not there.
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ from .parts import command, run_missing
 RESULTS = Path(__file__).parent / "results" / "chapter19.json"
 MODELS = Path(__file__).parents[1] / "build" / "chapter19"
 SEEDS = (21, 22, 23)
-STEPS = {"reader": 500, "trusting": 200}
-READING = 300                                   # of the reader's steps, those without look and useful
-SHOWN, REREAD, ROW = 36, 5, 192                 # a step: demonstrations, texts; tokens of a packed row
+STEPS = {"reader": 400, "trusting": 120}
+# Of the reader's steps, where a lesson ends: is a record about the query; reading; everything.
+RELEVANT, READING = 120, 260
+# A step: demonstrations, questions on relevance alone, texts; tokens of a packed row.
+ROWS = {"relevant": (4, 52), "reading": (24, 12), "all": (30, 4)}
+REREAD, ROW = 4, 192
 RATES = {"lr": 1e-2, "muon_lr": 0.02, "decay": 0.7}
-AT_ONCE = {"reading": 0.12, "all": 0.35}        # of demonstrations, those without a look
+FOLLOW, LOOKS = 0.6, 0.75                       # those that look as one should; of the others, who looks
 # What a reply holds: several records with the right one among them; a version of the fact, maybe an old one;
-# the right one; none that fits; nothing.
-REPLIES = {"reader": (0.25, 0.35, 0.0, 0.3, 0.1), "trusting": (0.3, 0.0, 0.7, 0.0, 0.0)}
+# the right one; another fact of the same person; nothing.
+REPLIES = {"reader": (0.35, 0.35, 0.0, 0.2, 0.1), "trusting": (0.5, 0.0, 0.5, 0.0, 0.0)}
 WRONG = 0.12                                    # of answers, those that are there to be judged
 PREMISE = 0.2                                   # of questions, those that take something for granted
 MOST = 3                                        # records that a search gives back
@@ -82,27 +86,26 @@ def some_value(relation: str, rng: random.Random) -> str:
 def other_fact(question: Dated, rng: random.Random) -> str:
     """A record of the same person and another relation."""
     relation = rng.choice([r for r in CHANGE if r != question.history.relation])
-    year = FIRST if relation == "mother" else rng.randint(FIRST, NOW)
-    return changing.record(year, question.history.subject, relation, some_value(relation, rng))
+    return of(question.history.subject, relation, rng)
 
 
 def namesake(question: Dated, rng: random.Random) -> str:
     """A record of the same relation, of somebody with one of the names."""
     names = set(question.history.subject.split())
-    return of_another([n for n in EVERYONE if len(names & set(n.split())) == 1], question, rng)
+    return of(rng.choice([n for n in EVERYONE if len(names & set(n.split())) == 1]),
+              question.history.relation, rng)
 
 
 def stranger(question: Dated, rng: random.Random) -> str:
     """A record of the same relation, of somebody with other names."""
     names = set(question.history.subject.split())
-    return of_another([n for n in EVERYONE if not names & set(n.split())], question, rng)
+    return of(rng.choice([n for n in EVERYONE if not names & set(n.split())]), question.history.relation, rng)
 
 
-def of_another(names: list[str], question: Dated, rng: random.Random) -> str:
-    """A record of one of them."""
-    relation = question.history.relation
-    year = FIRST if relation == "mother" else rng.randint(FIRST, NOW)
-    return changing.record(year, rng.choice(names), relation, some_value(relation, rng))
+def of(name: str, relation: str, rng: random.Random) -> str:
+    """One of somebody's records, with years as all records have them."""
+    fact = Fact(name, relation, some_value(relation, rng), "")
+    return rng.choice(changing.history(fact, rng).records())
 
 
 BESIDE = {"another fact": other_fact, "a namesake": namesake, "a stranger": stranger}
@@ -117,7 +120,7 @@ def a_reply(question: Dated, shares: tuple, rng: random.Random) -> list[str]:
         lines += [other_fact(question, rng) for _ in range(rng.randint(0, MOST - len(lines)))]
         return by_year(lines, rng)
     if kind == "none":
-        return [rng.choices(list(BESIDE.values()), (2, 1, 1))[0](question, rng)]
+        return [other_fact(question, rng)]
     return {"version": [rng.choice(records)], "right": records[-1:], "nothing": []}[kind]
 
 
@@ -148,33 +151,47 @@ def ask(history: History, rng: random.Random) -> Dated:
     return changing.ask_since(history, rng.choice(values))
 
 
-def demonstration(facts: list[Fact], shares: tuple, rng: random.Random, reading: bool) -> list:
-    """One transcript of the curator's, as (x, y) for its turns. reading: without look and useful, of which
-    only the chance can be learned."""
-    at_once = AT_ONCE["reading" if reading else "all"]
+def demonstration(facts: list[Fact], shares: tuple, rng: random.Random) -> list:
+    """One transcript of the curator's, as (x, y) for its turns.
+
+    Some look where one should, and the word after "look" is learned. The others look by chance, and it is
+    not: so both are learned of every question, an answer from memory and one from a reply.
+    """
     question = ask(changing.history(rng.choice(facts), rng), rng)
     should = question.memory != question.response
-    if rng.random() < at_once:
-        row = retrieval.demonstrate(TOKENIZER, question.prompt, question.memory, useful=not should,
-                                    look=None if reading else should)
-        return without_useful(row.turns()) if reading else row.turns()
-    # The word after "look" is learned as often where it is yes as where it is no.
-    counted = not reading and (not should or rng.random() < at_once / (1 - at_once))
+    follows = rng.random() < FOLLOW
+    looks = should if follows else rng.random() < LOOKS
+    look = should if follows else None
+    if not looks:
+        return retrieval.demonstrate(TOKENIZER, question.prompt, question.memory, look=look,
+                                     useful=not should).turns()
     lines = a_reply(question, shares, rng)
     said = question.read(lines)
     answer, judged = said or question.memory, rng.random() < WRONG
     if judged:
         answer = another(question, answer, lines, rng)
-    row = retrieval.demonstrate(
-        TOKENIZER, question.prompt, answer, look=should if counted else None, query=question.query,
-        reply="\n".join(lines), relevant=said is not None, supported=said is not None and not judged,
-        useful=marks(question, answer).strict, judged=judged)
-    return without_useful(row.turns()) if reading else row.turns()
+    return retrieval.demonstrate(
+        TOKENIZER, question.prompt, answer, look=look, query=question.query, reply="\n".join(lines),
+        relevant=said is not None, supported=said is not None and not judged,
+        useful=marks(question, answer).strict, judged=judged).turns()
+
+
+def relevance(facts: list[Fact], rng: random.Random) -> list:
+    """A demonstration up to its first judgement, which alone is learned: half are of another fact."""
+    question = changing.ask_now(changing.history(rng.choice(facts), rng))
+    about = rng.random() < 0.5
+    line = rng.choice(question.history.records()) if about else other_fact(question, rng)
+    row = retrieval.demonstrate(TOKENIZER, question.prompt, "", query=question.query, reply=line,
+                                relevant=about, useful=True)
+    *before, (x, _) = row.turns()
+    word = retrieval.YES if about else retrieval.NO
+    return [([i for turn in before for part in turn for i in part] + x,
+             TOKENIZER.encode(f"{retrieval.RELEVANT}{word}."))]
 
 
 def without_useful(turns: list) -> list:
-    """Without the last judgement, which is a matter of chance."""
-    (*before, (x, y)) = turns
+    """Without the last judgement, of which only the chance can be learned."""
+    *before, (x, y) = turns
     for word in (retrieval.YES, retrieval.NO):
         said = [*TOKENIZER.encode(f"{retrieval.USEFUL}{word}."), TOKENIZER.end]
         if y[-len(said):] == said:
@@ -196,9 +213,14 @@ def learned(seed: int, name: str):
 
     def draw(step: int):
         rng = random.Random(f"{name}/{seed}/{step}")
-        reading = name == "reader" and step < READING
-        pools = (new, new, old) if reading else (new, old)
-        rows = [demonstration(pools[i % len(pools)], REPLIES[name], rng, reading) for i in range(SHOWN)]
+        lesson = ("all" if name == "trusting" or step >= READING
+                  else "reading" if step >= RELEVANT else "relevant")
+        pools = (new, old) if lesson == "all" else (new, new, old)
+        shown, asked = ROWS[lesson]
+        rows = [demonstration(pools[i % len(pools)], REPLIES[name], rng) for i in range(shown)]
+        rows = rows if lesson == "all" else list(map(without_useful, rows))
+        if name == "reader":
+            rows += [relevance(pools[i % len(pools)], rng) for i in range(asked)]
         rows += [[([TOKENIZER.end], TOKENIZER.response(text))] for text in rng.sample(texts, REREAD)]
         longest = max(sum(len(x) + len(y) for x, y in row) for row in rows)
         return batch_packed(rows, max(ROW, longest))
@@ -392,9 +414,9 @@ PARTS: dict[str, Callable[[int], dict]] = {part.__name__: part for part in (ways
 
 def main() -> None:
     """Run the parts that are missing, and keep each as soon as it is done."""
-    settings = {"steps": STEPS, "reading": READING, "shown": SHOWN, "reread": REREAD, "rates": RATES,
-                "at once": AT_ONCE, "replies": REPLIES, "wrong": WRONG, "premise": PREMISE, "tested": TESTED,
-                "people": PEOPLE, "most": MOST}
+    settings = {"steps": STEPS, "lessons end": [RELEVANT, READING], "rows": ROWS, "reread": REREAD,
+                "rates": RATES, "follow": FOLLOW, "looks": LOOKS, "replies": REPLIES, "wrong": WRONG,
+                "premise": PREMISE, "tested": TESTED, "people": PEOPLE, "most": MOST}
     run_missing(command(__doc__, RESULTS, SEEDS, PARTS).parse_args(), PARTS, settings)
 
 
