@@ -37,12 +37,12 @@ from .parts import command, run_missing
 RESULTS = Path(__file__).parent / "results" / "chapter19.json"
 MODELS = Path(__file__).parents[1] / "build" / "chapter19"
 SEEDS = (21, 22, 23)
-STEPS = {"reader": 400, "trusting": 120}
+STEPS = {"reader": 440, "trusting": 120}
 # Of the reader's steps, where a lesson ends: is a record about the query; reading; everything.
-RELEVANT, READING = 120, 260
-# A step: demonstrations, questions on relevance alone, texts; tokens of a packed row.
-ROWS = {"relevant": (4, 52), "reading": (24, 12), "all": (30, 4)}
-REREAD, ROW = 4, 192
+RELEVANT, READING = 150, 290
+# A step: demonstrations, and beginnings of some, up to a word on relevance or on looking.
+ROWS = {"relevant": (4, 52, 0), "reading": (24, 12, 12), "all": (30, 4, 12)}
+REREAD, ROW = 4, 192                            # a step: the town's texts; tokens of a packed row
 RATES = {"lr": 1e-2, "muon_lr": 0.02, "decay": 0.7}
 FOLLOW, LOOKS = 0.6, 0.75                       # those that look as one should; of the others, who looks
 # What a reply holds: several records with the right one among them; a version of the fact, maybe an old one;
@@ -52,7 +52,7 @@ WRONG = 0.12                                    # of answers, those that are the
 PREMISE = 0.2                                   # of questions, those that take something for granted
 MOST = 3                                        # records that a search gives back
 TESTED = 2                                      # facts of each famous person that only the test asks about
-PEOPLE = 12                                     # of whom nothing was told, in the test
+PEOPLE = 10                                     # of whom nothing was told, in the test
 CALLER, TOKENIZER = hub.load("caller")
 TOWN = Town(0)
 EVERYONE = [f"{first} {last}" for first in SHE + HE for last in LAST]
@@ -189,6 +189,13 @@ def relevance(facts: list[Fact], rng: random.Random) -> list:
              TOKENIZER.encode(f"{retrieval.RELEVANT}{word}."))]
 
 
+def looking(facts: list[Fact], rng: random.Random) -> list:
+    """The first word of a demonstration that looks where one should."""
+    question = ask(changing.history(rng.choice(facts), rng), rng)
+    word = retrieval.NO if question.memory == question.response else retrieval.YES
+    return [(TOKENIZER.prompt(question.prompt), TOKENIZER.encode(f"{retrieval.LOOK}{word}."))]
+
+
 def without_useful(turns: list) -> list:
     """Without the last judgement, of which only the chance can be learned."""
     *before, (x, y) = turns
@@ -216,11 +223,12 @@ def learned(seed: int, name: str):
         lesson = ("all" if name == "trusting" or step >= READING
                   else "reading" if step >= RELEVANT else "relevant")
         pools = (new, old) if lesson == "all" else (new, new, old)
-        shown, asked = ROWS[lesson]
+        shown, judged, looked = ROWS[lesson]
         rows = [demonstration(pools[i % len(pools)], REPLIES[name], rng) for i in range(shown)]
         rows = rows if lesson == "all" else list(map(without_useful, rows))
         if name == "reader":
-            rows += [relevance(pools[i % len(pools)], rng) for i in range(asked)]
+            rows += [relevance(pools[i % len(pools)], rng) for i in range(judged)]
+            rows += [looking((new, old)[i % 2], rng) for i in range(looked)]
         rows += [[([TOKENIZER.end], TOKENIZER.response(text))] for text in rng.sample(texts, REREAD)]
         longest = max(sum(len(x) + len(y) for x, y in row) for row in rows)
         return batch_packed(rows, max(ROW, longest))
@@ -269,6 +277,11 @@ def of_now(seed: int) -> list[tuple[str, Dated]]:
     return [(group, q) for group, q in asked(seed) if q.premise is None]
 
 
+def some_of_now(seed: int) -> list[Dated]:
+    """Half of these, of both groups."""
+    return [q for _, q in of_now(seed)][::2]
+
+
 def kind_of(group: str, question: Dated) -> str:
     """What the figures tell apart."""
     if group == "never":
@@ -304,15 +317,15 @@ def ways(seed: int) -> dict:
     together = retrieval.read(model, TOKENIZER, prompts, [b.readings[0].query for b in always],
                               ["\n".join(lines) for lines in replies])
     for (group, q), a, b, c in zip(questions, never, always, together):
-        found.append({
+        found.append({                          # one of each name; the file says the names once
             "kind": kind_of(group, q), "relation": q.history.relation,
             "asks": "now" if q.premise is None else "a false premise" if q.false else "a true premise",
             "look": round(b.p_look, 3), "never": numbers(q, a), "together": numbers(q, c),
             "readings": [numbers(q, r) for r in b.readings], "query": int(b.readings[0].query == q.query),
             "holds": [int(q.read([r.passage]) == q.response) for r in b.readings],
             "rag": by_rag(model, q, b.readings, retrieve)})
-    return {"rows": found, "seconds": seconds,
-            "transcripts": [in_words(q, a, b) for (_, q), a, b in list(zip(questions, never, always))[::12]]}
+    return {"names": list(found[0]), "rows": [list(row.values()) for row in found], "seconds": seconds,
+            "transcripts": [in_words(q, a, b) for (_, q), a, b in list(zip(questions, never, always))[::18]]}
 
 
 def by_rag(model, question: Dated, readings: list, retrieve) -> int:
@@ -351,7 +364,7 @@ def came_back(seed: int) -> dict:
     for name in STEPS:
         model, rng = learned(seed, name), random.Random(f"planted/{seed}")
         for what, make in CAME.items():
-            cases = [(q, lines) for _, q in of_now(seed) if (lines := make(q, rng)) is not None]
+            cases = [(q, lines) for q in some_of_now(seed) if (lines := make(q, rng)) is not None]
             readings = read_all(model, cases)
             rows = [[said(q, lines, r.answer), *(round(p, 2) for p in (r.relevant, r.supported, r.useful))]
                     for (q, lines), r in zip(cases, readings)]
@@ -359,7 +372,7 @@ def came_back(seed: int) -> dict:
             kept["transcripts"] += [
                 {"model": name, "came": what, "question": q.prompt, "reply": lines, "answer": r.answer,
                  "right": q.response, "p": row[1:]}
-                for (q, lines), r, row in list(zip(cases, readings, rows))[5::40]]
+                for (q, lines), r, row in list(zip(cases, readings, rows))[3::24]]
     return kept
 
 
