@@ -6,12 +6,12 @@ It takes about nine minutes a seed on one core and writes benchmarks/results/cha
     python -m benchmarks.chapter19 --seeds 21 --parts ways --again
 
 The course's `caller` has read how the town was in 2020, and it can call a search and copy a reply. Each seed
-tunes it into a `reader`, in three lessons: whether a record is about the query; whole demonstrations, with
-good and bad replies; and then also whether an answer is of use. `trusting` sees whole demonstrations with
-replies that hold the right record, and no others. What becomes of the town is drawn anew for each
-demonstration; it is fixed for the test, and no fact that is asked about there was asked about in training.
-Settings were chosen on seed 0; the seeds here chose nothing. Models are kept in build/chapter19, and made
-again where they are not there.
+tunes it into a `reader`, in three lessons: whether a record is about the query, and what it says; whole
+demonstrations, with good and bad replies; and then also whether an answer is of use. `trusting` sees whole
+demonstrations with replies that hold the right record, and no others. What becomes of the town is drawn anew
+for each demonstration; it is fixed for the test, and no fact that is asked about there was asked about in
+training. Settings were chosen on seed 0, and one was changed after a look at seed 21; the seeds here chose
+nothing. Models are kept in build/chapter19, and made again where they are not there.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from .parts import command, run_missing
 
 RESULTS = Path(__file__).parent / "results" / "chapter19.json"
 MODELS = Path(__file__).parents[1] / "build" / "chapter19"
-SEEDS = (21, 22, 23)
+SEEDS = (22, 23, 24)
 STEPS = {"reader": 440, "trusting": 120}
 # Of the reader's steps, where a lesson ends: is a record about the query; reading; everything.
 RELEVANT, READING = 150, 290
-# A step: demonstrations, and beginnings of some, up to a word on relevance or on looking.
-ROWS = {"relevant": (4, 52, 0), "reading": (24, 12, 12), "all": (30, 4, 12)}
+# A step: demonstrations, and pieces of some: relevance with an answer; the word on looking.
+ROWS = {"relevant": (4, 44, 14), "reading": (24, 12, 14), "all": (28, 6, 20)}
 REREAD, ROW = 4, 192                            # a step: the town's texts; tokens of a packed row
 RATES = {"lr": 1e-2, "muon_lr": 0.02, "decay": 0.7}
 FOLLOW, LOOKS = 0.6, 0.75                       # those that look as one should; of the others, who looks
@@ -177,16 +177,19 @@ def demonstration(facts: list[Fact], shares: tuple, rng: random.Random) -> list:
 
 
 def relevance(facts: list[Fact], rng: random.Random) -> list:
-    """A demonstration up to its first judgement, which alone is learned: half are of another fact."""
-    question = changing.ask_now(changing.history(rng.choice(facts), rng))
-    about = rng.random() < 0.5
-    line = rng.choice(question.history.records()) if about else other_fact(question, rng)
-    row = retrieval.demonstrate(TOKENIZER, question.prompt, "", query=question.query, reply=line,
-                                relevant=about, useful=True)
+    """A piece of a demonstration with one record: is it about the query? If so, the answer too.
+
+    Years are equally likely here: with most of them 2020 a model may learn to say that, and not to read.
+    """
+    fact, about = rng.choice(facts), rng.random() < 0.5
+    relation = fact.relation if about else rng.choice([r for r in CHANGE if r != fact.relation])
+    line = changing.record(rng.randint(FIRST, NOW), fact.subject, relation, some_value(relation, rng))
+    question = changing.ask_now(changing.history(fact, rng))
+    row = retrieval.demonstrate(TOKENIZER, question.prompt, "", query=question.query, reply=line, useful=True)
     *before, (x, _) = row.turns()
-    word = retrieval.YES if about else retrieval.NO
+    said = f"{retrieval.YES}. {question.read([line])}" if about else f"{retrieval.NO}."
     return [([i for turn in before for part in turn for i in part] + x,
-             TOKENIZER.encode(f"{retrieval.RELEVANT}{word}."))]
+             TOKENIZER.encode(f"{retrieval.RELEVANT}{said}"))]
 
 
 def looking(facts: list[Fact], rng: random.Random) -> list:
