@@ -37,11 +37,11 @@ from .parts import command, run_missing
 RESULTS = Path(__file__).parent / "results" / "chapter19.json"
 MODELS = Path(__file__).parents[1] / "build" / "chapter19"
 SEEDS = (22, 23, 24)
-STEPS = {"reader": 440, "trusting": 120}
+STEPS = {"reader": 450, "trusting": 120}
 # Of the reader's steps, where a lesson ends: is a record about the query; reading; everything.
-RELEVANT, READING = 150, 290
+RELEVANT, READING = 200, 285
 # A step: demonstrations, and pieces of some: relevance with an answer; the word on looking.
-ROWS = {"relevant": (4, 44, 14), "reading": (24, 12, 14), "all": (28, 6, 20)}
+ROWS = {"relevant": (3, 58, 8), "reading": (24, 14, 14), "all": (28, 8, 16)}
 REREAD, ROW = 4, 192                            # a step: the town's texts; tokens of a packed row
 RATES = {"lr": 1e-2, "muon_lr": 0.02, "decay": 0.7}
 FOLLOW, LOOKS = 0.6, 0.75                       # those that look as one should; of the others, who looks
