@@ -1,6 +1,6 @@
 """Chapter 19's runs: when to look, what came back, and how much of it to read.
 
-It takes about nine minutes a seed on one core and writes benchmarks/results/chapter19.json:
+It takes about six minutes a seed on one core and writes benchmarks/results/chapter19.json:
 
     python -m benchmarks.chapter19                              # what is not kept yet, of all seeds
     python -m benchmarks.chapter19 --seeds 21 --parts ways --again
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -210,7 +209,7 @@ def without_useful(turns: list) -> list:
 
 
 def learned(seed: int, name: str):
-    """A model, kept or made now; a run that was stopped goes on. And the seconds that it took."""
+    """A model, kept or made now; a run that was stopped goes on."""
     folder = MODELS / f"{name}{seed}"
     if (folder / "model.safetensors").is_file():
         return hub.load(folder)[0]
@@ -303,31 +302,27 @@ def numbers(question: Dated, reading: retrieval.Reading) -> list:
 
 
 def ways(seed: int) -> dict:
-    """Never and always looking, each of three records read by itself, or all in one reply; p(look); RAG.
+    """Never and always looking, each of three records read by itself; p(look); RAG.
 
-    Of each question: what it gives to never look; every record that came back and its numbers, best first as
-    the search has them; which of the answers RAG's sum over the records takes.
+    Of each question: what it gives to never look; every record that came back, its year and its numbers, best
+    first as the search has them; which of the answers RAG's sum over the records takes.
     """
-    begun = time.perf_counter()
     model, questions = learned(seed, "reader"), asked(seed)
-    seconds = round(time.perf_counter() - begun)
     prompts = [q.prompt for _, q in questions]
     retrieve = retrieval.retriever(register(seed), MOST)
     never = retrieval.recall(model, TOKENIZER, prompts)
     always = retrieval.answer(model, TOKENIZER, prompts, retrieve, -1.0, apart=True)
-    rng, found = random.Random(f"together/{seed}"), []
-    replies = [by_year([r.passage for r in b.readings if r.passage], rng) for b in always]
-    together = retrieval.read(model, TOKENIZER, prompts, [b.readings[0].query for b in always],
-                              ["\n".join(lines) for lines in replies])
-    for (group, q), a, b, c in zip(questions, never, always, together):
+    found = []
+    for (group, q), a, b in zip(questions, never, always):
         found.append({                          # one of each name; the file says the names once
             "kind": kind_of(group, q), "relation": q.history.relation,
             "asks": "now" if q.premise is None else "a false premise" if q.false else "a true premise",
-            "look": round(b.p_look, 3), "never": numbers(q, a), "together": numbers(q, c),
+            "look": round(b.p_look, 3), "never": numbers(q, a),
             "readings": [numbers(q, r) for r in b.readings], "query": int(b.readings[0].query == q.query),
             "holds": [int(q.read([r.passage]) == q.response) for r in b.readings],
+            "years": [int(RECORD.fullmatch(r.passage)[3]) if r.passage else None for r in b.readings],
             "rag": by_rag(model, q, b.readings, retrieve)})
-    return {"names": list(found[0]), "rows": [list(row.values()) for row in found], "seconds": seconds,
+    return {"names": list(found[0]), "rows": [list(row.values()) for row in found],
             "transcripts": [in_words(q, a, b) for (_, q), a, b in list(zip(questions, never, always))[::18]]}
 
 
