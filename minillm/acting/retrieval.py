@@ -4,7 +4,7 @@ A reflection is a word, yes or no, after a fixed text. Here is y, with and witho
 
     x   [USER] Where does Ada Moss live now? [ASSISTANT]
     y   look yes. [CALL] search(Ada Moss, street) [/CALL]
-        [REPLY] 2023. Ada Moss, street: Elm Street [/REPLY]
+        [REPLY] Ada Moss, street: Elm Street (2023) [/REPLY]
         relevant yes. Ada Moss lives on Elm Street (2023). supported yes. useful yes. [END]
 
     y   look no. Ada Moss lives on Oak Street (2020). useful no. [END]

@@ -48,6 +48,7 @@ ANSWERED_OF = {
 }
 UNKNOWN = "I do not know."
 DATED = re.compile(r"(.*) \(([0-9]{4})\)\.")
+RECORD = re.compile(r"([^:]*): (.*) \(([0-9]{4})\)")
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,13 @@ class History:
         return value, since
 
     def records(self) -> list[str]:
-        """A line for each version, oldest first: "2023. Ada Moss, street: Elm Street"."""
+        """A line for each version, oldest first: "Ada Moss, street: Elm Street (2023)"."""
         return [record(year, self.subject, self.relation, value) for year, value in self.versions]
 
 
 def record(year: int, subject: str, relation: str, value: str) -> str:
-    """A line of the register: "2023. Ada Moss, street: Elm Street"."""
-    return f"{year}. {subject}, {relation}: {value}"
+    """A line of the register: "Ada Moss, street: Elm Street (2023)"."""
+    return f"{subject}, {relation}: {value} ({year})"
 
 
 def history(fact: Fact, rng: random.Random, change: Mapping[str, float] = CHANGE,
@@ -174,16 +175,16 @@ class Dated:
 
     def fits(self, line: str) -> bool:
         """Whether a record is about this person and this relation, and not of a later year."""
-        form = re.fullmatch(r"([0-9]{4})\. ([^:]*): (.*)", line)
-        return form is not None and form[2] == self.history.key and int(form[1]) <= self.year
+        form = RECORD.fullmatch(line)
+        return form is not None and form[1] == self.history.key and int(form[3]) <= self.year
 
     def read(self, lines: Sequence[str]) -> str | None:
         """What the newest record that fits says, as an answer; None where none fits."""
-        fitting = [line for line in lines if self.fits(line)]
+        fitting = [RECORD.fullmatch(line) for line in lines if self.fits(line)]
         if not fitting:
             return None
-        newest = max(fitting, key=lambda line: int(line[:4]))
-        return self.says(newest.partition(": ")[2], int(newest[:4]))
+        newest = max(fitting, key=lambda form: int(form[3]))
+        return self.says(newest[2], int(newest[3]))
 
 
 class Marks(NamedTuple):

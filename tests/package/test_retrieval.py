@@ -34,7 +34,7 @@ MOVED = History("Ada Moss", "street", ((2020, "Oak Street"), (2023, "Elm Street"
 def test_a_history_at_each_year():
     assert [MOVED.at(year) for year in (2020, 2022, 2023, 2025)] == [
         ("Oak Street", 2020), ("Oak Street", 2020), ("Elm Street", 2023), ("Elm Street", 2023)]
-    assert MOVED.records() == ["2020. Ada Moss, street: Oak Street", "2023. Ada Moss, street: Elm Street"]
+    assert MOVED.records() == ["Ada Moss, street: Oak Street (2020)", "Ada Moss, street: Elm Street (2023)"]
     with pytest.raises(ValueError, match="first record"):
         MOVED.at(2019)
 
@@ -72,12 +72,12 @@ def test_questions_and_their_answers():
 def test_what_a_reader_can_know():
     """The newest record of this person, this relation, and no later year than asked."""
     now, then = changing.ask_now(MOVED), changing.ask_of(MOVED, 2022)
-    for order in itertools.permutations([*MOVED.records(), "2025. Ada Frost, street: Mill Street",
-                                         "2025. Ada Moss, pet: cat", "nonsense"]):
+    for order in itertools.permutations([*MOVED.records(), "Ada Frost, street: Mill Street (2025)",
+                                         "Ada Moss, pet: cat (2025)", "nonsense"]):
         assert now.read(order) == now.response and then.read(order) == then.response
     assert then.read(MOVED.records()[1:]) is None
     assert now.read(MOVED.records()[:1]) == now.memory
-    assert now.read([]) is None and not now.fits("2023. Ada Moss, street")
+    assert now.read([]) is None and not now.fits("Ada Moss, street: Elm Street")
 
 
 def test_strict_and_relaxed():
@@ -205,9 +205,9 @@ class Scripted:
 def test_a_reading_is_what_was_written_and_its_numbers(monkeypatch):
     text = "relevant no. Ada Moss has a cat (2021). supported yes. useful no."
     monkeypatch.setattr(retrieval, "_sampled", Scripted(text, " Ada Moss has a dog (2020). useful yes."))
-    [r] = retrieval.read(TINY, TOKENIZER, ["Q?"], ["Ada Moss, pet"], ["2021. Ada Moss, pet: cat"])
-    assert (r.answer, r.passage, r.ended) == ("Ada Moss has a cat (2021).", "2021. Ada Moss, pet: cat", True)
-    context = retrieval._read_context(TOKENIZER, "Q?", "Ada Moss, pet", "2021. Ada Moss, pet: cat")
+    [r] = retrieval.read(TINY, TOKENIZER, ["Q?"], ["Ada Moss, pet"], ["Ada Moss, pet: cat (2021)"])
+    assert (r.answer, r.passage, r.ended) == ("Ada Moss has a cat (2021).", "Ada Moss, pet: cat (2021)", True)
+    context = retrieval._read_context(TOKENIZER, "Q?", "Ada Moss, pet", "Ada Moss, pet: cat (2021)")
     places = [context + TOKENIZER.encode(text[:text.index(word) + len(word)])
               for word in ("relevant", "supported", "useful")]
     p = retrieval.p_yes(TINY, TOKENIZER, places)
@@ -276,7 +276,7 @@ def test_the_prior_is_a_softmax():
 
 def test_an_answer_after_each_passage_is_the_sum_over_both_words():
     """p(A|x, z) = p(yes, A) + p(no, A), each token by token from the logits."""
-    passages, answers = ["2021. Ada Moss, pet: cat", ""], ["Ada Moss has a cat (2021).", UNKNOWN]
+    passages, answers = ["Ada Moss, pet: cat (2021)", ""], ["Ada Moss has a cat (2021).", UNKNOWN]
     table = retrieval.after_each(TINY, TOKENIZER, "Q?", "q", passages, answers)
     for i, passage in enumerate(passages):
         for j, said in enumerate(answers):
