@@ -82,7 +82,15 @@ def mark(submission: Submission, chapter: int, seed: int, isolation: Isolation,
     with Worker(isolation, chapter, 2 * len(written) * (1 + RESTARTS)) as worker:
         for check in checks:
             if check in written:
-                marks[check.name] = mark_one(worker, check, submission, seed, timeout)
+                try:
+                    marks[check.name] = mark_one(worker, check, submission, seed, timeout)
+                except (Failed, Refused):
+                    raise
+                except Exception as error:      # a hole in the grader: one mark is lost, and not the batch
+                    worker.stop()
+                    told = f"the grader itself raised {type(error).__name__}: mark this by hand"
+                    marks[check.name] = Mark(check.name, 0.0, "not judged", f"{check.name}: not judged.", (),
+                                             (told,), seed)
             else:
                 text = f"{check.name}: there is no cell of this exercise in the notebook."
                 marks[check.name] = Mark(check.name, 0.0, "not there", text, (), (), seed)
@@ -169,9 +177,9 @@ class Worker:
             self.start()
         pipe, self.told = self.pipes[self.next], None
         try:
-            self.line.idle = None
+            self.line.idle = Patience(self.process, 30.0)
             self.line.send(RUN, {**spec, "line": self.next})
-        except Gone:
+        except (Gone, Idle):
             self.stop()
             return self.fork(spec)
         self.next += 1
@@ -337,11 +345,12 @@ class Conversation:
         except Ended as ended:
             return self.told(ended.told)
         except Gone:
-            return self.told(self.wait_for_end(patience))
+            try:
+                return self.told(self.wait_for_end(patience))
+            except Idle as what:
+                return self.given_up(str(what))
         except Idle as what:
-            self.over = True
-            self.worker.stop()
-            return self.complaint(str(what))
+            return self.given_up(str(what))
         except Bad:
             self.over = True
             return self.complaint("forged")
@@ -349,6 +358,12 @@ class Conversation:
             if code:
                 code.close()
             self.seconds += float(self.worker.settle(pipe).get("seconds", 0.0)) if pipe else 0.0
+
+    def given_up(self, what: str) -> Complaint:
+        """Nothing more is asked, and the sandbox is ended."""
+        self.over = True
+        self.worker.stop()
+        return self.complaint(what)
 
     def wait_for_end(self, patience: Patience) -> dict:
         """What became of a process that has closed its line."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
 import ideas
-from classroom import CHAPTER, EXERCISES, FUNCTIONS, HONEST, ISOLATION, SEED, needs_isolation, running
+from classroom import (CHAPTER, EXERCISES, FUNCTIONS, HONEST, ISOLATION, ROOT, SEED, marked, needs_isolation,
+                       running)
 from grader.outside import mark as marking
 from grader.outside.mark import Worker, finish, mark_one, seed_of
 from grader.outside.notebook import ALL
@@ -57,3 +61,40 @@ def test_a_test_that_peeks_gets_nothing(worker, name):
 
 def test_there_are_eighty():
     assert len(ideas.IN_CELLS) + len(ideas.PEEKS) >= 120
+
+
+def seen_outside():
+    """What a submission could have written to: names and times of the course's files, and of /tmp."""
+    roots = [ROOT / name for name in ("grader", "minillm", "solutions", "exercises", "tests")]
+    files = {path: path.stat().st_mtime_ns for root in roots for path in root.rglob("*")
+             if "__pycache__" not in path.parts}
+    return files, {path.name for path in Path("/dev/shm").iterdir()}
+
+
+def test_a_class_with_wreckers_ends_and_its_neighbours_keep_their_marks():
+    """Two at a time, as a grader with two jobs does; each wrecker has four such cells and an honest one."""
+    wrecks = ["everybody killed", "the process above stopped", "a fork bomb", "os._exit in the cell",
+              "a full disk", "someone left behind", "a loop that ignores signals", "garbage"]
+    before = seen_outside()
+    alone = marked(HONEST, "neighbour")
+    submissions = [("neighbour", HONEST)]
+    for first in range(0, len(wrecks), 4):
+        group = dict(zip(PLACES, wrecks[first:first + 4]))
+        submissions.append((f"wrecker {first}", HONEST | {
+            place: ideas.START + ideas.IN_CELLS[name].replace("FUNCTION", FUNCTIONS[place])
+            for place, name in group.items()}))
+    submissions.append(("neighbour", HONEST))
+
+    def of(each):
+        try:
+            return marked(each[1], each[0], None if each[0] == "neighbour" else 1.0)
+        finally:
+            finish()
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(of, submissions))
+    finish()
+    assert found[0] == found[-1] == alone and all(m.points == 1 for m in alone.values())
+    for marks in found[1:-1]:
+        assert [marks[name].points for name in EXERCISES] == [0, 0, 0, 0, 1], marks
+    assert running() == [] and seen_outside() == before
