@@ -549,12 +549,17 @@ class Planted:
 
     def open(self, which: int, limit: float) -> None:
         """From here on, calls go to code number which; limit is CPU seconds for all that it does."""
-        if not self.running:
-            self.begin(self.name)
-            self.line.send(RUN, (self.name, limit))
-            self.running = True
-        self.line.idle = self.patience = Patience(self.process, limit + 5)
-        self.line.send(OPEN, which)
+        for attempt in (1, 2):              # it may have been ended by what the code before was given
+            try:
+                if not self.running:
+                    self.begin(self.name)
+                    self.line.send(RUN, (self.name, limit))
+                    self.running = True
+                self.line.idle = self.patience = Patience(self.process, limit + 5)
+                return self.line.send(OPEN, which)
+            except (Gone, Idle):
+                self.stop()
+        raise Failed("the process for planted code does not take orders")
 
     def relay(self, raw: bytes, meanwhile: Callable[[], None]) -> bytes:
         """Hand on a call or a reply, and give back what comes: a reply or a call.

@@ -10,7 +10,7 @@ import pytest
 
 from grader.outside import mark as marking
 from grader.outside.mark import mark, names, seed_of
-from grader.outside.sandbox import FIRST_UID, available
+from grader.outside.sandbox import FIRST_UID, available, family
 from grader.outside.submission import Submission, read
 
 CHAPTER = 13
@@ -50,7 +50,9 @@ def written(path: Path, sources: list[str], **more) -> Path:
 
 
 def running() -> list[str]:
-    """What still runs under a uid of this process's sandboxes."""
+    """What still runs of this process's sandboxes: by their uids, or as descendants of a plain user's."""
+    if ISOLATION.kind == "user":
+        return [str(each.pid) for each in family(os.getpid()) if each.pid != os.getpid() and not each.dead]
     first = FIRST_UID + os.getpid() * 64
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
