@@ -197,7 +197,7 @@ class Pipe:
 
     def __init__(self, read: int, write: int, idle=None, largest: int = LARGEST):
         self.read_end, self.write_end, self.idle, self.largest = read, write, idle, largest
-        self.rest = bytearray()
+        self.rest, self.ends = bytearray(), (read, write)
         for end in (read, write):
             os.set_blocking(end, False)
 
@@ -265,11 +265,9 @@ class Pipe:
             self.idle()
 
     def close(self) -> None:
-        """Close both ends."""
-        for end in (self.read_end, self.write_end):
-            try:
-                os.close(end)
-            except OSError:
-                pass
+        """Close both ends, once: a number that is closed twice may be another's by then."""
+        ends, self.ends = self.ends, ()
+        for end in ends:
+            os.close(end)
 
 

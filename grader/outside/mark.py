@@ -151,13 +151,16 @@ class Worker:
             (their_read, our_write), (our_read, their_write) = os.pipe(), os.pipe()
             ours.append((our_read, our_write))
             theirs += [their_read, their_write]
+        self.line, *self.pipes = (Pipe(*pair) for pair in ours)
         try:
             self.process = start(self.isolation, "{course}/grader/inside/worker.py", "{course}",
                                  *map(str, theirs), fds=tuple(theirs))
+        except BaseException:
+            self.stop()
+            raise
         finally:
             for end in theirs:
                 os.close(end)
-        self.line, *self.pipes = (Pipe(*pair) for pair in ours)
         self.line.idle = Patience(self.process, 120.0)
         try:
             self.line.send(SPEC, {"setup": list(master(self.chapter).setup),
