@@ -95,7 +95,7 @@ check("when-to-look", when_to_look)
 #
 # `strict-and-relaxed` · difficulty ★★☆ · 15 minutes
 #
-# "In 2015 the mayor was Ada Moss; she still lives in Elm Street." The first statement answers the question. The second is an extra, and may be outdated. Is the answer right? Vu et al. (2023) give two scores. By the **strict** one, everything that an answer says must be true in the year asked. By the **relaxed** one, its main statements must be, and extras are forgiven. An answer without a main statement does not answer, and is wrong by both.
+# "In 2015 the mayor was Ada Moss; she still lives on Elm Street." The first statement answers the question. The second is an extra, and may be outdated. Is the answer right? Vu et al. (2023) give two scores. By the **strict** one, everything that an answer says must be true in the year asked. By the **relaxed** one, its main statements must be, and extras are forgiven. An answer without a main statement does not answer, and is wrong by both.
 #
 # - `since`, `until` (A, S), years: a statement is true from the year `since` on, and no longer in the year `until`, in which something else became true. `until` is 9999 for what is true to this day. Both are 0 for what was never true.
 # - `main` (A, S), bool: True for a main statement. An answer may have several, and then all of them count.
