@@ -71,12 +71,13 @@ def respond_freely(
     signature: str,
     arguments: tuple[str, ...],
     inputs: Arrays,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
 ) -> Arrays | Complaint:
     """As respond, for what may use anything; `called` stands for function, which errors are told of.
 
-    seconds may be infinite, where somebody else looks at the clock.
+    seconds: SECONDS unless said; infinite where somebody else looks at the clock.
     """
+    seconds = SECONDS if seconds is None else seconds
     too_long = (f"It had not come to an end after {seconds:g} seconds, and was stopped. "
                 "Does a loop in it ever end?")
     try:

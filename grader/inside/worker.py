@@ -119,11 +119,12 @@ def new_shell():
 
 
 def left_behind() -> set[str]:
-    """All paths of what can be written to; a folder that cannot be read counts as one."""
+    """All paths of what can be written to; a folder that cannot be read, or is mounted, counts as one."""
     found = set()
     for top in {"/dev/shm", os.environ.get("TMPDIR", "/tmp")}:
         for folder, names, files in os.walk(top):
             found.update(os.path.join(folder, name) for name in (*names, *files))
+            names[:] = [name for name in names if not os.path.ismount(os.path.join(folder, name))]
             if len(found) > 1000:
                 return found
     return found

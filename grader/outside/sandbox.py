@@ -282,6 +282,8 @@ def files(sees: tuple[str, ...], limits: Limits) -> list[str]:
             shown += ["--ro-bind", str(path), str(path)]
     for path in ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives"):
         shown += folders_above(path) + ["--ro-bind-try", path, path]
+    room = str(limits.disk)
+    shown += ["--size", room, "--perms", "1777", "--tmpfs", "/tmp"]    # first, since Python may lie below it
     for prefix in dict.fromkeys((sys.base_prefix, sys.exec_prefix, sys.prefix)):   # Python, at its own path
         if Path("/usr") not in (Path(prefix), *Path(prefix).parents):
             shown += folders_above(prefix) + ["--ro-bind", prefix, prefix]
@@ -294,11 +296,9 @@ def files(sees: tuple[str, ...], limits: Limits) -> list[str]:
     shown += ["--perms", "0755", "--dir", "/course"]
     for name in sees:
         shown += folders_above(f"/course/{name}") + ["--ro-bind", str(COURSE / name), f"/course/{name}"]
-    room = str(limits.disk)
     return shown + ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev",
                     "--size", room, "--perms", "1777", "--tmpfs", "/dev/shm",
-                    "--size", room, "--perms", "1777", "--tmpfs", "/tmp", "--chdir", "/tmp",
-                    "--remount-ro", "/"]
+                    "--chdir", "/tmp", "--remount-ro", "/"]
 
 
 def folders_above(path: str) -> list[str]:

@@ -247,6 +247,7 @@ def test_questions_to_choose_by_are_in_no_quiz(monkeypatch):
     monkeypatch.setattr(Journey, "self_train", lambda self, quiz, sums: None)
     monkeypatch.setattr(stages.chains, "travel_town", lambda *_: None)
     monkeypatch.setattr(stages.pipeline, "travel_town", lambda *_: None)
+    monkeypatch.setattr(stages.tools, "travel_town", lambda *_: None)
     stages.travel_town(Journey(SCALES["cpu"], 0, False), "base")
     choosing, reported = put_aside(asked(TOWN, True, random.Random("held out")))
     keys = {q.key for q in seen[0].held}
