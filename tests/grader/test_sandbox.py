@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -226,10 +227,10 @@ def as_nobody(command):
         shut = next((p for p in reversed(Path(path).parents) if not p.stat().st_mode & 0o001), None)
         if shut:
             covered.setdefault(str(shut), []).append((n, path))
-            lines.append(f"mkdir $H/{n}; mount --bind {path} $H/{n}")
+            lines.append(f"mkdir $H/{n}; mount --bind {quote(path)} $H/{n}")
     for shut, paths in covered.items():
-        lines.append(f"mount -t tmpfs -o mode=755 tmpfs {shut}")
-        lines += [f"mkdir -p {path}; mount --bind $H/{n} {path}" for n, path in paths]
+        lines.append(f"mount -t tmpfs -o mode=755 tmpfs {quote(shut)}")
+        lines += [f"mkdir -p {quote(path)}; mount --bind $H/{n} {quote(path)}" for n, path in paths]
     lines.append(f"cd /; exec setpriv --reuid=65534 --regid=65534 --clear-groups {command}")
     return ["unshare", "-m", "--propagation", "private", "sh", "-c", "\n".join(lines)]
 
@@ -238,8 +239,8 @@ def as_nobody(command):
 @pytest.mark.skipif(os.geteuid() != 0, reason="these tests run as a plain user: all of them try that mode")
 def test_a_plain_user_has_the_same_walls():
     """As nobody, with a user namespace: honest cells have their marks, and sixteen ideas get nothing."""
-    command = (f"env -i PATH=/usr/bin:/bin HOME=/tmp OMP_NUM_THREADS=1 {sys.executable} "
-               f"{HERE}/hostile/as_user.py")
+    command = ("env -i PATH=/usr/bin:/bin HOME=/tmp OMP_NUM_THREADS=1 "
+               f"{quote(sys.executable)} {quote(f'{HERE}/hostile/as_user.py')}")
     done = subprocess.run(as_nobody(command), capture_output=True, text=True, timeout=280)
     if "unshare failed" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"this machine lets nobody be made: {done.stderr.strip()[-200:]}")
