@@ -33,7 +33,7 @@ NAMES = {"sum": "sums of two or three digits", "difference": "differences", "pro
 EACH = 1_000                    # demonstrations of a kind
 ASKED = 25                      # held-out questions of a kind
 # Of a batch: demonstrations with calls; own answers and facts; sums and the like; short texts of the corpus.
-LESSONS, FACTS, OTHERS, TEXTS = 22, 7, 6, 6
+LESSONS, FACTS, OTHERS, TEXTS = 22, 9, 12, 6
 STEPS = 3                       # for one of instruction tuning: a number is copied rightly only late
 ROW = 128                       # tokens of a packed row
 OWN = 2                         # of the model's own answers to each question about famous people
