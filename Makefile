@@ -70,6 +70,7 @@ ifeq ($(SCALE),gpu)
 	@$(RUN) -m benchmarks.gpu
 else
 	@$(RUN) -m benchmarks $${TEXT:+--text="$$TEXT"} $(foreach row,$(ROWS),--only=$(row))
+	@if command -v bwrap >/dev/null; then $(RUN) -m benchmarks.grading; else echo 'bench: no bwrap, so grading is not timed'; fi
 endif
 
 clean:
