@@ -40,23 +40,22 @@ def a_seed(text: str) -> int:
 
 def seconds(text: str) -> float:
     """A time above 0, of a day at most."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 86400:
-        raise argparse.ArgumentTypeError(f"it is {text!r}: give CPU seconds, above 0 and up to 86400")
-    return value
+    return above_0(text, 86400, "CPU seconds, above 0 and up to 86400")
 
 
 def worth(text: str) -> float:
     """Points of an assignment, above 0."""
+    return above_0(text, 1e6, "a number above 0")
+
+
+def above_0(text: str, most: float, wanted: str) -> float:
+    """A number above 0 and up to `most`."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 < value <= 1e6:
-        raise argparse.ArgumentTypeError(f"it is {text!r}: give a number above 0")
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(f"it is {text!r}: give {wanted}")
     return value
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -297,11 +298,9 @@ def as_tensor(dtype: str, array: np.ndarray) -> Tensor:
 
 def overwrite(tensor: Tensor, new: tuple[str, np.ndarray]) -> None:
     """Give a tensor other numbers in place."""
-    with torch.no_grad():
-        try:
-            tensor.copy_(as_tensor(*new))
-        except RuntimeError:
-            pass                                    # one that was expanded, or that has another shape now
+    # One that was expanded, or that has another shape now, cannot be written to, and stays as it is.
+    with torch.no_grad(), suppress(RuntimeError):
+        tensor.copy_(as_tensor(*new))
 
 
 def same(one: Tensor, other: Tensor) -> bool:

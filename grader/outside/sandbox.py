@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from glob import glob
@@ -186,10 +187,8 @@ class Process:
         known = [each.pid for each in found]
         for each in found:              # with its first process, which is bwrap's child, all others end
             if each.pid == self.popen.pid or each.parent == self.popen.pid or self.folder:
-                try:
+                with suppress(OSError):     # it has ended meanwhile: the loop below waits for the others
                     os.kill(each.pid, 9)
-                except OSError:
-                    pass
         self.popen.kill()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -22,16 +22,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from ..batch import batch_pairs
-from ..expect import expect, expect_whole
+from ..expect import expect
 from ..logprob import logprobs
 from ..sample import ROWS, sample
 from ..sample import read as states
 from ..tokenizer import Tokenizer
-from .toolbox import LONGEST
+from .toolbox import LONGEST, ranked
 from .tools import shown
 from .transcript import Transcript
 
@@ -62,29 +61,14 @@ def retriever(documents: Sequence[str], most: int = 3) -> Retrieve:
     BM25 as in `toolbox.search`, which says more, and here with the scores: what fits not at all is left out,
     and of equal scores the earlier document comes first.
     """
-    import bm25s  # a third of a second, which who does not search need not wait for
-
-    texts = isinstance(documents, (list, tuple)) and all(isinstance(text, str) for text in documents)
-    expect(texts, "documents", shown(documents), "give a list of texts")
-    words = [_words(text) for text in documents]
-    expect(any(words), "documents", "without a word", "give at least one text with words")
-    expect_whole(1, most=most)
-    index = bm25s.BM25(k1=1.5, b=0.75)
-    index.index(words, show_progress=False)
+    find = ranked(documents, most)
 
     def retrieve(query: str) -> list[Found]:
         fits = isinstance(query, str) and len(query) <= LONGEST
         expect(fits, "query", shown(query), f"give a text of at most {LONGEST} characters")
-        asked = _words(query)
-        scores = index.get_scores(asked) if asked else np.zeros(len(documents))         # (documents,)
-        best = np.argsort(-scores, kind="stable")[:most]
-        return [Found(documents[i], float(scores[i])) for i in best if scores[i] > 0]
+        return [Found(*found) for found in find(query)]
 
     return retrieve
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
 
 
 # --- what one learns from -------------------------------------------------------------------------

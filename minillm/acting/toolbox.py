@@ -98,6 +98,24 @@ def search(documents: Sequence[str], most: int = 3) -> Tool:
     compared as they are: no stems, no list of words to leave out, no order. So a question for the mother of
     Ada Moss also finds those whose mother she is. Of equal scores the earlier document comes first.
     """
+    find = ranked(documents, most)
+
+    def search(question: str) -> str:
+        """The records that fit a question best.
+
+        Args:
+            question: words to look for, such as Ada Moss, job
+        """
+        return "\n".join(text for text, _ in find(_short("question", question))) or "nothing found"
+
+    return search
+
+
+def ranked(documents: Sequence[str], most: int) -> Callable[[str], list[tuple[str, float]]]:
+    """What `search` does, before it is a text: a function from a question to (document, score), best first.
+
+    A document with no word of the question is left out.
+    """
     import bm25s  # a third of a second, which who does not search need not wait for
 
     texts = isinstance(documents, (list, tuple)) and all(isinstance(text, str) for text in documents)
@@ -108,18 +126,13 @@ def search(documents: Sequence[str], most: int = 3) -> Tool:
     index = bm25s.BM25(k1=1.5, b=0.75)
     index.index(words, show_progress=False)
 
-    def search(question: str) -> str:
-        """The records that fit a question best.
-
-        Args:
-            question: words to look for, such as Ada Moss, job
-        """
-        asked = _words(_short("question", question))
+    def find(question: str) -> list[tuple[str, float]]:
+        asked = _words(question)
         scores = index.get_scores(asked) if asked else np.zeros(len(documents))         # (documents,)
         best = np.argsort(-scores, kind="stable")[:most]
-        return "\n".join(documents[i] for i in best if scores[i] > 0) or "nothing found"
+        return [(documents[i], float(scores[i])) for i in best if scores[i] > 0]
 
-    return search
+    return find
 
 
 def record(documents: Sequence[str]) -> Tool:

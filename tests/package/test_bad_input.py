@@ -1706,6 +1706,7 @@ ELSEWHERE = {
     "tools.to_mcp": "of a Call that read_call made",
     "tools.shown": "any value has an answer",
     "toolbox.records": "takes a Town",
+    "toolbox.ranked": "all that search refuses, above",
     "toolbox.notebook": "takes nothing; what is written into it, in test_tools",
     "toolbox.ask_person": "takes a function; what it is asked, in test_tools",
     "transcript.Transcript": "plain data: batch_transcripts checks it",

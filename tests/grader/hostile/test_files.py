@@ -15,10 +15,11 @@ from grader.outside.submission import DEEPEST, LARGEST, Broken, master, read
 SOURCES = [f"# exercise: {name}\n{source.partition(chr(10))[2]}" for name, source in HONEST.items()]
 
 
-def broken(path, why):
-    """Broken with a reason that holds these words."""
-    with pytest.raises(Broken, match=why):
+def broken(path):
+    """Why a file is broken."""
+    with pytest.raises(Broken) as error:
         read(path, names(CHAPTER))
+    return str(error.value)
 
 
 def taken(path):
@@ -60,7 +61,7 @@ RAW = {
 def test_a_file_that_is_no_notebook_is_broken(name, tmp_path):
     raw, why = RAW[name]
     (tmp_path / "a.ipynb").write_bytes(raw)
-    broken(tmp_path / "a.ipynb", why)
+    assert why in broken(tmp_path / "a.ipynb")
 
 
 def test_links_pipes_sockets_and_devices_are_not_opened(tmp_path):
@@ -69,17 +70,17 @@ def test_links_pipes_sockets_and_devices_are_not_opened(tmp_path):
     (tmp_path / "dangling.ipynb").symlink_to(tmp_path / "nowhere")
     (tmp_path / "circle.ipynb").symlink_to(tmp_path / "circle.ipynb")
     for name in ("link", "dangling", "circle"):
-        broken(tmp_path / f"{name}.ipynb", "a link")
+        assert "a link" in broken(tmp_path / f"{name}.ipynb")
     os.mkfifo(tmp_path / "pipe.ipynb")
-    broken(tmp_path / "pipe.ipynb", "no regular file")
+    assert "no regular file" in broken(tmp_path / "pipe.ipynb")
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(os.path.relpath(tmp_path / "socket.ipynb"))
-        broken(tmp_path / "socket.ipynb", "cannot be opened")
+        assert "cannot be opened" in broken(tmp_path / "socket.ipynb")
     (tmp_path / "folder.ipynb").mkdir()
-    broken(tmp_path / "folder.ipynb", "no regular file")
-    broken("/dev/zero", "no regular file")
-    broken(tmp_path / "missing.ipynb", "cannot be opened")
-    broken(str(tmp_path / "a\0b"), "cannot be opened")
+    assert "no regular file" in broken(tmp_path / "folder.ipynb")
+    assert "no regular file" in broken("/dev/zero")
+    assert "cannot be opened" in broken(tmp_path / "missing.ipynb")
+    assert "cannot be opened" in broken(str(tmp_path / "a\0b"))
 
 
 CELLS = {

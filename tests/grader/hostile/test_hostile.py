@@ -38,25 +38,27 @@ def one(worker, exercise, source, who="somebody", timeout=1.0):
                     timeout)
 
 
-def gets_nothing(worker, exercise, code):
-    """Zero, and the next honest exercise has all of its points, as ever."""
+def marks_of(worker, exercise, code):
+    """The mark of a hostile cell, and that of the next honest exercise. Its words are plain ones."""
     mark = one(worker, exercise, ideas.START + code.replace("FUNCTION", FUNCTIONS[exercise]))
-    assert mark.points == 0 and mark.reason != "right", mark
     assert "It raises Found" not in mark.text, mark.text
     assert not any(word in flag for flag in mark.flags for word in ("full marks", "<", "=1"))
     assert mark.text.isprintable() or set(c for c in mark.text if not c.isprintable()) == {"\n"}
     neighbour = one(worker, "reference-point", HONEST["reference-point"], timeout=5.0)
-    assert neighbour.points == 1 and neighbour.reason == "right" and not neighbour.flags, neighbour
+    assert neighbour.reason == "right" and not neighbour.flags, neighbour
+    return mark, neighbour
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_idea_gets_nothing(worker, name):
-    gets_nothing(worker, PLACES[NAMES.index(name) % len(PLACES)], ideas.IN_CELLS[name])
+    mark, neighbour = marks_of(worker, PLACES[NAMES.index(name) % len(PLACES)], ideas.IN_CELLS[name])
+    assert (mark.points, neighbour.points) == (0, 1) and mark.reason != "right", mark
 
 
 @pytest.mark.parametrize("name", list(ideas.PEEKS))
 def test_a_test_that_peeks_gets_nothing(worker, name):
-    gets_nothing(worker, PLANTED, ideas.PEEKS[name])
+    mark, neighbour = marks_of(worker, PLANTED, ideas.PEEKS[name])
+    assert (mark.points, neighbour.points) == (0, 1) and mark.reason != "right", mark
 
 
 def test_there_are_eighty():
